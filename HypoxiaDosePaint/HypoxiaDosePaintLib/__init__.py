@@ -1,0 +1,1 @@
+"""Hypoxia map to dose-painting target to DICOM. Research use only."""

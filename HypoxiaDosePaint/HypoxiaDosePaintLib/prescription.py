@@ -1,0 +1,225 @@
+"""What is prescribed: protocols (data files), dose levels, ceilings and the numbers shown beside them.
+
+Doses are physical gray; EQD2 and BED are always named as such.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from HypoxiaMapperLib.errors import InputError, LimitError, RequestError
+
+from .radiobiology import bed_gy, eqd2_gy, iso_effect_dose_gy, offset_pressure_mmhg
+
+PROTOCOL_FOLDER = Path(__file__).parent / "protocols"
+CEILING_TOTAL_GY = 84.0  # METHODS 12.10
+CEILING_PER_FRACTION_GY = 2.4  # METHODS 12.10: above it an override by name is needed
+ALPHA_BETA_TUMOUR_GY = 10.0  # METHODS 9, VALIDATION rows 10 and 11
+ALPHA_BETA_LATE_GY = 3.0
+DEFICIT_PRESSURES_MMHG = (10.0, 5.0, 2.5)  # METHODS 9
+
+_PROTOCOL_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "name": str, "title": str, "site": str, "base_dose_gy": (int, float), "boost_dose_gy": (int, float),
+    "fractions": int, "base_margin_mm": (int, float), "boost_margin_mm": (int, float), "margin_source": str,
+    "citation": str, "notes": list,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One dose-painting protocol as read from its data file.
+
+    ``notes`` are shown wherever the protocol is chosen: what the trial did and did not do.
+    """
+
+    name: str
+    title: str
+    site: str
+    base_dose_gy: float
+    boost_dose_gy: float
+    fractions: int
+    base_margin_mm: float
+    boost_margin_mm: float
+    margin_source: str
+    citation: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DoseLevel:
+    """One prescribed level with its radiobiological equivalents (all gray, alpha/beta 10 and 3)."""
+
+    label: str
+    dose_gy: float
+    fractions: int
+
+    @property
+    def dose_per_fraction_gy(self) -> float:
+        """Dose of one fraction in gray."""
+        return self.dose_gy / self.fractions
+
+    @property
+    def eqd2_tumour_gy(self) -> float:
+        """EQD2 with alpha/beta 10 Gy."""
+        return eqd2_gy(self.dose_gy, self.fractions, ALPHA_BETA_TUMOUR_GY)
+
+    @property
+    def eqd2_late_gy(self) -> float:
+        """EQD2 with alpha/beta 3 Gy."""
+        return eqd2_gy(self.dose_gy, self.fractions, ALPHA_BETA_LATE_GY)
+
+    @property
+    def bed_tumour_gy(self) -> float:
+        """BED with alpha/beta 10 Gy."""
+        return bed_gy(self.dose_gy, self.fractions, ALPHA_BETA_TUMOUR_GY)
+
+
+@dataclass(frozen=True)
+class Prescription:
+    """Base and boost level of one plan, checked against the ceilings."""
+
+    protocol: str
+    base: DoseLevel
+    boost: DoseLevel
+    override: str = ""
+
+    @property
+    def offset_pressure_mmhg(self) -> float:
+        """Lowest model pO2 (mmHg) whose radioresistance the boost makes up for."""
+        return offset_pressure_mmhg(self.boost.dose_gy / self.base.dose_gy)
+
+    def deficits_gy(self) -> dict[float, float]:
+        """Residual deficit (Gy) against iso-effect at 10, 5 and 2.5 mmHg: what the boost does not make up."""
+        return {
+            p: max(0.0, iso_effect_dose_gy(self.base.dose_gy, p) - self.boost.dose_gy) for p in DEFICIT_PRESSURES_MMHG
+        }
+
+
+def make_prescription(
+    protocol: str, base_dose_gy: float, boost_dose_gy: float, fractions: int, override: str = ""
+) -> Prescription:
+    """Check doses in gray against order and ceilings and build the prescription.
+
+    Parameters
+    ----------
+    override : str
+        Name and reason of the person who takes responsibility for a dose above a ceiling; empty for none.
+
+    Raises
+    ------
+    RequestError
+        If a number is not a positive finite dose, or looks like cGy.
+    LimitError
+        If the boost lies below the base, or a ceiling is exceeded without an override.
+    """
+    _check_numbers(base_dose_gy, boost_dose_gy, fractions)
+    base = DoseLevel("base", float(base_dose_gy), fractions)
+    boost = DoseLevel("boost", float(boost_dose_gy), fractions)
+    if boost.dose_gy < base.dose_gy:
+        raise LimitError(
+            f"The boost of {boost.dose_gy:g} Gy lies below the base dose of {base.dose_gy:g} Gy.",
+            "Give a boost of at least the base dose.",
+        )
+    over = ceiling_reasons(boost)
+    if over and not override.strip():
+        raise LimitError(
+            f"The boost exceeds the ceiling: {'; '.join(over)}.",
+            'Lower it, or give --override "name: reason" to take responsibility.',
+        )
+    return Prescription(protocol, base, boost, override.strip())
+
+
+def ceiling_reasons(level: DoseLevel) -> list[str]:
+    """Which ceilings a level exceeds, as text; empty for none."""
+    reasons = []
+    if level.dose_gy > CEILING_TOTAL_GY + 1e-9:
+        reasons.append(f"{level.dose_gy:g} Gy total is above {CEILING_TOTAL_GY:g} Gy")
+    if level.dose_per_fraction_gy > CEILING_PER_FRACTION_GY + 1e-9:
+        reasons.append(f"{level.dose_per_fraction_gy:.3g} Gy per fraction is above {CEILING_PER_FRACTION_GY:g} Gy")
+    return reasons
+
+
+def redistributed_low_dose_gy(mean_gy: float, high_gy: float, high_fraction: float) -> float:
+    """Dose to the rest that keeps the mean when a volume fraction gets ``high_gy``: (D - f D_high)/(1 - f)."""
+    if not 0 <= high_fraction < 1:
+        raise RequestError(f"The boosted volume fraction is {high_fraction}.", "It must lie in 0 to below 1.")
+    return (mean_gy - high_fraction * high_gy) / (1 - high_fraction)
+
+
+@cache
+def all_protocols() -> dict[str, Protocol]:
+    """Every protocol shipped with the software, by name."""
+    found = [read_protocol(path) for path in sorted(PROTOCOL_FOLDER.glob("*.json"))]
+    return {p.name: p for p in found}
+
+
+def get_protocol(name_or_path: str) -> Protocol:
+    """A shipped protocol by name, or one read from a JSON file of the user.
+
+    Raises
+    ------
+    RequestError
+        If there is neither; the valid names are listed.
+    """
+    if name_or_path in all_protocols():
+        return all_protocols()[name_or_path]
+    if name_or_path.endswith(".json"):
+        return read_protocol(Path(name_or_path))
+    raise RequestError(
+        f"There is no protocol {name_or_path!r}.",
+        f"Valid protocols: {', '.join(all_protocols())}; or give the path of a .json file.",
+    )
+
+
+def read_protocol(path: Path) -> Protocol:
+    """Read and check one protocol file.
+
+    Raises
+    ------
+    InputError
+        Naming the file and the field that is missing, unknown or of the wrong type.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"Protocol file {path} does not exist.", "Check the path.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"Protocol file {path} cannot be read: {error}.", "It must be a JSON object.") from error
+    _check_protocol(path, data)
+    data["notes"] = tuple(data["notes"])
+    return Protocol(**data)
+
+
+def _check_protocol(path: Path, data: Any) -> None:
+    """Refuse a protocol with a missing, unknown or mistyped field."""
+    if not isinstance(data, Mapping):
+        raise InputError(f"Protocol file {path} is not a JSON object.", "See the shipped protocols for the form.")
+    missing, unknown = _PROTOCOL_FIELDS.keys() - data.keys(), data.keys() - _PROTOCOL_FIELDS.keys()
+    if missing or unknown:
+        raise InputError(
+            f"Protocol file {path}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}.",
+            f"The fields are {', '.join(_PROTOCOL_FIELDS)}.",
+        )
+    for key, kind in _PROTOCOL_FIELDS.items():
+        if not isinstance(data[key], kind) or isinstance(data[key], bool):
+            raise InputError(f"Protocol file {path}: {key} is {data[key]!r}.", "Its type is wrong.")
+    for key in ("base_margin_mm", "boost_margin_mm"):
+        if not 0 <= data[key] <= 50:
+            raise InputError(f"Protocol file {path}: {key} is {data[key]}.", "Margins lie in 0 to 50 mm.")
+
+
+def _check_numbers(base_gy: float, boost_gy: float, fractions: int) -> None:
+    """Refuse doses that are no positive number of gray, and fractions that are no count."""
+    if isinstance(fractions, bool) or fractions != int(fractions) or not 1 <= fractions <= 100:
+        raise RequestError(f"Number of fractions is {fractions}.", "It must be a whole number from 1 to 100.")
+    for label, dose in (("base", base_gy), ("boost", boost_gy)):
+        if not (math.isfinite(dose) and dose > 0):
+            raise RequestError(f"The {label} dose is {dose} Gy.", "It must be a positive number of gray.")
+        if dose > 300:
+            raise RequestError(f"The {label} dose is {dose:g} Gy.", "Doses are in gray; this looks like cGy.")

@@ -1,0 +1,91 @@
+"""Radiobiological arithmetic: BED, EQD2, oxygen enhancement, TCP, gEUD.
+
+Model quantities of a population, never facts about a patient. Pressures in mmHg, doses in gray.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from HypoxiaMapperLib.errors import RequestError
+
+OER_MAXIMUM = 3.0  # m, METHODS section 3
+OER_HALF_PRESSURE_MMHG = 3.0  # K, METHODS section 3
+
+
+def bed_gy(dose_gy: float, fractions: int, alpha_beta_gy: float) -> float:
+    """Biologically effective dose D(1 + d/(alpha/beta)) in gray (Fowler 1989, 10.1259/0007-1285-62-740-679)."""
+    _check_positive(fractions=fractions, alpha_beta_gy=alpha_beta_gy)
+    return dose_gy * (1 + dose_gy / fractions / alpha_beta_gy)
+
+
+def eqd2_gy(dose_gy: float, fractions: int, alpha_beta_gy: float) -> float:
+    """Equivalent dose in 2 Gy fractions D(d + ab)/(2 + ab) in gray."""
+    return bed_gy(dose_gy, fractions, alpha_beta_gy) / (1 + 2 / alpha_beta_gy)
+
+
+def oer(pressure_mmhg: ArrayLike, half_pressure_mmhg: float = OER_HALF_PRESSURE_MMHG) -> np.ndarray:
+    """Oxygen enhancement ratio (m p + K)/(p + K), 1 when anoxic and m when well oxygenated (Alper 1956)."""
+    p = np.asarray(pressure_mmhg, dtype=float)
+    return (OER_MAXIMUM * p + half_pressure_mmhg) / (p + half_pressure_mmhg)
+
+
+def hypoxia_reduction_factor(
+    pressure_mmhg: ArrayLike, half_pressure_mmhg: float = OER_HALF_PRESSURE_MMHG
+) -> np.ndarray:
+    """Factor h = m(K + p)/(K + m p) by which dose must rise for the same effect as well-oxygenated tissue."""
+    return OER_MAXIMUM / oer(pressure_mmhg, half_pressure_mmhg)
+
+
+def offset_pressure_mmhg(dose_ratio: float, half_pressure_mmhg: float = OER_HALF_PRESSURE_MMHG) -> float:
+    """Lowest pO2 (mmHg) that a dose ratio makes up for: the inverse of the hypoxia reduction factor.
+
+    Returns infinity for a ratio of 1 and 0 for a ratio of m and above.
+    """
+    if dose_ratio <= 1:
+        return math.inf
+    return max(0.0, half_pressure_mmhg * (OER_MAXIMUM - dose_ratio) / (OER_MAXIMUM * (dose_ratio - 1)))
+
+
+def iso_effect_dose_gy(base_gy: float, pressure_mmhg: float) -> float:
+    """Dose at ``pressure_mmhg`` with the effect of ``base_gy`` in well-oxygenated tissue, same fractions."""
+    return float(base_gy * hypoxia_reduction_factor(pressure_mmhg))
+
+
+def tcp_poisson(
+    dose_gy: float,
+    fractions: int,
+    clonogens: float,
+    *,
+    alpha_per_gy: float = 0.3,
+    beta_per_gy2: float = 0.03,
+    reduction_factor: float = 1.0,
+) -> float:
+    """Poisson tumour control probability exp(-N S), S = exp(-n(alpha d/h + beta d^2/h^2)).
+
+    Defaults alpha 0.3 /Gy and beta = alpha/10 from METHODS section 9. A model number, not a prognosis.
+    """
+    _check_positive(fractions=fractions, clonogens=clonogens, reduction_factor=reduction_factor)
+    d = dose_gy / fractions / reduction_factor
+    return math.exp(-clonogens * math.exp(-fractions * (alpha_per_gy * d + beta_per_gy2 * d * d)))
+
+
+def geud_gy(dose_gy: ArrayLike, a: float, weights: ArrayLike | None = None) -> float:
+    """Generalised equivalent uniform dose (sum v D^a)^(1/a) in gray (Niemierko 1999)."""
+    d = np.asarray(dose_gy, dtype=float)
+    w = np.ones_like(d) if weights is None else np.asarray(weights, dtype=float)
+    if d.size == 0 or (d < 0).any() or a == 0:
+        raise RequestError("gEUD needs doses of at least 0 Gy and a non-zero exponent.", "Check dose and exponent.")
+    if a < 0 and (d == 0).any():
+        return 0.0
+    return float(np.average(d**a, weights=w) ** (1 / a))
+
+
+def _check_positive(**values: float) -> None:
+    """Refuse zero and negative model constants by name."""
+    for name, value in values.items():
+        if not value > 0:
+            raise RequestError(f"{name} is {value}.", "It must be greater than 0.")

@@ -1,0 +1,198 @@
+"""The one request every front end builds, and its exact JSON round trip."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from HypoxiaMapperLib.errors import InputError, RequestError
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """A sphere in the planning frame of reference: centre LPS mm and radius mm."""
+
+    centre_mm: tuple[float, float, float]
+    radius_mm: float
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Expansion in millimetres towards each side of the patient (LPS directions)."""
+
+    left_mm: float = 0.0
+    right_mm: float = 0.0
+    anterior_mm: float = 0.0
+    posterior_mm: float = 0.0
+    superior_mm: float = 0.0
+    inferior_mm: float = 0.0
+
+    @classmethod
+    def uniform(cls, margin_mm: float) -> Margins:
+        """The same margin on every side."""
+        return cls(*(float(margin_mm),) * 6)
+
+
+@dataclass(frozen=True)
+class SubvolumeOptions:
+    """How the hypoxic subvolume is cut out of the map.
+
+    Parameters
+    ----------
+    threshold : float or None
+        In the map's unit; None takes the tracer protocol's own.
+    comparison : str
+        ``">"`` or ``">="``; empty takes the tracer protocol's own.
+    minimum_component_ml : float
+        Smaller islands are dropped and reported (METHODS 9: 0.5-1 ml).
+    closing_mm : float
+        Radius of a morphological closing inside the GTV; 0 for none.
+    maximum_fraction_of_gtv : float
+        Largest hypoxic fraction that is accepted as a boost volume (0-1].
+    """
+
+    threshold: float | None = None
+    comparison: str = ""
+    minimum_component_ml: float = 0.5
+    closing_mm: float = 0.0
+    maximum_fraction_of_gtv: float = 0.8
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How the PET frame is brought onto the planning frame.
+
+    ``mode`` is ``none`` (same frame of reference required), ``file`` (a DICOM registration object or ITK transform
+    given by ``path``) or ``rigid`` (computed here; must be signed off by a person).
+    """
+
+    mode: str = "none"
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that defines a run. Stored whole in every result.
+
+    Empty strings and tuples mean "find the only candidate, refuse if there are several".
+
+    Parameters
+    ----------
+    gtv_rois : tuple of str
+        Names of the gross tumour volumes to search for hypoxia.
+    reference_roi, reference_sphere
+        The reference region of a ratio method, one of both.
+    organ_rois : tuple of str
+        Organs at risk that targets are cropped to, with ``organ_gap_mm`` distance.
+    boost_margins, base_margins : Margins or None
+        None takes the protocol file's.
+    override : str
+        ``"name: reason"`` of the person who takes responsibility for exceeding a limit.
+    accepted_by : str
+        Name of the person who accepts the result; without it nothing is exported as DICOM.
+    write_rtdose : bool
+        Also write the voxel prescription as RTDOSE (labelled PRESCRIPTION, NOT CALCULATED).
+    holes : str
+        ``"keyhole"`` or ``"xor"`` (CLOSEDPLANAR_XOR).
+    """
+
+    folder: str
+    output: str
+    method: str
+    protocol: str
+    method_params: dict[str, Any] = field(default_factory=dict)
+    planning_series: str = ""
+    pet_series: str = ""
+    structure_set: str = ""
+    gtv_rois: tuple[str, ...] = ()
+    reference_roi: str = ""
+    reference_sphere: Sphere | None = None
+    organ_rois: tuple[str, ...] = ()
+    organ_gap_mm: float = 3.0
+    subvolume: SubvolumeOptions = SubvolumeOptions()
+    boost_margins: Margins | None = None
+    base_margins: Margins | None = None
+    base_dose_gy: float | None = None
+    boost_dose_gy: float | None = None
+    fractions: int | None = None
+    registration: Registration = Registration()
+    override: str = ""
+    accepted_by: str = ""
+    write_rtdose: bool = False
+    holes: str = "keyhole"
+
+    def to_json(self) -> str:
+        """Indented JSON with every field."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
+
+
+def request_from_json(text: str, where: str = "request") -> Request:
+    """Parse a request; unknown fields and wrong types are refused by name.
+
+    Raises
+    ------
+    InputError
+        If the text is no JSON object.
+    RequestError
+        Naming the field that is unknown, missing or of the wrong type.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{where} is not valid JSON: {error}.", "Write one with `hypoxia run ... --save-request`.") from error
+    return _build(Request, data, where)
+
+
+def read_request(path: Path) -> Request:
+    """Read a request file (see ``request_from_json``)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"Request file {path} cannot be read: {error.strerror}.", "Check the path.") from error
+    return request_from_json(text, str(path))
+
+
+def _build(cls: type, data: Any, where: str) -> Any:
+    """Build a dataclass from a mapping, recursively, naming what does not fit."""
+    if not isinstance(data, Mapping):
+        raise RequestError(f"{where} is {data!r}.", f"It must be an object with the fields of {cls.__name__}.")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(data.keys() - known.keys())
+    if unknown:
+        raise RequestError(f"{where} has unknown field(s) {', '.join(unknown)}.", f"Valid: {', '.join(known)}.")
+    required = [
+        n for n, f in known.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and n not in data
+    ]  # fmt: skip
+    if required:
+        raise RequestError(f"{where} lacks field(s) {', '.join(required)}.", "Add them.")
+    return cls(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in data.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Convert a JSON value to the type of a field."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
+        if len(kinds) == len(value):
+            return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
+    if origin is dict and isinstance(value, dict):
+        return dict(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and origin is None and isinstance(value, hint) and (hint is bool) == isinstance(value, bool):
+        return value
+    raise RequestError(f"{where} is {value!r}.", f"It must be of type {hint}.")

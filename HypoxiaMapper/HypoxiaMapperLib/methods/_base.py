@@ -1,0 +1,155 @@
+"""The contract of a hypoxia method: one file, one class, everything a front end needs to know.
+
+Slicer panel, ``hypoxia methods``, ``--help``, web form and report are rendered from these attributes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import RequestError
+from ..volume import Region, Volume
+
+Progress = Callable[[float, str], None]
+"""Called with the fraction done (0..1) and a line of text; may raise to cancel."""
+
+
+def no_progress(fraction: float, text: str) -> None:
+    """A progress sink that does nothing."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """An image a method needs: the key in ``inputs``, what it must measure, and why."""
+
+    key: str
+    quantity: str
+    description: str
+    tracers: tuple[str, ...] = ()  # empty: any
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class RegionSpec:
+    """A region a method needs: the key in ``regions`` and what it is."""
+
+    key: str
+    description: str
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class HypoxiaMap:
+    """What a method returns.
+
+    Parameters
+    ----------
+    volume : Volume
+        The map on the grid of the inputs, NaN where it is undefined.
+    threshold : float
+        Value that parts hypoxic from not, in the map's unit; NaN when the method has none.
+    comparison : str
+        ``">"`` or ``">="`` (``"<"``, ``"<="`` for quantities that fall with hypoxia).
+    threshold_source : str
+        Where the threshold comes from (protocol name and citation, or "set by the user").
+    surrogate : bool
+        True when the map is not a measurement of hypoxia (FDG, predicted): every display says so.
+    uncertainty : Volume or None
+        Standard deviation of the map in the same unit.
+    quality : numpy.ndarray or None
+        uint8 code per voxel (0 = ok), shape (z, y, x).
+    warnings : tuple of str
+        What a physicist must read before using the map.
+    details : mapping
+        Numbers worth reporting (reference mean, voxels used ...), names carrying units.
+    """
+
+    volume: Volume
+    threshold: float
+    comparison: str
+    threshold_source: str
+    surrogate: bool = False
+    uncertainty: Volume | None = None
+    quality: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parameter(
+    default: Any = MISSING,
+    *,
+    label: str,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    source: str,
+) -> Any:
+    """A field of a method's ``Params`` with label, unit, range and source of its default."""
+    metadata = dict(label=label, unit=unit, minimum=minimum, maximum=maximum, choices=choices, source=source)
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+class Method:
+    """Base of every hypoxia method. Subclasses set the class attributes and implement ``compute``."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    quantity: ClassVar[str]
+    unit: ClassVar[str]
+    citation: ClassVar[str]
+    inputs: ClassVar[tuple[InputSpec, ...]]
+    regions: ClassVar[tuple[RegionSpec, ...]] = ()
+    surrogate: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ()
+    Params: ClassVar[type]
+
+    def unavailable_reason(self) -> str:
+        """Empty when the method can run here, else what is missing and how to get it."""
+        missing = [p for p in self.packages if importlib.util.find_spec(p) is None]
+        return f"needs the Python package(s) {', '.join(missing)}: pip install {' '.join(missing)}" if missing else ""
+
+    def make_params(self, values: Mapping[str, Any]) -> Any:
+        """Build ``Params`` from a mapping, checking names, ranges and choices.
+
+        Raises
+        ------
+        RequestError
+            Naming the parameter, its value and what is allowed.
+        """
+        known = {f.name: f for f in fields(self.Params)}
+        for key, value in values.items():
+            if key not in known:
+                raise RequestError(
+                    f"Method {self.name} has no parameter {key!r}.", f"Valid parameters: {', '.join(known) or 'none'}."
+                )
+            _check_parameter(self.name, key, value, known[key].metadata)
+        return self.Params(**values)
+
+    def compute(
+        self,
+        inputs: Mapping[str, Volume],
+        regions: Mapping[str, Region],
+        params: Any,
+        progress: Progress = no_progress,
+    ) -> HypoxiaMap:
+        """Compute the map on the common grid of ``inputs`` and ``regions``."""
+        raise NotImplementedError
+
+
+def _check_parameter(method: str, key: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    """Refuse a value outside the declared range or choices."""
+    choices, low, high = metadata.get("choices"), metadata.get("minimum"), metadata.get("maximum")
+    unit = f" {metadata['unit']}" if metadata.get("unit") else ""
+    if choices and value not in choices:
+        raise RequestError(f"{method}: {key} is {value!r}.", f"Valid values: {', '.join(choices)}.")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not np.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
+            raise RequestError(
+                f"{method}: {key} is {value}{unit}.", f"Allowed range: {low} to {high}{unit} ({metadata['label']})."
+            )
