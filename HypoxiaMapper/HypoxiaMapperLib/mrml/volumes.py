@@ -1,0 +1,120 @@
+"""Volume to vtkMRMLScalarVolumeNode and back, with quantity, unit and history in node attributes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import RequestError
+from ..volume import Volume
+from .geometry import (
+    fill_image_data,
+    from_vtk_matrix,
+    image_data_array,
+    index_to_ras,
+    require_no_transform,
+    set_geometry,
+    to_vtk_matrix,
+)
+
+QUANTITY = "Hypoxia.Quantity"
+UNIT = "Hypoxia.Unit"
+FRAME_OF_REFERENCE = "Hypoxia.FrameOfReferenceUID"
+SOURCE_UIDS = "Hypoxia.SourceInstanceUIDs"  # separated by blanks, as in Slicer's DICOM.instanceUIDs
+OPERATIONS = "Hypoxia.Operations"  # JSON list
+FACTS = "Hypoxia.Facts"  # JSON object
+
+
+def volume_to_node(scene: Any, volume: Volume, name: str) -> Any:
+    """Add a scalar volume node with the voxels, geometry and history of a Volume.
+
+    Parameters
+    ----------
+    scene : vtkMRMLScene
+        Scene that receives the node.
+    volume : Volume
+        In LPS millimetres; voxels are copied.
+    name : str
+        Name of the node.
+
+    Returns
+    -------
+    vtkMRMLScalarVolumeNode
+        With attributes ``Hypoxia.Quantity``, ``Hypoxia.Unit``, ``Hypoxia.FrameOfReferenceUID`` and further.
+    """
+    from vtkmodules.vtkCommonDataModel import vtkImageData
+
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    data = vtkImageData()
+    fill_image_data(data, volume.array)
+    node.SetIJKToRASMatrix(to_vtk_matrix(index_to_ras(volume.image)))
+    node.SetAndObserveImageData(data)
+    attributes = {
+        QUANTITY: volume.quantity,
+        UNIT: volume.unit,
+        FRAME_OF_REFERENCE: volume.frame_of_reference_uid,
+        SOURCE_UIDS: " ".join(volume.source_uids),
+        OPERATIONS: json.dumps(list(volume.operations)),
+        FACTS: json.dumps(dict(volume.facts), default=str),
+    }
+    for key, value in attributes.items():
+        node.SetAttribute(key, value)
+    return node
+
+
+def node_to_volume(node: Any) -> Volume:
+    """Volume of a scalar volume node; voxels are copied.
+
+    Quantity and unit come from the attributes that ``volume_to_node`` writes, else from the coded quantity and the
+    UCUM unit that Slicer's DICOM readers set on the node.
+
+    Raises
+    ------
+    RequestError
+        If quantity or unit is unknown (never guessed), or the node holds no voxels.
+    GeometryError
+        If the node stands under a transform or its axes are sheared.
+    """
+    if node.GetImageData() is None:
+        raise RequestError(f"Volume {node.GetName()!r} holds no voxels.", "Load or compute it first.")
+    require_no_transform(node)
+    quantity, unit = _quantity_and_unit(node)
+    from vtkmodules.vtkCommonMath import vtkMatrix4x4
+
+    matrix = vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    image = sitk.GetImageFromArray(np.array(image_data_array(node.GetImageData())))
+    set_geometry(image, from_vtk_matrix(matrix))
+    return Volume(
+        image,
+        quantity,
+        unit,
+        node.GetAttribute(FRAME_OF_REFERENCE) or "",
+        tuple((node.GetAttribute(SOURCE_UIDS) or node.GetAttribute("DICOM.instanceUIDs") or "").split()),
+        tuple(json.loads(node.GetAttribute(OPERATIONS) or "[]")),
+        json.loads(node.GetAttribute(FACTS) or "{}"),
+    )
+
+
+def _quantity_and_unit(node: Any) -> tuple[str, str]:
+    """What the voxels of a node measure and in which UCUM unit; refused when unknown."""
+    quantity, unit = node.GetAttribute(QUANTITY) or "", node.GetAttribute(UNIT) or ""
+    if not unit and _coded(node.GetVoxelValueUnits(), "GetCodingSchemeDesignator") == "UCUM":
+        unit = _coded(node.GetVoxelValueUnits(), "GetCodeValue")
+        quantity = quantity or _coded(node.GetVoxelValueQuantity(), "GetCodeMeaning")
+    if not quantity or not unit:
+        raise RequestError(
+            f"Volume {node.GetName()!r} does not say what its voxels measure "
+            f"(quantity {quantity or 'unknown'}, unit {unit or 'unknown'}).",
+            f"Load it through the DICOM module, or set the node attributes {QUANTITY} (e.g. SUVbw) "
+            f"and {UNIT} (UCUM, e.g. g/ml) after making sure.",
+        )
+    return quantity, unit
+
+
+def _coded(entry: Any, getter: str) -> str:
+    """Field of a vtkCodedEntry that may be absent."""
+    return (getattr(entry, getter)() or "") if entry is not None else ""
