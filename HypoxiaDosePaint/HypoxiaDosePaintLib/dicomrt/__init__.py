@@ -1,0 +1,1 @@
+"""DICOM out: RTSTRUCT, RTPLAN, RTDOSE, SEG, Parametric Map, and the proof by reading them again."""
