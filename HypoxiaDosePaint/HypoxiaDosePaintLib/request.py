@@ -84,6 +84,8 @@ class Request:
 
     Parameters
     ----------
+    tracer : str
+        Tracer of the PET, only where the DICOM tags do not say it; a contradiction is refused.
     gtv_rois : tuple of str
         Names of the gross tumour volumes to search for hypoxia.
     reference_roi, reference_sphere
@@ -109,6 +111,7 @@ class Request:
     method_params: dict[str, Any] = field(default_factory=dict)
     planning_series: str = ""
     pet_series: str = ""
+    tracer: str = ""
     structure_set: str = ""
     gtv_rois: tuple[str, ...] = ()
     reference_roi: str = ""

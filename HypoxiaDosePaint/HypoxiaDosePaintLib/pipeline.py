@@ -1,0 +1,291 @@
+"""The whole street, in order. The only file that knows it; every front end calls ``run``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import HypoxiaMapperLib
+from HypoxiaMapperLib.dicomio.model import ImageSeries, SeriesInfo
+from HypoxiaMapperLib.dicomio.registration import read_transform
+from HypoxiaMapperLib.errors import RequestError
+from HypoxiaMapperLib.methods import HypoxiaMap, Method, Progress, get_method, no_progress
+from HypoxiaMapperLib.registration import register_rigid
+from HypoxiaMapperLib.resample import resample_to
+from HypoxiaMapperLib.volume import Volume
+
+from .dicomrt.export import export_set
+from .output import require_free, staged_output
+from .prescription import Prescription, Protocol, get_protocol, make_prescription
+from .render import render_pictures
+from .report import write_report
+from .request import Margins, Request
+from .result import Images, RegistrationUse, Result, SeriesUse
+from .selection import Inputs, gather, union
+from .sidecar import result_to_json, write_targets_csv
+from .subvolume import Subvolume, find_subvolume, map_histogram, volume_by_threshold
+from .targets import Targets, build_targets
+
+SOFTWARE = f"slicer-hypoxia {HypoxiaMapperLib.__version__}"
+TRANSIENT_WARNING = (
+    "Hypoxia changes during treatment: a baseline subvolume describes the day of the scan. In one FAZA series the median "
+    "hypoxic fraction fell from 38 % to 15, 17 and 1.5 % within four weeks."
+)  # METHODS section 2
+RESEARCH_WARNING = (
+    "Research use only. Boosting hypoxic subvolumes has not been shown to improve outcome, and toxicity is real."
+)  # METHODS 12.18
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A result and what its export still needs."""
+
+    result: Result
+    planning: ImageSeries
+
+
+def run(request: Request, progress: Progress = no_progress, truth: Mapping[str, Any] | None = None) -> Result:
+    """Run a request and write its output folder in one piece.
+
+    Parameters
+    ----------
+    truth : mapping, optional
+        Known truth of a digital patient, stored and shown beside the result.
+
+    Raises
+    ------
+    HypoxiaError
+        With a message and a hint; the output folder is then not there.
+    """
+    out = Path(request.output)
+    require_free(out)
+    computed = compute(request, lambda f, t: progress(0.6 * f, t))
+    result = replace(computed.result, truth=dict(truth(computed.result) if callable(truth) else truth or {}))
+    with staged_output(out) as stage:
+        result = write(result, computed.planning, stage, lambda f, t: progress(0.6 + 0.4 * f, t))
+    progress(1.0, f"finished: {out}")
+    return result
+
+
+def compute(request: Request, progress: Progress = no_progress) -> Computed:
+    """Everything up to the result, nothing written."""
+    method = get_method(request.method)
+    params = method.make_params(request.method_params)
+    protocol = get_protocol(request.protocol)
+    prescription = prescribe(request, protocol)
+    inputs = gather(request, method, lambda f, t: progress(0.5 * f, t))
+    gtv = union(inputs.gtvs, "GTV")
+    pet, registration = align(request, inputs, lambda f, t: progress(0.5 + 0.2 * f, t))
+    regions = {"gtv": gtv} | ({"reference": inputs.reference} if inputs.reference else {})
+    progress(0.7, f"computing {method.title}")
+    hypoxia_map = method.compute({"pet": pet}, regions, params)
+    progress(0.8, "finding the hypoxic subvolume")
+    subvolume = find_subvolume(hypoxia_map, inputs.gtvs, request.subvolume, request.override)
+    progress(0.9, "building targets")
+    base_margins, boost_margins = margins(request, protocol)
+    targets = build_targets(
+        inputs.gtvs, subvolume, inputs.reference, inputs.organs, request.organ_gap_mm, prescription, base_margins,
+        boost_margins, inputs.planning.volume,
+    )  # fmt: skip
+    settled = replace(request, base_margins=base_margins, boost_margins=boost_margins)
+    result = assemble(settled, method, params, protocol, prescription, inputs, pet, registration, hypoxia_map, subvolume, targets)
+    return Computed(result, inputs.planning)
+
+
+def write(result: Result, planning: ImageSeries, folder: Path, progress: Progress = no_progress) -> Result:
+    """Export (if accepted), prove, picture and report a result into a folder; the result with its proof."""
+    if result.accepted_by:
+        exported = export_set(result, planning, folder, lambda f, t: progress(0.5 * f, t))
+        result = replace(result, exported=exported.files, proof=exported.proof)
+    progress(0.5, "rendering pictures")
+    pictures = render_pictures(result)
+    picture_folder = folder / "pictures"
+    picture_folder.mkdir()
+    for name, png in pictures.items():
+        (picture_folder / f"{name}.png").write_bytes(png)
+    progress(0.9, "writing the report")
+    (folder / "request.json").write_text(result.request.to_json() + "\n", encoding="utf-8")
+    (folder / "result.json").write_text(result_to_json(result), encoding="utf-8")
+    write_targets_csv(result, folder / "targets.csv")
+    write_report(result, pictures, folder / "report.html")
+    return result
+
+
+def prescribe(request: Request, protocol: Protocol) -> Prescription:
+    """The protocol's doses, or the request's own."""
+    return make_prescription(
+        protocol.name,
+        protocol.base_dose_gy if request.base_dose_gy is None else request.base_dose_gy,
+        protocol.boost_dose_gy if request.boost_dose_gy is None else request.boost_dose_gy,
+        protocol.fractions if request.fractions is None else request.fractions,
+        request.override,
+    )
+
+
+def margins(request: Request, protocol: Protocol) -> tuple[Margins, Margins]:
+    """Base and boost margins: the request's own, else the protocol file's."""
+    return (
+        request.base_margins or Margins.uniform(protocol.base_margin_mm),
+        request.boost_margins or Margins.uniform(protocol.boost_margin_mm),
+    )
+
+
+def align(request: Request, inputs: Inputs, progress: Progress) -> tuple[Volume, RegistrationUse]:
+    """PET on the planning grid, and how it came there.
+
+    Raises
+    ------
+    GeometryError
+        Different frames of reference and no registration.
+    RequestError
+        Unknown registration mode.
+    """
+    planning, pet, mode = inputs.planning.volume, inputs.pet.volume, request.registration.mode
+    if mode == "none":
+        aligned = resample_to(pet, planning.image, planning.frame_of_reference_uid)
+        return aligned, RegistrationUse("same frame of reference")
+    if mode == "file":
+        path = Path(request.registration.path)
+        transform = read_transform(path, planning.frame_of_reference_uid, pet.frame_of_reference_uid)
+        text = f"transform file {path.name}"
+        use = RegistrationUse(f"file {path.name}", _matrix(transform))
+    elif mode == "rigid":
+        progress(0.1, "rigid registration")
+        found = register_rigid(planning, pet, union(inputs.gtvs, "GTV"))
+        transform, text = found.transform, "rigid registration by mutual information"
+        use = RegistrationUse("rigid, computed here", _matrix(transform), dict(found.residual))
+    else:
+        raise RequestError(f"Registration mode {mode!r} is unknown.", "Valid: none, rigid, file.")
+    aligned = resample_to(pet, planning.image, planning.frame_of_reference_uid, transform, "linear", text)
+    return aligned, use
+
+
+def _matrix(transform: Any) -> tuple[float, ...]:
+    """4x4 row-major matrix of a linear transform, empty for a deformable one."""
+    if not transform.IsLinear():
+        return ()
+    origin = transform.TransformPoint((0.0, 0.0, 0.0))
+    columns = [
+        [a - o for a, o in zip(transform.TransformPoint(axis), origin, strict=True)]
+        for axis in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    ]
+    rows = [[columns[c][r] for c in range(3)] + [origin[r]] for r in range(3)] + [[0.0, 0.0, 0.0, 1.0]]
+    return tuple(float(v) for row in rows for v in row)
+
+
+def assemble(
+    request: Request,
+    method: Method,
+    params: Any,
+    protocol: Protocol,
+    prescription: Prescription,
+    inputs: Inputs,
+    pet: Volume,
+    registration: RegistrationUse,
+    hypoxia_map: HypoxiaMap,
+    subvolume: Subvolume,
+    targets: Targets,
+) -> Result:
+    """Collect everything a reader must know into one result."""
+    images = Images(
+        inputs.planning.volume, hypoxia_map, inputs.gtvs, inputs.reference, subvolume.region, targets.structures,
+        inputs.organs, pet,
+    )  # fmt: skip
+    return Result(
+        software=SOFTWARE,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        request=request,
+        patient=_patient(inputs.planning),
+        series=_series_used(inputs),
+        method=_method_facts(method, params),
+        threshold=subvolume.threshold,
+        comparison=subvolume.comparison,
+        threshold_source=subvolume.threshold_source,
+        findings=subvolume.findings,
+        hypoxic_volume_ml=subvolume.hypoxic_volume_ml,
+        hypoxic_fraction=subvolume.hypoxic_fraction,
+        dropped=subvolume.dropped,
+        prescription=prescription,
+        targets=targets.rows,
+        histogram=map_histogram(hypoxia_map, inputs.gtvs),
+        volume_by_threshold=volume_by_threshold(hypoxia_map, inputs.gtvs),
+        registration=registration,
+        warnings=_warnings(request, protocol, registration, inputs, hypoxia_map, subvolume, targets, prescription),
+        details={**hypoxia_map.details, **targets.details, "map_operations": hypoxia_map.volume.operations,
+                 "packages": _package_versions()},
+        images=images,
+        accepted_by=request.accepted_by.strip(),
+    )  # fmt: skip
+
+
+def _warnings(
+    request: Request,
+    protocol: Protocol,
+    registration: RegistrationUse,
+    inputs: Inputs,
+    hypoxia_map: HypoxiaMap,
+    subvolume: Subvolume,
+    targets: Targets,
+    prescription: Prescription,
+) -> tuple[str, ...]:
+    """All warnings, the ones that change a decision first."""
+    found = [*hypoxia_map.warnings, *subvolume.warnings, *targets.warnings, *inputs.warnings]
+    if registration.mode.startswith("rigid"):
+        found.insert(0, "The PET was registered here by a rigid transform: look at the registration picture before accepting.")
+    if prescription.override:
+        found.insert(0, f"A limit was overridden by {prescription.override}.")
+    if request.base_margins is None or request.boost_margins is None:
+        found.append(f"Margins: {protocol.margin_source}.")
+    found += [f"Protocol {protocol.name}: {note}" for note in protocol.notes]
+    found += [TRANSIENT_WARNING, RESEARCH_WARNING]
+    return tuple(dict.fromkeys(found))
+
+
+def _patient(planning: ImageSeries) -> dict[str, str]:
+    """Patient identity from the planning CT."""
+    header = planning.headers[0]
+    return {
+        "id": str(header.get("PatientID", "")),
+        "name": str(header.get("PatientName", "")),
+        "sex": str(header.get("PatientSex", "")),
+        "birth_date": str(header.get("PatientBirthDate", "")),
+    }
+
+
+def _series_used(inputs: Inputs) -> tuple[SeriesUse, ...]:
+    """Planning CT, PET and structure sets as used."""
+
+    def use(role: str, info: SeriesInfo, facts: Mapping[str, Any]) -> SeriesUse:
+        return SeriesUse(
+            role, info.description, info.modality, info.series_uid, info.study_date, info.geometry, dict(facts)
+        )
+
+    tracer = inputs.pet.volume.facts.get("tracer", "unknown")
+    return (
+        use("planning CT", inputs.planning.info, {"sop_instances": len(inputs.planning.headers)}),
+        use(f"PET ({tracer})", inputs.pet.info, inputs.pet.volume.facts),
+        *(use("structure set", s, {"rois": list(s.roi_names)}) for s in inputs.structure_sets),
+    )
+
+
+def _method_facts(method: Method, params: Any) -> dict[str, Any]:
+    """Name, source and parameters of the method."""
+    return {
+        "name": method.name,
+        "title": method.title,
+        "quantity": method.quantity,
+        "unit": method.unit,
+        "citation": method.citation,
+        "surrogate": method.surrogate,
+        "parameters": asdict(params),
+    }
+
+
+def _package_versions() -> dict[str, str]:
+    """Versions of the packages that touched the numbers."""
+    names = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom")
+    return {name: importlib.metadata.version(name) for name in names}

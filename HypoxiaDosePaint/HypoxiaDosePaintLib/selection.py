@@ -1,0 +1,235 @@
+"""From a scanned folder to the images and regions of one run: the only candidate, or the one the user named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
+from HypoxiaMapperLib.dicomio.pet import read_pet_series
+from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set
+from HypoxiaMapperLib.dicomio.scan import require_one_patient, scan_folder
+from HypoxiaMapperLib.dicomio.series import read_image_series
+from HypoxiaMapperLib.errors import InputError, LimitError, RequestError
+from HypoxiaMapperLib.methods import Method, Progress
+from HypoxiaMapperLib.resample import resample_region, sphere_region
+from HypoxiaMapperLib.volume import Region, Volume
+
+from .request import Request
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything a run reads: images on their own grids, regions on the planning grid."""
+
+    scan: ScanResult
+    planning: ImageSeries
+    pet: ImageSeries
+    gtvs: tuple[Region, ...]
+    reference: Region | None
+    organs: tuple[Region, ...]
+    structure_sets: tuple[SeriesInfo, ...]
+    warnings: tuple[str, ...]
+
+
+def gather(request: Request, method: Method, progress: Progress) -> Inputs:
+    """Scan the folder, choose the series, read images and regions.
+
+    Raises
+    ------
+    HypoxiaError
+        Naming the series, ROI or file that is missing, ambiguous or unusable.
+    """
+    scan = scan_folder(Path(request.folder), lambda f, t: progress(0.3 * f, t))
+    require_one_patient(scan)
+    planning_info = choose_series(scan.by_role("planning_ct"), request.planning_series, "planning CT", "--planning-series")
+    pet_info = choose_pet(scan, method, request)
+    names = requested_rois(request, scan, method)
+    homes = {name: find_roi(name, scan, request.structure_set) for name in names}
+    progress(0.35, f"reading planning CT ({len(planning_info.files)} files)")
+    planning = read_image_series(planning_info)
+    progress(0.6, f"reading PET ({len(pet_info.files)} files)")
+    pet, warnings = state_tracer(read_pet_series(pet_info), request.tracer)
+    progress(0.8, "reading structures")
+    regions = {name: read_roi(name, home, planning, scan) for name, home in homes.items()}
+    for region in regions.values():
+        if not region.array.any():
+            raise LimitError(f"ROI {region.name!r} is empty on the planning CT.", "Check the structure set.")
+    gtvs = tuple(regions[n] for n in names if n in gtv_names(request, scan))
+    return Inputs(
+        scan, planning, pet, gtvs,
+        reference_region(request, regions, planning.volume),
+        tuple(regions[n] for n in request.organ_rois),
+        tuple({s.series_uid: s for s in homes.values()}.values()),
+        (*warnings, *day_warnings(planning_info, pet_info), *(w for r in regions.values() if (w := _roi_note(r)))),
+    )  # fmt: skip
+
+
+def choose_series(candidates: Sequence[SeriesInfo], wanted: str, what: str, option: str) -> SeriesInfo:
+    """The series named by UID or description, or the only one there is.
+
+    Raises
+    ------
+    RequestError
+        None, or several: all are listed.
+    """
+    listing = "; ".join(f"{s.description or 'no description'} ({s.series_uid})" for s in candidates) or "none"
+    if wanted:
+        hits = [s for s in candidates if wanted in (s.series_uid, s.description)]
+        if len(hits) != 1:
+            raise RequestError(f"{len(hits)} {what} series match {wanted!r}.", f"Found: {listing}.")
+        return hits[0]
+    if not candidates:
+        raise InputError(f"The folder holds no {what} series.", "Run `hypoxia scan` to see what it holds and why.")
+    if len(candidates) > 1:
+        raise RequestError(f"The folder holds {len(candidates)} {what} series.", f"Choose with {option}: {listing}.")
+    return candidates[0]
+
+
+def choose_pet(scan: ScanResult, method: Method, request: Request) -> SeriesInfo:
+    """The PET whose tracer the method takes; several or none are refused with the list."""
+    tracers = method.inputs[0].tracers
+    found = scan.by_role("pet")
+    if request.pet_series:
+        info = choose_series(found, request.pet_series, "PET", "--pet-series")
+    else:
+        fitting = [s for s in found if s.kind in tracers or (s.kind == "unknown" and request.tracer in tracers)]
+        if found and not fitting:
+            kinds = ", ".join(f"{s.description or s.series_uid}: {s.kind}" for s in found)
+            raise RequestError(
+                f"Method {method.name} needs a PET of {' or '.join(tracers)}; found {kinds}.",
+                "If a tag is missing, state the tracer with --tracer.",
+            )
+        info = choose_series(fitting, "", f"{' or '.join(tracers)} PET", "--pet-series")
+    kind = request.tracer if info.kind == "unknown" else info.kind
+    if kind not in tracers:
+        raise RequestError(
+            f"Method {method.name} needs {' or '.join(tracers)}; {info.description!r} is {info.kind}.",
+            "Choose another PET or method, or state a missing tracer with --tracer.",
+        )
+    return info
+
+
+def state_tracer(pet: ImageSeries, stated: str) -> tuple[ImageSeries, tuple[str, ...]]:
+    """Take the user's word for the tracer only where the file does not say it; a contradiction is refused."""
+    in_file = str(pet.volume.facts.get("tracer", "unknown"))
+    notes = tuple(pet.volume.facts.get("warnings", ()))
+    if not stated or stated == in_file:
+        return pet, notes
+    if in_file != "unknown":
+        raise RequestError(f"The PET is {in_file}, not {stated}.", "Leave out --tracer, or choose another PET.")
+    facts = {**pet.volume.facts, "tracer": stated, "tracer_source": "stated by the user"}
+    return (
+        replace(pet, volume=replace(pet.volume, facts=facts)),
+        (*notes, f"The PET's tags do not name the tracer; {stated} was stated by the user."),
+    )
+
+
+def gtv_names(request: Request, scan: ScanResult) -> tuple[str, ...]:
+    """GTVs of the request, or the only ROI whose name begins with GTV."""
+    if request.gtv_rois:
+        return request.gtv_rois
+    names = [n for s in scan.by_role("rtstruct") for n in s.roi_names if n.upper().startswith("GTV")]
+    if len(names) == 1:
+        return (names[0],)
+    listing = ", ".join(sorted({n for s in scan.by_role("rtstruct") for n in s.roi_names})) or "none"
+    raise RequestError(f"{len(names)} ROIs are called GTV.", f"Choose with --gtv. ROIs found: {listing}.")
+
+
+def requested_rois(request: Request, scan: ScanResult, method: Method) -> tuple[str, ...]:
+    """Every ROI name the run needs, each once; a method's missing reference is refused here."""
+    if request.reference_roi and request.reference_sphere:
+        raise RequestError("Both a reference ROI and a reference sphere are given.", "Give one of them.")
+    needs_reference = any(r.key == "reference" and r.required for r in method.regions)
+    if needs_reference and not request.reference_roi and request.reference_sphere is None:
+        raise RequestError(
+            f"Method {method.name} needs a reference region.",
+            "Give --reference-roi NAME or --reference-sphere X,Y,Z,RADIUS (LPS mm).",
+        )
+    reference = (request.reference_roi,) if request.reference_roi else ()
+    return tuple(dict.fromkeys((*gtv_names(request, scan), *reference, *request.organ_rois)))
+
+
+def find_roi(name: str, scan: ScanResult, structure_set: str) -> SeriesInfo:
+    """The structure set that holds an ROI of that name.
+
+    Raises
+    ------
+    RequestError
+        If none or several do; the names found are listed.
+    """
+    sets = scan.by_role("rtstruct")
+    if structure_set:
+        sets = (choose_series(sets, structure_set, "structure set", "--structure-set"),)
+    homes = [s for s in sets if name in s.roi_names]
+    if not homes:
+        listing = ", ".join(dict.fromkeys(n for s in sets for n in s.roi_names)) or "none"
+        raise RequestError(f"ROI {name!r} is in no structure set.", f"ROIs found: {listing}.")
+    if len(homes) > 1:
+        listing = ", ".join(f"{s.description} ({s.series_uid})" for s in homes)
+        raise RequestError(f"ROI {name!r} is in {len(homes)} structure sets.", f"Choose with --structure-set: {listing}.")
+    return homes[0]
+
+
+def read_roi(name: str, home: SeriesInfo, planning: ImageSeries, scan: ScanResult) -> Region:
+    """An ROI on the planning grid; one drawn on another series of the frame is resampled and says so."""
+    grid, frame = planning.volume.image, planning.volume.frame_of_reference_uid
+    drawn_on = home.referenced_series_uids
+    if not drawn_on or planning.info.series_uid in drawn_on:
+        return read_structure_set(home.files[0], grid, frame, [name])[name]
+    own = next((s for s in scan.series if s.series_uid in drawn_on), None)
+    if own is None:
+        raise InputError(
+            f"ROI {name!r} was drawn on series {drawn_on[0]}, which is not in the folder.",
+            "Add that series, or use a structure set drawn on the planning CT.",
+        )
+    own_grid = read_image_series(own).volume.image
+    return resample_region(read_structure_set(home.files[0], own_grid, frame, [name])[name], grid)
+
+
+def reference_region(request: Request, regions: dict[str, Region], planning: Volume) -> Region | None:
+    """The reference region by name or as a sphere; None when the request has neither."""
+    if request.reference_roi:
+        return regions[request.reference_roi]
+    if request.reference_sphere is None:
+        return None
+    sphere = request.reference_sphere
+    return sphere_region(
+        planning.image, sphere.centre_mm, sphere.radius_mm, "Ref_Sphere", planning.frame_of_reference_uid
+    )
+
+
+def union(regions: Sequence[Region], name: str) -> Region:
+    """Union of regions on one grid."""
+    array = np.zeros(tuple(reversed(regions[0].mask.GetSize())), dtype=bool)
+    for region in regions:
+        array |= region.array
+    return regions[0].with_array(array, "union of " + ", ".join(r.name for r in regions), name)
+
+
+def day_warnings(planning: SeriesInfo, pet: SeriesInfo) -> tuple[str, ...]:
+    """A warning when planning CT and PET were not made on the same day."""
+    if not planning.study_date or not pet.study_date:
+        return ("The study date of the planning CT or the PET is missing: their distance in time is unknown.",)
+    days = (np.datetime64(_iso(pet.study_date)) - np.datetime64(_iso(planning.study_date))).astype(int)
+    if days == 0:
+        return ()
+    return (f"The PET was acquired {abs(days)} day(s) {'after' if days > 0 else 'before'} the planning CT.",)
+
+
+def _iso(dicom_date: str) -> str:
+    """20260102 as 2026-01-02."""
+    return f"{dicom_date[:4]}-{dicom_date[4:6]}-{dicom_date[6:8]}"
+
+
+def _roi_note(region: Region) -> str:
+    """A warning when an ROI is not on the grid it was drawn on."""
+    if "nearest neighbour" in region.source:
+        return f"{region.name} was drawn on another series and resampled to the planning CT; check its outline."
+    return ""
+
+

@@ -1,0 +1,180 @@
+"""From hypoxic subvolume and prescription to the structures that are shown and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from HypoxiaMapperLib.errors import LimitError, RequestError
+from HypoxiaMapperLib.volume import Region, Volume
+
+from .margins import crop_to_organs, expand
+from .prescription import DoseLevel, Prescription
+from .request import Margins
+from .result import TargetRow
+from .selection import union
+from .structures import (
+    GTV_CODE,
+    HYPOXIC_CODE,
+    PTV_CODE,
+    REFERENCE_CODE,
+    Structure,
+    hypoxic_name,
+    ptv_name,
+    safe_name,
+)
+from .subvolume import Subvolume
+
+AIR_HU = -300.0
+"""CT numbers below it count as air or lung in the crop report; half-way between lung-soft tissue, a reporting choice."""
+
+_COLOURS = {
+    "gtv": (255, 255, 0), "hypoxic": (255, 0, 255), "boost": (255, 64, 64), "base": (64, 160, 255),
+    "reference": (0, 220, 120),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Structures, their table, and what was cut off or must be said."""
+
+    structures: tuple[Structure, ...]
+    rows: tuple[TargetRow, ...]
+    warnings: tuple[str, ...]
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+def build_targets(
+    gtvs: Sequence[Region],
+    subvolume: Subvolume,
+    reference: Region | None,
+    organs: Sequence[Region],
+    organ_gap_mm: float,
+    prescription: Prescription,
+    base_margins: Margins,
+    boost_margins: Margins,
+    planning: Volume,
+) -> Targets:
+    """GTVs, hypoxic subvolumes, reference region and both planning targets, on the planning grid.
+
+    Raises
+    ------
+    LimitError
+        If nothing of a target is left after cropping.
+    RequestError
+        If two structures would get the same name.
+    """
+    structures = _tumour_structures(gtvs, subvolume)
+    if reference is not None:
+        structures.append(_reference_structure(reference))
+    cropped: dict[str, float] = {}
+    details: dict[str, object] = {}
+    warnings: list[str] = []
+    ptvs = []
+    for key, source, margins, level in (
+        ("base", union(gtvs, "GTV"), base_margins, prescription.base),
+        ("boost", subvolume.region, boost_margins, prescription.boost),
+    ):
+        ptv, crop_ml, by_organ = _planning_target(key, source, margins, level, organs, organ_gap_mm)
+        cropped[ptv.name] = crop_ml
+        details[f"cropped_from_{ptv.name}_ml"] = by_organ
+        ptvs.append(ptv)
+    warnings += _target_warnings(ptvs[0], ptvs[1], organs, planning)
+    structures += ptvs
+    _require_unique_names(structures)
+    rows = tuple(_row(s, cropped.get(s.name, 0.0)) for s in structures)
+    return Targets(tuple(structures), rows, tuple(warnings), details)
+
+
+def _tumour_structures(gtvs: Sequence[Region], subvolume: Subvolume) -> list[Structure]:
+    """Each GTV as read, and the hypoxic part of each that has one."""
+    structures = []
+    for gtv, hypoxic in zip(gtvs, subvolume.per_gtv, strict=True):
+        named = gtv.with_array(gtv.array, gtv.source, safe_name(gtv.name))
+        structures.append(
+            Structure(named, "GTV", GTV_CODE, _COLOURS["gtv"], f"{gtv.name} as given", generation_algorithm="")
+        )
+        if hypoxic.array.any():
+            part = hypoxic.with_array(hypoxic.array, hypoxic.source, hypoxic_name(gtv.name))
+            text = f"hypoxic part of {named.name}, no margin"
+            structures.append(
+                Structure(part, "GTV", HYPOXIC_CODE, _COLOURS["hypoxic"], text, "AUTOMATIC", enclosed_by=named.name)
+            )
+    return structures
+
+
+def _reference_structure(reference: Region) -> Structure:
+    """The reference region, exported so that a reviewer can check where the ratio comes from."""
+    named = reference.with_array(reference.array, reference.source, safe_name(reference.name))
+    return Structure(named, "CONTROL", REFERENCE_CODE, _COLOURS["reference"], "reference region of the ratio", "")
+
+
+def _planning_target(
+    key: str,
+    source: Region,
+    margins: Margins,
+    level: DoseLevel,
+    organs: Sequence[Region],
+    gap_mm: float,
+) -> tuple[Structure, float, dict[str, float]]:
+    """Expanded and cropped target of one dose level, the cropped ml in total and per organ."""
+    name = ptv_name(level.dose_gy)
+    grown = expand(source, margins, name)
+    target, by_organ = crop_to_organs(grown, organs, gap_mm)
+    if not target.array.any():
+        raise LimitError(
+            f"Nothing of {name} is left after cropping to {', '.join(o.name for o in organs)}.",
+            "Check the organs at risk and their gap.",
+        )
+    text = f"{source.name} + {margins_text(margins)}, {level.dose_gy:g} Gy in {level.fractions}"
+    if organs:
+        text += f", kept {gap_mm:g} mm from {', '.join(o.name for o in organs)}"
+    structure = Structure(target, "PTV", PTV_CODE, _COLOURS[key], text, "SEMIAUTOMATIC", dose=level)
+    return structure, grown.volume_ml - target.volume_ml, by_organ
+
+
+def margins_text(margins: Margins) -> str:
+    """Margins as text: one number when they are equal, else each side."""
+    sides = vars(margins)
+    if len(set(sides.values())) == 1:
+        return f"{margins.left_mm:g} mm"
+    return ", ".join(f"{side.removesuffix('_mm')} {value:g}" for side, value in sides.items()) + " mm"
+
+
+def _target_warnings(base: Structure, boost: Structure, organs: Sequence[Region], planning: Volume) -> list[str]:
+    """Boost outside base, boost in air, and organs that were not given."""
+    warnings = []
+    voxel_ml = planning.voxel_volume_ml
+    outside_ml = float(np.count_nonzero(boost.region.array & ~base.region.array) * voxel_ml)
+    if outside_ml > 0:
+        warnings.append(f"{outside_ml:.2f} ml of {boost.name} lie outside {base.name}: check the margins.")
+    air_ml = float(np.count_nonzero(boost.region.array & (planning.array < AIR_HU)) * voxel_ml)
+    if air_ml > 0:
+        warnings.append(f"{air_ml:.2f} ml of {boost.name} lie in air (below {AIR_HU:g} HU) and were not cut off.")
+    if not organs:
+        warnings.append("No organs at risk were given: no target was cropped. Check the boost against cord, brainstem, "
+                        "carotid and mandible.")  # fmt: skip
+    return warnings
+
+
+def _row(structure: Structure, cropped_ml: float) -> TargetRow:
+    """Table line of a structure."""
+    level = structure.dose
+    return TargetRow(
+        structure.name, structure.interpreted_type, structure.region.volume_ml,
+        level.dose_gy if level else None, level.fractions if level else None,
+        level.dose_per_fraction_gy if level else None, level.eqd2_tumour_gy if level else None,
+        level.eqd2_late_gy if level else None, cropped_ml, structure.description,
+    )  # fmt: skip
+
+
+def _require_unique_names(structures: Sequence[Structure]) -> None:
+    """Refuse two structures of one name."""
+    names = [s.name for s in structures]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise RequestError(
+            f"Several structures would be called {', '.join(twice)}.", "Rename the ROIs: 16 characters must tell them apart."
+        )
