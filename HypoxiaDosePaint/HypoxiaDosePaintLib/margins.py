@@ -1,0 +1,237 @@
+"""Margins, closing and organ crops in millimetres, exact on any grid.
+
+One rule holds throughout: a voxel belongs to the expansion if its centre lies in the margin body around the centre of
+some voxel of the mask. The margin body is made of one eighth of an ellipsoid per patient octant, its half-axes being
+the margins towards left/right, anterior/posterior and superior/inferior. Offsets between voxel centres are turned into
+patient (LPS) directions first, so an oblique grid gives the same body as an axial one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import SimpleITK as sitk
+from scipy.signal import fftconvolve
+
+from HypoxiaMapperLib.errors import LimitError, RequestError
+from HypoxiaMapperLib.volume import Region, require_same_grid, voxel_volume_ml
+
+from .request import Margins
+
+_RELATIVE_TOLERANCE = 1e-6  # a centre exactly on the margin is inside, whatever the rounding of direction cosines
+
+
+class Expansion(NamedTuple):
+    """An expanded region and how much of it the image could not hold (ml)."""
+
+    region: Region
+    outside_image_ml: float
+
+
+class Crop(NamedTuple):
+    """A cropped region, what each organ took (ml, an overlap counts for each) and what all took together (ml)."""
+
+    region: Region
+    cropped_ml_by_organ: dict[str, float]
+    cropped_ml: float
+
+
+def expand(region: Region, margins: Margins, name: str) -> Region:
+    """Expand a region by margins in mm towards the sides of the patient; see ``expand_in_image``."""
+    return expand_in_image(region, margins, name).region
+
+
+def expand_in_image(region: Region, margins: Margins, name: str) -> Expansion:
+    """Expand a region by margins in mm towards the sides of the patient and measure what leaves the image.
+
+    Parameters
+    ----------
+    region : Region
+        Mask on an arbitrarily oriented grid.
+    margins : Margins
+        Millimetres towards left, right, anterior, posterior, superior and inferior of the patient.
+    name : str
+        Name of the new region.
+
+    Returns
+    -------
+    Expansion
+        The region (never smaller than the input) and the ml of it that would lie outside the image. That part cannot
+        be drawn on the planning images; it is named in the region's source and must be reported.
+
+    Raises
+    ------
+    LimitError
+        If the region is empty.
+
+    Notes
+    -----
+    Accuracy: exact for voxel centres, so the edge may fall short of the margin by up to one voxel and never exceeds it
+    (a margin of 5 mm on 3 mm slices adds one slice). On oblique grids a margin below half the smallest voxel spacing
+    counts as that half, else a one-sided margin would meet no voxel centre; this changes nothing on grids along the
+    patient axes, and never adds a neighbour by itself.
+    """
+    mask = region.array
+    if not mask.any():
+        raise LimitError(f"{region.name} is empty: there is nothing to expand.", "Check the structure.")
+    body = _margin_body(region.mask, margins)
+    padded, start = _crop_and_pad(mask, _half_sizes(body))
+    grown = _dilate(padded, body)
+    inside, within = _overlap(mask.shape, start, grown.shape)
+    out = mask.copy()
+    out[inside] |= grown[within]
+    outside_ml = float(np.count_nonzero(grown) - np.count_nonzero(grown[within])) * voxel_volume_ml(region.mask)
+    source = f"{region.name} + {describe_margins(margins)}"
+    if outside_ml > 0:
+        source += f"; {outside_ml:.2f} ml outside the image cut off"
+    return Expansion(region.with_array(out, source, name), outside_ml)
+
+
+def crop_to_organs(region: Region, organs: Sequence[Region], gap_mm: float) -> Crop:
+    """Take away what lies within ``gap_mm`` (between voxel centres) of an organ; 0 takes the overlap only.
+
+    Raises
+    ------
+    GeometryError
+        If an organ lives on another grid.
+    LimitError
+        If nothing is left of the region.
+    """
+    if not (math.isfinite(gap_mm) and gap_mm >= 0):
+        raise RequestError(f"The organ gap is {gap_mm} mm.", "It must be a number of at least 0 mm.")
+    mask = region.array
+    taken = np.zeros_like(mask)
+    by_organ: dict[str, float] = {}
+    for organ in organs:
+        require_same_grid(region.mask, organ.mask, f"Crop of {region.name} to {organ.name}")
+        near = mask & _within(organ, gap_mm, mask)
+        taken |= near
+        by_organ[organ.name] = by_organ.get(organ.name, 0.0) + _ml(near, region.mask)
+    if mask.any() and not (mask & ~taken).any():
+        raise LimitError(
+            f"Nothing is left of {region.name} ({region.volume_ml:.2f} ml) {gap_mm:g} mm away from "
+            f"{', '.join(o for o, ml in by_organ.items() if ml > 0)}.",
+            "Reduce the gap, or reconsider the target: it lies in or beside the organ.",
+        )
+    source = region.source
+    if taken.any():
+        source = f"{source}; cropped {gap_mm:g} mm from {', '.join(o for o, ml in by_organ.items() if ml > 0)}"
+    return Crop(region.with_array(mask & ~taken, source.lstrip("; ")), by_organ, _ml(taken, region.mask))
+
+
+def close_mask(mask: np.ndarray, grid: sitk.Image, radius_mm: float) -> np.ndarray:
+    """Morphological closing with a ball of ``radius_mm``; shape (z, y, x), nothing is lost at the image border."""
+    if radius_mm <= 0 or not mask.any():
+        return mask.copy()
+    body = _margin_body(grid, Margins.uniform(radius_mm))
+    half = _half_sizes(body)
+    padded, start = _crop_and_pad(mask, 2 * half)
+    closed = ~_dilate(~_dilate(padded, body), body)  # the pad of 2 radii keeps the border's effect outside the mask
+    inside, within = _overlap(mask.shape, start, padded.shape)
+    out = mask.copy()
+    out[inside] |= closed[within]
+    return out
+
+
+def population_margin_mm(systematic_mm: float, random_mm: float) -> float:
+    """Population margin 2.5 Sigma + 0.7 sigma in mm (van Herk 2000, 10.1016/S0360-3016(00)00518-6; METHODS 9)."""
+    if not (math.isfinite(systematic_mm) and math.isfinite(random_mm) and min(systematic_mm, random_mm) >= 0):
+        raise RequestError(
+            f"Systematic error {systematic_mm} mm, random error {random_mm} mm.", "Both are standard deviations, >= 0."
+        )
+    return 2.5 * systematic_mm + 0.7 * random_mm
+
+
+def combine_in_quadrature(*standard_deviations: float) -> float:
+    """Standard deviation of independent errors together: delineation, set-up, registration, PET (METHODS 9)."""
+    return math.hypot(*standard_deviations)
+
+
+def describe_margins(margins: Margins) -> str:
+    """Margins in words: ``5 mm`` when all are equal, else the six sides."""
+    sides = {side.removesuffix("_mm"): value for side, value in vars(margins).items()}
+    if len(set(sides.values())) == 1:
+        return f"{margins.left_mm:g} mm"
+    return ", ".join(f"{value:g} mm {side}" for side, value in sides.items())
+
+
+def _margin_body(grid: sitk.Image, margins: Margins) -> np.ndarray:
+    """Voxel offsets inside the margin body as a boolean array of odd shape (z, y, x), origin in the middle."""
+    plus = np.array([margins.left_mm, margins.posterior_mm, margins.superior_mm])  # LPS axes point there
+    minus = np.array([margins.right_mm, margins.anterior_mm, margins.inferior_mm])
+    spacing = np.array(grid.GetSpacing())
+    step = np.array(grid.GetDirection()).reshape(3, 3) * spacing  # column i: mm LPS of one voxel along i, order x y z
+    floor = spacing.min() / 2
+    plus, minus = np.maximum(plus, floor), np.maximum(minus, floor)
+    reach = np.maximum(plus, minus).max()
+    half = np.floor(reach / spacing + _RELATIVE_TOLERANCE).astype(int)
+    index = np.indices(2 * half[::-1] + 1).reshape(3, -1)[::-1] - half[:, None]  # rows x y z
+    offset = step @ index
+    axes = np.where(offset >= 0, plus[:, None], minus[:, None])
+    inside = ((offset / axes) ** 2).sum(axis=0) <= 1 + _RELATIVE_TOLERANCE
+    return _trim(inside.reshape(2 * half[::-1] + 1))
+
+
+def _trim(body: np.ndarray) -> np.ndarray:
+    """Cut empty planes off a body, evenly on both sides so that its origin stays in the middle."""
+    middle = np.array(body.shape) // 2
+    reach = np.abs(np.argwhere(body) - middle).max(axis=0)
+    return body[tuple(slice(m - r, m + r + 1) for m, r in zip(middle, reach, strict=True))]
+
+
+def _half_sizes(body: np.ndarray) -> np.ndarray:
+    """How far a body reaches from its middle, in voxels (z, y, x)."""
+    return np.array(body.shape) // 2
+
+
+def _dilate(mask: np.ndarray, body: np.ndarray) -> np.ndarray:
+    """Dilate by a body of odd shape. The convolution counts mask voxels in reach, so anything from 0.5 up is a hit."""
+    if body.size == 1 or not mask.any():
+        return mask
+    return fftconvolve(mask.astype(np.float64), body.astype(np.float64), mode="same") > 0.5
+
+
+def _crop_and_pad(mask: np.ndarray, pad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bounding box of a mask with ``pad`` empty voxels around, and its first index (may lie outside the image)."""
+    box = _bounding_box(mask)
+    cut = mask[box]
+    return np.pad(cut, [(p, p) for p in pad]), np.array([s.start for s in box]) - pad
+
+
+def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """Smallest box around the true voxels of a non-empty mask."""
+    lines = (mask.any(axis=tuple(a for a in range(3) if a != axis)).nonzero()[0] for axis in range(3))
+    return tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines)
+
+
+def _overlap(
+    shape: tuple[int, ...], start: np.ndarray, size: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where a box at ``start`` meets an image: slices into the image and into the box."""
+    first = np.maximum(start, 0)
+    last = np.minimum(start + np.array(size), np.array(shape))
+    inside = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    within = tuple(slice(int(a - s), int(b - s)) for a, b, s in zip(first, last, start, strict=True))
+    return inside, within
+
+
+def _within(organ: Region, gap_mm: float, wanted: np.ndarray) -> np.ndarray:
+    """Voxels within ``gap_mm`` of an organ, worked out around the wanted voxels only; shape (z, y, x)."""
+    out = np.zeros_like(wanted)
+    if not wanted.any():
+        return out
+    body = _margin_body(organ.mask, Margins.uniform(gap_mm))
+    half = _half_sizes(body)
+    box = tuple(
+        slice(max(0, s.start - h), s.stop + h) for s, h in zip(_bounding_box(wanted), half.tolist(), strict=True)
+    )
+    out[box] = _dilate(organ.array[box], body)
+    return out
+
+
+def _ml(mask: np.ndarray, grid: sitk.Image) -> float:
+    """Volume of a mask in millilitres."""
+    return float(np.count_nonzero(mask)) * voxel_volume_ml(grid)

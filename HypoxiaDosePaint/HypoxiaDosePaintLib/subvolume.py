@@ -1,0 +1,367 @@
+"""The hypoxic subvolume: which part of the gross tumour volumes lies beyond the threshold, and what was left out.
+
+Nothing is dropped silently: small islands, undefined voxels, holes and closing are all reported in millilitres.
+Definitions of hypoxic volume and fraction: METHODS 2; steps: METHODS 9; limits: METHODS 12.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from HypoxiaMapperLib.errors import GeometryError, LimitError, RequestError
+from HypoxiaMapperLib.methods import HypoxiaMap
+from HypoxiaMapperLib.volume import Region, require_same_grid
+
+from .margins import close_mask
+from .request import SubvolumeOptions
+from .result import Curve, Dropped, GtvFinding
+from .structures import hypoxic_name
+
+COMPARISONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    ">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal,
+}  # fmt: skip
+
+# Voxels that share a face, an edge or a corner belong to one island (26-connectivity): of the usual choices this one
+# drops least, so a thin oblique bridge is not torn into pieces that fall below the minimum.
+ISLAND_NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Subvolume:
+    """The hypoxic subvolume and everything that must be said about it.
+
+    Parameters
+    ----------
+    region : Region
+        Hypoxic part of all GTVs together.
+    per_gtv : tuple of Region
+        Hypoxic part of each GTV, in the order of the GTVs and named after them; empty where a GTV has none.
+    findings : tuple of GtvFinding
+        Volumes and fraction of each GTV, same order. Where GTVs overlap, both count the shared part.
+    hypoxic_volume_ml, hypoxic_fraction : float
+        Of all GTVs together, the shared part counted once; the fraction is of the whole GTV volume.
+    dropped : tuple of Dropped
+        Every island that was left out, largest first.
+    threshold, comparison, threshold_source
+        The rule that was applied and where it comes from.
+    """
+
+    region: Region
+    per_gtv: tuple[Region, ...]
+    findings: tuple[GtvFinding, ...]
+    hypoxic_volume_ml: float
+    hypoxic_fraction: float
+    dropped: tuple[Dropped, ...]
+    warnings: tuple[str, ...]
+    threshold: float
+    comparison: str
+    threshold_source: str
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Threshold as it is applied."""
+
+    threshold: float
+    comparison: str
+    source: str
+
+    def hits(self, values: np.ndarray) -> np.ndarray:
+        """Voxels beyond the threshold; undefined (NaN, infinite) ones never are."""
+        with np.errstate(invalid="ignore"):
+            return np.isfinite(values) & COMPARISONS[self.comparison](values, self.threshold)
+
+
+def find_subvolume(
+    hypoxia_map: HypoxiaMap, gtvs: Sequence[Region], options: SubvolumeOptions, override: str = ""
+) -> Subvolume:
+    """Cut the hypoxic subvolume out of a map.
+
+    Threshold inside the GTVs, optional closing, islands by 26-connectivity, minimum island volume, maximum fraction.
+
+    Parameters
+    ----------
+    hypoxia_map : HypoxiaMap
+        Map on the planning grid; NaN where undefined.
+    gtvs : sequence of Region
+        Gross tumour volumes on the same grid; they may overlap.
+    options : SubvolumeOptions
+        Threshold (None: the map's own), comparison, minimum island in ml, closing in mm, maximum fraction.
+    override : str
+        Name and reason of the person who accepts a hypoxic fraction above the maximum; empty for none.
+
+    Raises
+    ------
+    GeometryError
+        If map and GTVs do not share grid and frame of reference.
+    RequestError
+        If there is no GTV, no threshold, or an option makes no sense.
+    LimitError
+        If a GTV is empty or outside the map, nothing is beyond the threshold, every island is below the minimum, or
+        the hypoxic fraction is above the maximum without an override.
+    """
+    _check_inputs(hypoxia_map, gtvs)
+    _check_options(options)
+    rule, warnings = _rule(hypoxia_map, options)
+    values, gtv_masks = hypoxia_map.volume.array, [g.array for g in gtvs]
+    union = np.logical_or.reduce(gtv_masks)
+    warnings += _notes_on_gtvs(hypoxia_map, gtvs, gtv_masks, union)
+    found = rule.hits(values) & union
+    if not found.any():
+        inside = values[union & np.isfinite(values)]
+        extreme, word = (inside.max(), "maximum") if rule.comparison.startswith(">") else (inside.min(), "minimum")
+        raise LimitError(
+            f"No voxel of {_names(gtvs)} is {rule.comparison} {rule.threshold:g} {hypoxia_map.volume.unit}: the map's "
+            f"{word} there is {extreme:.4g}.",
+            "There is no hypoxic subvolume to boost at this threshold; check threshold, reference and GTV.",
+        )
+    found, closing_notes = _close(found, union & np.isfinite(values), hypoxia_map, options.closing_mm)
+    kept, dropped = _split_islands(found, gtvs, gtv_masks, options.minimum_component_ml)
+    warnings += closing_notes + _notes_on_dropped(dropped, options) + _note_on_holes(kept, hypoxia_map)
+    ml = hypoxia_map.volume.voxel_volume_ml
+    hypoxic_ml, gtv_ml = np.count_nonzero(kept) * ml, np.count_nonzero(union) * ml
+    warnings += _limit_fraction(hypoxic_ml, gtv_ml, gtvs, options, override)
+    source = f"{hypoxia_map.volume.quantity} {rule.comparison} {rule.threshold:g} ({rule.source}) in {_names(gtvs)}"
+    return Subvolume(
+        region=gtvs[0].with_array(kept, source, hypoxic_name("GTV" if len(gtvs) > 1 else gtvs[0].name)),
+        per_gtv=tuple(
+            g.with_array(kept & m, source, hypoxic_name(g.name)) for g, m in zip(gtvs, gtv_masks, strict=True)
+        ),
+        findings=tuple(_finding(g.name, m, kept, values, ml) for g, m in zip(gtvs, gtv_masks, strict=True)),
+        hypoxic_volume_ml=float(hypoxic_ml),
+        hypoxic_fraction=float(hypoxic_ml / gtv_ml),
+        dropped=dropped,
+        warnings=tuple(warnings),
+        threshold=rule.threshold,
+        comparison=rule.comparison,
+        threshold_source=rule.source,
+    )
+
+
+def volume_by_threshold(hypoxia_map: HypoxiaMap, gtvs: Sequence[Region], n: int = 200) -> Curve:
+    """Volume in ml beyond each of ``n`` thresholds from the lowest to the highest value in the GTVs, by sorting.
+
+    No islands are dropped here, so at the threshold in use the curve may lie above the hypoxic volume. The map's own
+    comparison is used.
+    """
+    values = np.sort(_values_in(hypoxia_map, gtvs))
+    x = np.linspace(values[0], values[-1], n)
+    strict = hypoxia_map.comparison in (">", "<=")
+    below = np.searchsorted(values, x, side="right" if strict else "left")
+    count = below if hypoxia_map.comparison.startswith("<") else values.size - below
+    y = count * hypoxia_map.volume.voxel_volume_ml
+    label = f"Volume with map {hypoxia_map.comparison} threshold (ml)"
+    return Curve(tuple(x.tolist()), tuple(y.tolist()), _axis_label(hypoxia_map, "Threshold: "), label)
+
+
+def map_histogram(hypoxia_map: HypoxiaMap, gtvs: Sequence[Region], bins: int = 100) -> Curve:
+    """Histogram of the map in the GTVs: bin centres against ml per bin. Undefined voxels are left out."""
+    values = _values_in(hypoxia_map, gtvs)
+    count, edges = np.histogram(values, bins=bins)
+    centres, y = (edges[:-1] + edges[1:]) / 2, count * hypoxia_map.volume.voxel_volume_ml
+    return Curve(tuple(centres.tolist()), tuple(y.tolist()), _axis_label(hypoxia_map), "Volume per bin (ml)")
+
+
+def _values_in(hypoxia_map: HypoxiaMap, gtvs: Sequence[Region]) -> np.ndarray:
+    """Defined map values in the union of the GTVs, float64, any order, never empty."""
+    _check_inputs(hypoxia_map, gtvs)
+    inside = hypoxia_map.volume.array[np.logical_or.reduce([g.array for g in gtvs])]
+    return inside[np.isfinite(inside)].astype(np.float64)
+
+
+def _axis_label(hypoxia_map: HypoxiaMap, prefix: str = "") -> str:
+    """Axis label with quantity and unit."""
+    return f"{prefix}{hypoxia_map.volume.quantity} ({hypoxia_map.volume.unit})"
+
+
+def _names(gtvs: Sequence[Region]) -> str:
+    """Names of the GTVs in one line."""
+    return ", ".join(g.name for g in gtvs)
+
+
+def _check_inputs(hypoxia_map: HypoxiaMap, gtvs: Sequence[Region]) -> None:
+    """Refuse missing, empty and uncovered GTVs, and grids or frames that differ."""
+    if not gtvs:
+        raise RequestError("No GTV was given to search for hypoxia.", "Name at least one GTV ROI.")
+    volume = hypoxia_map.volume
+    for gtv in gtvs:
+        require_same_grid(volume.image, gtv.mask, f"Map and {gtv.name}")
+        frames = {volume.frame_of_reference_uid, gtv.frame_of_reference_uid} - {""}
+        if len(frames) > 1:
+            raise GeometryError(
+                f"Map and {gtv.name} have different frames of reference ({' and '.join(sorted(frames))}).",
+                "Register the map to the planning images first.",
+            )
+        mask = gtv.array
+        if not mask.any():
+            raise LimitError(f"{gtv.name} is empty on the planning grid.", "Check the contours of this ROI.")
+        if not np.isfinite(volume.array[mask]).any():
+            raise LimitError(
+                f"The map has no value anywhere in {gtv.name}.", "Leave this GTV out, or use images that cover it."
+            )
+
+
+def _check_options(options: SubvolumeOptions) -> None:
+    """Refuse options outside their meaning (also for callers that did not come through a request)."""
+    if not (math.isfinite(options.minimum_component_ml) and options.minimum_component_ml >= 0):
+        raise RequestError(f"Minimum island is {options.minimum_component_ml} ml.", "It must be at least 0 ml.")
+    if not 0 <= options.closing_mm <= 20:
+        raise RequestError(f"Closing radius is {options.closing_mm} mm.", "It must lie in 0 to 20 mm.")
+    if not 0 < options.maximum_fraction_of_gtv <= 1:
+        raise RequestError(
+            f"Maximum fraction of the GTV is {options.maximum_fraction_of_gtv}.", "It must lie above 0 and up to 1."
+        )
+
+
+def _rule(hypoxia_map: HypoxiaMap, options: SubvolumeOptions) -> tuple[_Rule, list[str]]:
+    """Threshold and comparison to apply, with a warning where they depart from the map's own."""
+    own, own_comparison = hypoxia_map.threshold, hypoxia_map.comparison
+    threshold = own if options.threshold is None else float(options.threshold)
+    comparison = options.comparison or own_comparison
+    if comparison not in COMPARISONS:
+        raise RequestError(f"Comparison {comparison!r} is unknown.", f"Valid: {', '.join(COMPARISONS)}.")
+    if own_comparison in COMPARISONS and comparison[0] != own_comparison[0]:
+        raise RequestError(
+            f"Comparison {comparison!r} would call well-oxygenated tissue hypoxic.",
+            f"In this map hypoxia lies at {own_comparison} the threshold.",
+        )
+    if not math.isfinite(threshold):
+        raise RequestError(
+            f"There is no threshold for {hypoxia_map.volume.quantity} (threshold {threshold}).",
+            "The method has none of its own: give one.",
+        )
+    if threshold == own and comparison == own_comparison:
+        return _Rule(threshold, comparison, hypoxia_map.threshold_source), []
+    stated = f"{own_comparison} {own:g} ({hypoxia_map.threshold_source})" if math.isfinite(own) else "none"
+    source = f"set by the user; the method's own is {stated}"
+    return _Rule(threshold, comparison, source), [f"Threshold {comparison} {threshold:g} was {source}."]
+
+
+def _notes_on_gtvs(
+    hypoxia_map: HypoxiaMap, gtvs: Sequence[Region], masks: Sequence[np.ndarray], union: np.ndarray
+) -> list[str]:
+    """What must be known of the GTVs: undefined voxels, overlap."""
+    ml = hypoxia_map.volume.voxel_volume_ml
+    notes = []
+    for gtv, mask in zip(gtvs, masks, strict=True):
+        undefined = np.count_nonzero(mask & ~np.isfinite(hypoxia_map.volume.array))
+        if undefined:
+            notes.append(
+                f"{undefined * ml:.2f} ml of {gtv.name} have no map value; they count as not hypoxic and as GTV volume."
+            )
+    shared = sum(np.count_nonzero(m) for m in masks) - np.count_nonzero(union)
+    if shared:
+        notes.append(f"GTVs overlap by {shared * ml:.2f} ml; totals count the shared part once.")
+    return notes
+
+
+def _close(
+    found: np.ndarray, allowed: np.ndarray, hypoxia_map: HypoxiaMap, radius_mm: float
+) -> tuple[np.ndarray, list[str]]:
+    """Closing with a ball, kept to the allowed voxels, with the ml it added."""
+    if radius_mm == 0:
+        return found, []
+    closed = found | (close_mask(found, hypoxia_map.volume.image, radius_mm) & allowed)
+    added_ml = (np.count_nonzero(closed) - np.count_nonzero(found)) * hypoxia_map.volume.voxel_volume_ml
+    return closed, [f"Closing by {radius_mm:g} mm added {added_ml:.2f} ml that do not meet the threshold."]
+
+
+def _split_islands(
+    found: np.ndarray, gtvs: Sequence[Region], masks: Sequence[np.ndarray], minimum_ml: float
+) -> tuple[np.ndarray, tuple[Dropped, ...]]:
+    """Islands of at least the minimum, and a row for every other one, largest first."""
+    grid = gtvs[0].mask
+    labels, count = ndimage.label(found, structure=ISLAND_NEIGHBOURS)
+    ml = float(np.prod(grid.GetSpacing())) / 1000
+    sizes_ml = np.bincount(labels.ravel(), minlength=count + 1) * ml
+    small = [i for i in range(1, count + 1) if sizes_ml[i] < minimum_ml - 1e-9]
+    if len(small) == count:
+        centre = _centres_mm(labels, [int(np.argmax(sizes_ml[1:])) + 1], grid)[0]
+        raise LimitError(
+            f"All {count} hypoxic islands are below the minimum of {minimum_ml:g} ml; the largest has "
+            f"{sizes_ml[1:].max():.3f} ml at LPS ({', '.join(f'{c:.1f}' for c in centre)}) mm.",
+            "Lower the minimum component, or accept that there is no target.",
+        )
+    small.sort(key=lambda i: -sizes_ml[i])
+    in_gtv = np.array([np.bincount(labels[m], minlength=count + 1) for m in masks])
+    rows = tuple(
+        Dropped(
+            hypoxic_name(gtvs[int(np.argmax(in_gtv[:, label]))].name),
+            f"island below the minimum of {minimum_ml:g} ml",
+            float(sizes_ml[label]),
+            centre,
+        )
+        for label, centre in zip(small, _centres_mm(labels, small, grid), strict=True)
+    )
+    keep = np.ones(count + 1, dtype=bool)
+    keep[[0, *small]] = False
+    return keep[labels], rows
+
+
+def _centres_mm(labels: np.ndarray, wanted: Sequence[int], grid: sitk.Image) -> list[tuple[float, float, float]]:
+    """Centres of gravity of labelled islands in LPS mm."""
+    if not wanted:
+        return []
+    centres = ndimage.center_of_mass(labels > 0, labels, list(wanted))
+    return [grid.TransformContinuousIndexToPhysicalPoint([float(i) for i in c[::-1]]) for c in centres]
+
+
+def _notes_on_dropped(dropped: Sequence[Dropped], options: SubvolumeOptions) -> list[str]:
+    """One line that sums up the dropped islands."""
+    if not dropped:
+        return []
+    total = sum(d.volume_ml for d in dropped)
+    return [
+        f"{len(dropped)} hypoxic island(s) below {options.minimum_component_ml:g} ml, {total:.2f} ml in all, "
+        "were left out; each is listed."
+    ]
+
+
+def _note_on_holes(kept: np.ndarray, hypoxia_map: HypoxiaMap) -> list[str]:
+    """Holes are kept; necrosis reads as oxygenated (METHODS 12.5), so their volume is told."""
+    holes = np.count_nonzero(ndimage.binary_fill_holes(kept) & ~kept)
+    if not holes:
+        return []
+    return [
+        f"The hypoxic subvolume encloses {holes * hypoxia_map.volume.voxel_volume_ml:.2f} ml that do not meet the "
+        "threshold; they are kept as holes. Check for necrosis, which takes up no tracer and reads as oxygenated."
+    ]
+
+
+def _limit_fraction(
+    hypoxic_ml: float, gtv_ml: float, gtvs: Sequence[Region], options: SubvolumeOptions, override: str
+) -> list[str]:
+    """Refuse a hypoxic volume above its share of the GTV, or say who took responsibility."""
+    fraction, limit = hypoxic_ml / gtv_ml, options.maximum_fraction_of_gtv
+    if fraction <= limit + 1e-9:
+        return []
+    text = (
+        f"The hypoxic subvolume of {hypoxic_ml:.2f} ml is {fraction:.1%} of {_names(gtvs)}, above the limit of {limit:.1%}"
+    )
+    if not override.strip():
+        raise LimitError(
+            f"{text}.",
+            'Check threshold and reference region, raise the limit, or give --override "name: reason".',
+        )
+    return [f"{text}. Overridden by {override.strip()}."]
+
+
+def _finding(name: str, mask: np.ndarray, kept: np.ndarray, values: np.ndarray, voxel_ml: float) -> GtvFinding:
+    """Numbers of one GTV."""
+    inside = values[mask]
+    defined = inside[np.isfinite(inside)].astype(np.float64)
+    gtv_ml, hypoxic_ml = np.count_nonzero(mask) * voxel_ml, np.count_nonzero(kept & mask) * voxel_ml
+    return GtvFinding(
+        gtv=name,
+        gtv_volume_ml=float(gtv_ml),
+        hypoxic_volume_ml=float(hypoxic_ml),
+        hypoxic_fraction=float(hypoxic_ml / gtv_ml),
+        map_maximum=float(defined.max()),
+        map_mean=float(defined.mean()),
+    )
