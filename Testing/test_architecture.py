@@ -91,6 +91,7 @@ def test_a_planted_import_is_found(path, source, words):
     [
         (CORE, "import json\nimport numpy as np\nimport SimpleITK as sitk\nfrom .errors import InputError"),
         (METHOD, "from ..volume import Volume\nfrom ._base import Method\ndef f():\n    import torch"),
+        (DICOM, "from ..methods._base import HypoxiaMap, Progress"),
         (DICOM, "import pydicom\nfrom ..suv import f\nfrom . import model\ndef g():\n    import highdicom"),
         (CORE, "from typing import TYPE_CHECKING"),
         (METHOD, "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
