@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,7 +20,7 @@ from HypoxiaMapperLib.volume import Volume
 
 from .dicomrt.export import export_set
 from .output import require_free, staged_output
-from .prescription import Prescription, Protocol, get_protocol, make_prescription
+from .prescription import Prescription, Protocol, ceiling_reasons, get_protocol, make_prescription
 from .render import render_pictures
 from .report import write_report
 from .request import Margins, Request
@@ -48,13 +48,35 @@ class Computed:
     planning: ImageSeries
 
 
-def run(request: Request, progress: Progress = no_progress, truth: Mapping[str, Any] | None = None) -> Result:
+@dataclass(frozen=True)
+class Parts:
+    """What the steps of one run produced, on the way into its result."""
+
+    request: Request
+    method: Method
+    params: Any
+    protocol: Protocol
+    prescription: Prescription
+    inputs: Inputs
+    pet: Volume
+    registration: RegistrationUse
+    hypoxia_map: HypoxiaMap
+    subvolume: Subvolume
+    targets: Targets
+    protocol_margins: bool
+
+
+def run(
+    request: Request,
+    progress: Progress = no_progress,
+    truth: Callable[[Result], Mapping[str, Any]] | None = None,
+) -> Result:
     """Run a request and write its output folder in one piece.
 
     Parameters
     ----------
-    truth : mapping, optional
-        Known truth of a digital patient, stored and shown beside the result.
+    truth : callable, optional
+        Compares the result with the known truth of a digital patient; what it returns is stored and shown beside it.
 
     Raises
     ------
@@ -64,7 +86,7 @@ def run(request: Request, progress: Progress = no_progress, truth: Mapping[str, 
     out = Path(request.output)
     require_free(out)
     computed = compute(request, lambda f, t: progress(0.6 * f, t))
-    result = replace(computed.result, truth=dict(truth(computed.result) if callable(truth) else truth or {}))
+    result = replace(computed.result, truth=dict(truth(computed.result)) if truth else {})
     with staged_output(out) as stage:
         result = write(result, computed.planning, stage, lambda f, t: progress(0.6 + 0.4 * f, t))
     progress(1.0, f"finished: {out}")
@@ -91,9 +113,12 @@ def compute(request: Request, progress: Progress = no_progress) -> Computed:
         inputs.gtvs, subvolume, inputs.reference, inputs.organs, request.organ_gap_mm, prescription, base_margins,
         boost_margins, inputs.planning.volume,
     )  # fmt: skip
-    settled = replace(request, base_margins=base_margins, boost_margins=boost_margins)
-    result = assemble(settled, method, params, protocol, prescription, inputs, pet, registration, hypoxia_map, subvolume, targets)
-    return Computed(result, inputs.planning)
+    parts = Parts(
+        replace(request, base_margins=base_margins, boost_margins=boost_margins), method, params, protocol, prescription,
+        inputs, pet, registration, hypoxia_map, subvolume, targets,
+        protocol_margins=request.base_margins is None or request.boost_margins is None,
+    )  # fmt: skip
+    return Computed(assemble(parts), inputs.planning)
 
 
 def write(result: Result, planning: ImageSeries, folder: Path, progress: Progress = no_progress) -> Result:
@@ -177,31 +202,20 @@ def _matrix(transform: Any) -> tuple[float, ...]:
     return tuple(float(v) for row in rows for v in row)
 
 
-def assemble(
-    request: Request,
-    method: Method,
-    params: Any,
-    protocol: Protocol,
-    prescription: Prescription,
-    inputs: Inputs,
-    pet: Volume,
-    registration: RegistrationUse,
-    hypoxia_map: HypoxiaMap,
-    subvolume: Subvolume,
-    targets: Targets,
-) -> Result:
+def assemble(parts: Parts) -> Result:
     """Collect everything a reader must know into one result."""
+    inputs, hypoxia_map, subvolume = parts.inputs, parts.hypoxia_map, parts.subvolume
     images = Images(
-        inputs.planning.volume, hypoxia_map, inputs.gtvs, inputs.reference, subvolume.region, targets.structures,
-        inputs.organs, pet,
+        inputs.planning.volume, hypoxia_map, inputs.gtvs, inputs.reference, subvolume.region, parts.targets.structures,
+        inputs.organs, parts.pet,
     )  # fmt: skip
     return Result(
         software=SOFTWARE,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        request=request,
+        request=parts.request,
         patient=_patient(inputs.planning),
         series=_series_used(inputs),
-        method=_method_facts(method, params),
+        method=_method_facts(parts.method, parts.params),
         threshold=subvolume.threshold,
         comparison=subvolume.comparison,
         threshold_source=subvolume.threshold_source,
@@ -209,38 +223,33 @@ def assemble(
         hypoxic_volume_ml=subvolume.hypoxic_volume_ml,
         hypoxic_fraction=subvolume.hypoxic_fraction,
         dropped=subvolume.dropped,
-        prescription=prescription,
-        targets=targets.rows,
+        prescription=parts.prescription,
+        targets=parts.targets.rows,
         histogram=map_histogram(hypoxia_map, inputs.gtvs),
         volume_by_threshold=volume_by_threshold(hypoxia_map, inputs.gtvs),
-        registration=registration,
-        warnings=_warnings(request, protocol, registration, inputs, hypoxia_map, subvolume, targets, prescription),
-        details={**hypoxia_map.details, **targets.details, "map_operations": hypoxia_map.volume.operations,
-                 "packages": _package_versions()},
+        registration=parts.registration,
+        warnings=_warnings(parts),
+        details={
+            **hypoxia_map.details,
+            **parts.targets.details,
+            "map_operations": list(hypoxia_map.volume.operations),
+            "packages": _package_versions(),
+        },
         images=images,
-        accepted_by=request.accepted_by.strip(),
-    )  # fmt: skip
+        accepted_by=parts.request.accepted_by.strip(),
+    )
 
 
-def _warnings(
-    request: Request,
-    protocol: Protocol,
-    registration: RegistrationUse,
-    inputs: Inputs,
-    hypoxia_map: HypoxiaMap,
-    subvolume: Subvolume,
-    targets: Targets,
-    prescription: Prescription,
-) -> tuple[str, ...]:
+def _warnings(parts: Parts) -> tuple[str, ...]:
     """All warnings, the ones that change a decision first."""
-    found = [*hypoxia_map.warnings, *subvolume.warnings, *targets.warnings, *inputs.warnings]
-    if registration.mode.startswith("rigid"):
-        found.insert(0, "The PET was registered here by a rigid transform: look at the registration picture before accepting.")
-    if prescription.override:
-        found.insert(0, f"A limit was overridden by {prescription.override}.")
-    if request.base_margins is None or request.boost_margins is None:
-        found.append(f"Margins: {protocol.margin_source}.")
-    found += [f"Protocol {protocol.name}: {note}" for note in protocol.notes]
+    over = ceiling_reasons(parts.prescription.boost)
+    found = [f"Dose ceiling overridden ({'; '.join(over)}) by {parts.prescription.override}."] if over else []
+    if parts.registration.mode.startswith("rigid"):
+        found.append("The PET was registered here by a rigid transform: look at its picture before accepting.")
+    found += [*parts.hypoxia_map.warnings, *parts.subvolume.warnings, *parts.targets.warnings, *parts.inputs.warnings]
+    if parts.protocol_margins:
+        found.append(f"Margins: {parts.protocol.margin_source}.")
+    found += [f"Protocol {parts.protocol.name}: {note}" for note in parts.protocol.notes]
     found += [TRANSIENT_WARNING, RESEARCH_WARNING]
     return tuple(dict.fromkeys(found))
 

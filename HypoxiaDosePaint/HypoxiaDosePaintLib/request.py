@@ -130,6 +130,18 @@ class Request:
     write_rtdose: bool = False
     holes: str = "keyhole"
 
+    def __post_init__(self) -> None:
+        for what, value, valid in (
+            ("registration mode", self.registration.mode, ("none", "file", "rigid")),
+            ("holes", self.holes, ("keyhole", "xor")),
+            ("comparison", self.subvolume.comparison, ("", ">", ">=", "<", "<=")),
+        ):
+            if value not in valid:
+                raise RequestError(f"{what} is {value!r}.", f"Valid: {', '.join(v or 'empty' for v in valid)}.")
+        name, colon, reason = self.override.partition(":")
+        if self.override and not (name.strip() and colon and reason.strip()):
+            raise RequestError(f"The override {self.override!r} has no name or no reason.", 'Write "name: reason".')
+
     def to_json(self) -> str:
         """Indented JSON with every field."""
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)

@@ -1,0 +1,204 @@
+"""The command ``hypoxia``: one console script, its subcommands, and errors as one line with a hint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from HypoxiaMapperLib.errors import HypoxiaError
+from HypoxiaMapperLib.methods import Progress, no_progress
+
+from . import cli_commands as commands
+from .pipeline import SOFTWARE
+
+_EPILOG = """Exit codes: 0 done, 2 wrong request, 3 missing or unusable input, 4 geometry, 5 clinical limit,
+6 output, 7 read-back proof failed, 8 network, 9 missing package, 1 a fault of this software.
+Research use only."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the process exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        with progress_bar(hidden=arguments.quiet or getattr(arguments, "json", False)) as progress:
+            text = arguments.command(arguments, progress)
+    except HypoxiaError as error:
+        print(f"hypoxia: error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hypoxia: hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("hypoxia: cancelled; nothing was kept.", file=sys.stderr)
+        return 130
+    except Exception:  # noqa: BLE001 - the front end: a fault becomes a message that can be reported
+        traceback.print_exc()
+        print(f"hypoxia: this is a fault of {SOFTWARE}; please report it with the lines above.", file=sys.stderr)
+        return 1
+    if text:
+        print(text)
+    return 0
+
+
+@contextmanager
+def progress_bar(hidden: bool) -> Iterator[Progress]:
+    """A tqdm bar on standard error as a progress sink."""
+    if hidden:
+        yield no_progress
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=100, file=sys.stderr, leave=False, bar_format="{desc:<48.48} {bar:20} {percentage:3.0f}%") as bar:
+
+        def show(fraction: float, text: str) -> None:
+            bar.set_description_str(text, refresh=False)
+            bar.update(max(0.0, round(100 * fraction, 1) - bar.n))
+            bar.refresh()
+
+        yield show
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="hypoxia",
+        description="Hypoxia maps, hypoxic subvolumes and dose-painting targets from PET and CT. Research use only.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=SOFTWARE)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    sub = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_demo(sub)
+    _add_scan(sub)
+    _add_run(sub)
+    _add_lists(sub)
+    _add_verify_and_send(sub)
+    return parser
+
+
+def _add_demo(sub: argparse._SubParsersAction) -> None:
+    demo = sub.add_parser(
+        "demo",
+        help="make a digital head-and-neck patient and run everything on it",
+        description="Makes a digital head-and-neck patient whose hypoxic volume is known, runs the whole street on it, "
+        "and prints volumes, doses, the error against the truth and where the report lies.",
+    )
+    demo.add_argument("--out", metavar="DIR", default="", help="new folder (default: hypoxia-demo, or the next free name)")
+    demo.add_argument("--seed", type=int, default=20260101, help="noise of the digital patient (default %(default)s)")
+    _add_json(demo)
+    demo.set_defaults(command=commands.demo)
+
+
+def _add_scan(sub: argparse._SubParsersAction) -> None:
+    scan = sub.add_parser(
+        "scan",
+        help="list what a DICOM folder holds, and what was left out and why",
+        description="Lists patients, studies and series with their role (planning CT, PET and tracer, MR kind, structure "
+        "set and ROI names, dose), geometry, and every file left out with the reason.",
+    )
+    scan.add_argument("folder", metavar="FOLDER")
+    _add_json(scan)
+    scan.set_defaults(command=commands.scan)
+
+
+def _add_run(sub: argparse._SubParsersAction) -> None:
+    run = sub.add_parser(
+        "run",
+        help="DICOM folder to hypoxic subvolume, targets, DICOM set and report",
+        description="Computes a hypoxia map, cuts out the hypoxic subvolume, prescribes base and boost dose, and writes "
+        "report, pictures, JSON and CSV. With --accepted-by it also writes the DICOM set, read back and proven.",
+        epilog="`hypoxia methods NAME` shows the parameters of a method, `hypoxia scan FOLDER` the names of series and "
+        "ROIs. A request file written by --save-request (or request.json of a result) runs the same again.",
+    )
+    run.add_argument("source", metavar="FOLDER|REQUEST.json", help="DICOM folder, or a saved request")
+    run.add_argument("--method", metavar="NAME", help="see `hypoxia methods`")
+    run.add_argument("--protocol", metavar="NAME|FILE", help="dose protocol, see `hypoxia protocols`")
+    run.add_argument("--out", metavar="DIR", help="new folder for the result; nothing is overwritten")
+    _add_image_options(run.add_argument_group("images and regions"))
+    _add_map_options(run.add_argument_group("map and subvolume"))
+    _add_dose_options(run.add_argument_group("targets and doses"))
+    release = run.add_argument_group("acceptance and export")
+    release.add_argument("--accepted-by", metavar="NAME", help="person who accepts the result; without it no DICOM is written")
+    release.add_argument("--rtdose", action="store_true", default=None, help="also write the prescription as RTDOSE")
+    release.add_argument("--holes", choices=("keyhole", "xor"), help="how holes in contours are written (default keyhole)")
+    release.add_argument("--save-request", metavar="FILE", help="write the request as JSON and stop")
+    _add_json(run)
+    run.set_defaults(command=commands.run)
+
+
+def _add_image_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--planning-series", metavar="UID|DESCRIPTION", help="planning CT, if there are several")
+    group.add_argument("--pet-series", metavar="UID|DESCRIPTION", help="PET, if there are several of the tracer")
+    group.add_argument("--tracer", metavar="NAME", help="tracer, only if the PET's tags do not name it")
+    group.add_argument("--structure-set", metavar="UID|DESCRIPTION", help="structure set, if a name is in several")
+    group.add_argument("--gtv", metavar="ROI", action="append", help="gross tumour volume; repeat for more")
+    group.add_argument("--reference-roi", metavar="ROI", help="blood or muscle region of a ratio method")
+    group.add_argument("--reference-sphere", metavar="X,Y,Z,R", help="instead: a sphere, centre and radius in mm (LPS)")
+    group.add_argument(
+        "--registration", metavar="rigid|FILE", help="rigid: register here; FILE: DICOM registration or ITK transform"
+    )
+
+
+def _add_map_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--param", metavar="NAME=VALUE", action="append", help="parameter of the method; repeat for more")
+    group.add_argument("--threshold", type=float, metavar="VALUE", help="instead of the tracer protocol's own")
+    group.add_argument("--comparison", choices=(">", ">="), help="instead of the tracer protocol's own")
+    group.add_argument("--minimum-component", type=float, metavar="ML", help="smaller islands are dropped (default 0.5 ml)")
+    group.add_argument("--closing", type=float, metavar="MM", help="radius of a closing inside the GTV (default 0, none)")
+    group.add_argument("--maximum-fraction", type=float, metavar="F", help="largest hypoxic fraction accepted (default 0.8)")
+
+
+def _add_dose_options(group: argparse._ArgumentGroup) -> None:
+    text = "mm on all sides, or left,right,anterior,posterior,superior,inferior"
+    group.add_argument("--boost-margin", metavar="MM[,...]", help=f"hypoxic volume to boost target: {text}")
+    group.add_argument("--base-margin", metavar="MM[,...]", help="GTV to base target: likewise")
+    group.add_argument("--organ", metavar="ROI", action="append", help="organ at risk that targets keep away from; repeat")
+    group.add_argument("--organ-gap", type=float, metavar="MM", help="distance kept from organs at risk (default 3 mm)")
+    group.add_argument("--base-dose", type=float, metavar="GY", help="instead of the protocol's")
+    group.add_argument("--boost-dose", type=float, metavar="GY", help="instead of the protocol's")
+    group.add_argument("--fractions", type=int, metavar="N", help="instead of the protocol's")
+    group.add_argument("--override", metavar='"NAME: REASON"', help="take responsibility for exceeding a limit")
+
+
+def _add_lists(sub: argparse._SubParsersAction) -> None:
+    methods = sub.add_parser("methods", help="hypoxia methods with source, unit, inputs and parameters")
+    methods.add_argument("name", nargs="?", default="", metavar="NAME", help="show one method with its parameters")
+    _add_json(methods)
+    methods.set_defaults(command=commands.methods)
+    protocols = sub.add_parser("protocols", help="dose protocols and tracer protocols with their sources")
+    _add_json(protocols)
+    protocols.set_defaults(command=commands.protocols)
+
+
+def _add_verify_and_send(sub: argparse._SubParsersAction) -> None:
+    verify = sub.add_parser(
+        "verify",
+        help="prove an exported set again from the files alone",
+        description="Reads the exported DICOM set and the planning CT again with code independent of the writer and "
+        "compares every structure, dose and reference.",
+    )
+    verify.add_argument("folder", metavar="DIR", help="output folder of `hypoxia run`")
+    verify.add_argument("--ct", metavar="FOLDER", default="", help="planning CT (default: the folder the run was made from)")
+    _add_json(verify)
+    verify.set_defaults(command=commands.verify)
+    send = sub.add_parser(
+        "send",
+        help="send an exported set to a DICOM server (C-STORE)",
+        description="Sends the DICOM set; a second call sends only what the server has not confirmed.",
+    )
+    send.add_argument("folder", metavar="DIR", help="output folder of `hypoxia run`")
+    send.add_argument("--to", required=True, metavar="AE@HOST:PORT", help="the server")
+    send.add_argument("--from", dest="calling_ae", default="HYPOXIA", metavar="AE", help="own title (default %(default)s)")
+    _add_json(send)
+    send.set_defaults(command=commands.send)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

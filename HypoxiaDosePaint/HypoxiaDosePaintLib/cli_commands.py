@@ -1,0 +1,227 @@
+"""What the subcommands of ``hypoxia`` do: build the request, call the pipeline, say what came out."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from HypoxiaMapperLib.errors import OutputError, RequestError
+from HypoxiaMapperLib.methods import Progress, all_methods
+from HypoxiaMapperLib.tracers import TRACER_PROTOCOLS
+
+from . import cli_text as text
+from .pipeline import run as run_request
+from .prescription import all_protocols
+from .request import Margins, Registration, Request, Sphere, SubvolumeOptions, read_request
+
+DEMO_ORGANS = ("SpinalCord", "Brainstem")
+
+
+def demo(arguments: Namespace, progress: Progress) -> str:
+    """Make the digital patient, run the whole street on it, compare with its truth."""
+    from HypoxiaMapperLib.simulate.digital_patient import make_patient
+
+    out = Path(arguments.out) if arguments.out else _free_name(Path("hypoxia-demo"))
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise OutputError(f"Output {out} exists already.", "Nothing is overwritten: choose another folder with --out.")
+    patient = make_patient(out / "patient", arguments.seed, lambda f, t: progress(0.2 * f, t))
+    request = Request(
+        folder=str(out / "patient"),
+        output=str(out / "result"),
+        method="tracer_ratio",
+        protocol="welz_77_70_35",
+        gtv_rois=patient.gtv_rois,
+        reference_roi=patient.reference_roi,
+        organ_rois=DEMO_ORGANS,
+        accepted_by="Demonstration (digital patient, no person)",
+    )
+    result = run_request(request, lambda f, t: progress(0.2 + 0.8 * f, t), lambda r: text.truth_facts(patient, r))
+    return _show(arguments, text.result_facts(result, out / "result"), text.result_lines(result, out / "result"))
+
+
+def scan(arguments: Namespace, progress: Progress) -> str:
+    """List a DICOM folder."""
+    from HypoxiaMapperLib.dicomio.scan import scan_folder
+
+    found = scan_folder(Path(arguments.folder), progress)
+    return _show(arguments, text.scan_facts(found), text.scan_lines(found))
+
+
+def run(arguments: Namespace, progress: Progress) -> str:
+    """Run a request from options or from a file."""
+    request = request_from_arguments(arguments)
+    if arguments.save_request:
+        path = Path(arguments.save_request)
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(request.to_json() + "\n")
+        except OSError as error:
+            raise OutputError(f"Request file {path} was not written: {error.strerror}.", "Choose a new file.") from error
+        return f"Request saved in {path}. Run it with: hypoxia run {path}"
+    result = run_request(request, progress)
+    out = Path(request.output)
+    return _show(arguments, text.result_facts(result, out), text.result_lines(result, out))
+
+
+def methods(arguments: Namespace, progress: Progress) -> str:
+    """List methods, or one with its parameters."""
+    found = all_methods()
+    if arguments.name:
+        if arguments.name not in found:
+            raise RequestError(f"There is no method {arguments.name!r}.", f"Valid methods: {', '.join(found)}.")
+        found = {arguments.name: found[arguments.name]}
+    return _show(arguments, text.method_facts(found), text.method_lines(found, bool(arguments.name)))
+
+
+def protocols(arguments: Namespace, progress: Progress) -> str:
+    """List dose protocols and tracer protocols."""
+    facts = {
+        "dose_protocols": [asdict(p) for p in all_protocols().values()],
+        "tracer_protocols": [asdict(p) for p in TRACER_PROTOCOLS],
+    }
+    return _show(arguments, facts, text.protocol_lines(all_protocols().values(), TRACER_PROTOCOLS))
+
+
+def verify(arguments: Namespace, progress: Progress) -> str:
+    """Prove an exported set again from the files alone."""
+    from .dicomrt.verify import verify_set
+
+    folder = Path(arguments.folder)
+    rows = verify_set(folder, Path(arguments.ct) if arguments.ct else None, progress)
+    return _show(arguments, {"proof": [asdict(r) for r in rows]}, text.proof_lines(rows))
+
+
+def send(arguments: Namespace, progress: Progress) -> str:
+    """Send an exported set to a DICOM server."""
+    from .send import parse_peer, send_folder
+
+    report = send_folder(Path(arguments.folder), parse_peer(arguments.to), arguments.calling_ae, progress)
+    return _show(arguments, asdict(report), report.summary())
+
+
+def request_from_arguments(arguments: Namespace) -> Request:
+    """The request of ``hypoxia run``: a file, or a folder with options. Options beside a file are refused.
+
+    Raises
+    ------
+    RequestError
+        Naming the option that is missing, superfluous or malformed.
+    """
+    if arguments.source.endswith(".json"):
+        extra = [k for k in _OPTIONS if getattr(arguments, k) is not None]
+        if extra:
+            raise RequestError(
+                f"Options beside a request file: {', '.join('--' + k.replace('_', '-') for k in extra)}.",
+                "Edit the request file, or give the folder and all options.",
+            )
+        return read_request(Path(arguments.source))
+    missing = [o for o in ("method", "protocol", "out") if not getattr(arguments, o)]
+    if missing:
+        raise RequestError(
+            f"Missing option(s): {', '.join('--' + m for m in missing)}.",
+            "See `hypoxia methods`, `hypoxia protocols` and `hypoxia run --help`.",
+        )
+    given: dict[str, Any] = {
+        "planning_series": arguments.planning_series, "pet_series": arguments.pet_series, "tracer": arguments.tracer,
+        "structure_set": arguments.structure_set, "gtv_rois": tuple(arguments.gtv or ()) or None,
+        "reference_roi": arguments.reference_roi, "reference_sphere": _sphere(arguments.reference_sphere),
+        "organ_rois": tuple(arguments.organ or ()) or None, "organ_gap_mm": arguments.organ_gap,
+        "boost_margins": _margins(arguments.boost_margin, "--boost-margin"),
+        "base_margins": _margins(arguments.base_margin, "--base-margin"), "base_dose_gy": arguments.base_dose,
+        "boost_dose_gy": arguments.boost_dose, "fractions": arguments.fractions, "override": arguments.override,
+        "accepted_by": arguments.accepted_by, "write_rtdose": arguments.rtdose, "holes": arguments.holes,
+        "registration": _registration(arguments.registration), "subvolume": _subvolume(arguments),
+        "method_params": _method_params(arguments.method, arguments.param or []),
+    }  # fmt: skip
+    return Request(
+        arguments.source, arguments.out, arguments.method, arguments.protocol,
+        **{key: value for key, value in given.items() if value is not None},
+    )  # fmt: skip
+
+
+_OPTIONS = (
+    "method", "protocol", "out", "planning_series", "pet_series", "tracer", "structure_set", "gtv", "reference_roi",
+    "reference_sphere", "registration", "param", "threshold", "comparison", "minimum_component", "closing",
+    "maximum_fraction", "boost_margin", "base_margin", "organ", "organ_gap", "base_dose", "boost_dose", "fractions",
+    "override", "accepted_by", "rtdose", "holes",
+)  # fmt: skip
+
+
+def _subvolume(arguments: Namespace) -> SubvolumeOptions:
+    """Subvolume options that were given, defaults for the rest."""
+    given = {
+        "threshold": arguments.threshold, "comparison": arguments.comparison,
+        "minimum_component_ml": arguments.minimum_component, "closing_mm": arguments.closing,
+        "maximum_fraction_of_gtv": arguments.maximum_fraction,
+    }  # fmt: skip
+    return SubvolumeOptions(**{k: v for k, v in given.items() if v is not None})
+
+
+def _method_params(method: str, pairs: list[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` pairs with values in the types of the method's parameters."""
+    known = all_methods()
+    types = {f.name: type(f.default) for f in fields(known[method].Params)} if method in known else {}
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise RequestError(f"--param {pair!r} is not NAME=VALUE.", f"Parameters: {', '.join(types) or 'none'}.")
+        values[name] = _number(value, f"--param {name}") if types.get(name) in (int, float) else value
+        if types.get(name) is int:
+            values[name] = int(values[name])
+    return values
+
+
+def _number(value: str, option: str) -> float:
+    """A number, or a message that names the option."""
+    try:
+        return float(value)
+    except ValueError:
+        raise RequestError(f"{option}: {value!r} is not a number.", "Use a decimal point.") from None
+
+
+def _numbers(value: str, option: str, counts: tuple[int, ...]) -> list[float]:
+    """Comma-separated numbers of an allowed count."""
+    numbers = [_number(part, option) for part in value.split(",")]
+    if len(numbers) not in counts:
+        raise RequestError(f"{option} has {len(numbers)} numbers.", f"Give {' or '.join(map(str, counts))}.")
+    return numbers
+
+
+def _margins(value: str | None, option: str) -> Margins | None:
+    """One margin for all sides, or six."""
+    if value is None:
+        return None
+    numbers = _numbers(value, option, (1, 6))
+    return Margins.uniform(numbers[0]) if len(numbers) == 1 else Margins(*numbers)
+
+
+def _sphere(value: str | None) -> Sphere | None:
+    """Centre and radius."""
+    if value is None:
+        return None
+    x, y, z, radius = _numbers(value, "--reference-sphere", (4,))
+    return Sphere((x, y, z), radius)
+
+
+def _registration(value: str | None) -> Registration | None:
+    """``rigid``, or a file."""
+    if value is None:
+        return None
+    return Registration("rigid") if value == "rigid" else Registration("file", value)
+
+
+def _free_name(base: Path) -> Path:
+    """``base``, or ``base-2``, ``base-3`` ... whichever is free."""
+    number = 1
+    while (path := base if number == 1 else base.with_name(f"{base.name}-{number}")).exists():
+        number += 1
+    return path
+
+
+def _show(arguments: Namespace, facts: Any, lines: str) -> str:
+    """JSON or text, as asked."""
+    return json.dumps(facts, indent=2, default=str) if arguments.json else lines

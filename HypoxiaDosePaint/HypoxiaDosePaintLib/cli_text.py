@@ -1,0 +1,224 @@
+"""What ``hypoxia`` prints: the facts as data, and the same facts as lines a clinician reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from HypoxiaMapperLib.dicomio.model import ScanResult
+from HypoxiaMapperLib.methods import Method
+from HypoxiaMapperLib.tracers import TracerProtocol
+
+from .planqa import dice
+from .prescription import Protocol
+from .result import ProofRow, Result
+
+if TYPE_CHECKING:
+    from HypoxiaMapperLib.simulate.digital_patient import DigitalPatient
+
+
+def result_facts(result: Result, out: Path) -> dict[str, Any]:
+    """The numbers of a result."""
+    return {
+        "hypoxic_volume_ml": result.hypoxic_volume_ml,
+        "hypoxic_fraction": result.hypoxic_fraction,
+        "threshold": result.threshold,
+        "comparison": result.comparison,
+        "threshold_source": result.threshold_source,
+        "surrogate": result.method["surrogate"],
+        "findings": [asdict(f) for f in result.findings],
+        "targets": [asdict(t) for t in result.targets],
+        "dropped": [asdict(d) for d in result.dropped],
+        "warnings": list(result.warnings),
+        "accepted_by": result.accepted_by,
+        "exported": list(result.exported),
+        "proof": [asdict(p) for p in result.proof],
+        "truth": dict(result.truth),
+        "report": str(out / "report.html"),
+    }
+
+
+def result_lines(result: Result, out: Path) -> str:
+    """A result on one screen."""
+    surrogate = "  (surrogate, not measured hypoxia)" if result.method["surrogate"] else ""
+    lines = [
+        f"Map              {result.images.map.volume.quantity}{surrogate}",
+        f"Threshold        {result.comparison} {result.threshold:g}  [{result.threshold_source}]",
+        f"Hypoxic volume   {result.hypoxic_volume_ml:.2f} ml, {100 * result.hypoxic_fraction:.1f} % of the GTV",
+    ]
+    lines += [
+        f"  {f.gtv:<14} {f.hypoxic_volume_ml:.2f} of {f.gtv_volume_ml:.2f} ml, maximum {f.map_maximum:.2f}"
+        for f in result.findings
+    ]
+    lines += ["", f"{'Structure':<17}{'ml':>9}{'Gy':>7}{'Gy/fx':>7}{'EQD2 a/b 10':>13}{'cropped ml':>12}"]
+    lines += [_target_line(row) for row in result.targets]
+    deficits = ", ".join(f"{gap:.1f} Gy at {p:g} mmHg" for p, gap in result.prescription.deficits_gy().items())
+    lines += [
+        "",
+        f"The boost makes up for a model pO2 down to {result.prescription.offset_pressure_mmhg:.0f} mmHg; "
+        f"missing to iso-effect: {deficits}.",
+    ]
+    lines += [f"Dropped          {d.volume_ml:.2f} ml of {d.structure}: {d.reason}" for d in result.dropped]
+    lines += ["", *_truth_lines(result.truth)]
+    lines += [f"WARNING          {w}" for w in result.warnings]
+    if result.accepted_by:
+        lines += [f"Accepted by      {result.accepted_by}", f"Exported         {', '.join(result.exported)}"]
+        worst = min(result.proof, key=lambda row: row.dice)
+        lines += [f"Read-back proof  passed for {len(result.proof)} structures, lowest Dice {worst.dice:.4f}"]
+    else:
+        lines += ["NOT ACCEPTED     no DICOM was written; read the report and run again with --accepted-by NAME"]
+    return "\n".join([*lines, f"Report           {out / 'report.html'}", "Research use only."])
+
+
+def _target_line(row: Any) -> str:
+    """One structure of the target table."""
+    if row.dose_gy is None:
+        return f"{row.name:<17}{row.volume_ml:>9.2f}{'-':>7}{'-':>7}{'-':>13}{'-':>12}"
+    return (
+        f"{row.name:<17}{row.volume_ml:>9.2f}{row.dose_gy:>7.1f}{row.dose_per_fraction_gy:>7.2f}"
+        f"{row.eqd2_tumour_gy:>13.2f}{row.cropped_ml:>12.2f}"
+    )
+
+
+def truth_facts(patient: DigitalPatient, result: Result) -> dict[str, Any]:
+    """The found hypoxic volume against the truth of a digital patient.
+
+    The blurred truth is what a noise-free scanner of the same resolution would show; the unblurred truth is what the
+    tissue holds. Both use the threshold of the run.
+    """
+    gtv_names = tuple(f.gtv for f in result.findings)
+    blurred_ml = patient.blurred_hypoxic_volume_ml(result.threshold, result.comparison, gtv_names)
+    unblurred_ml = patient.true_hypoxic_volume_ml(result.threshold, result.comparison, gtv_names)
+    found_ml = result.hypoxic_volume_ml
+    return {
+        "found_ml": found_ml,
+        "blurred_truth_ml": blurred_ml,
+        "error_against_blurred_percent": 100 * (found_ml / blurred_ml - 1),
+        "unblurred_truth_ml": unblurred_ml,
+        "error_against_unblurred_percent": 100 * (found_ml / unblurred_ml - 1),
+        "dice_against_unblurred": dice(result.images.hypoxic.array, patient.true_hypoxic.array),
+    }
+
+
+def _truth_lines(truth: Mapping[str, Any]) -> list[str]:
+    """Truth of a digital patient, if there is one."""
+    if not truth:
+        return []
+    return [
+        f"Truth, scanner   {truth['blurred_truth_ml']:.2f} ml noise-free at the same resolution: "
+        f"error {truth['error_against_blurred_percent']:+.1f} %",
+        f"Truth, tissue    {truth['unblurred_truth_ml']:.2f} ml unblurred: "
+        f"error {truth['error_against_unblurred_percent']:+.1f} %, Dice {truth['dice_against_unblurred']:.3f}",
+    ]
+
+
+def scan_facts(found: ScanResult) -> dict[str, Any]:
+    """A scan as data; files as counts."""
+    series = []
+    for s in found.series:
+        facts = {k: v for k, v in asdict(s).items() if k != "files"}
+        series.append({**facts, "file_count": len(s.files)})
+    left_out = [{"path": str(x.path), "reason": x.reason} for x in found.left_out]
+    return {"folder": str(found.folder), "series": series, "left_out": left_out}
+
+
+def scan_lines(found: ScanResult) -> str:
+    """A scan as an indented list."""
+    lines: list[str] = []
+    for patient in dict.fromkeys((s.patient_id, s.patient_name) for s in found.series):
+        lines.append(f"Patient {patient[0]} {patient[1]}")
+        mine = [s for s in found.series if (s.patient_id, s.patient_name) == patient]
+        for study in dict.fromkeys((s.study_date, s.study_uid) for s in mine):
+            lines.append(f"  Study {study[0]} {study[1]}")
+            for s in (s for s in mine if s.study_uid == study[1]):
+                lines += _series_lines(s)
+    if found.left_out:
+        lines.append(f"Left out: {len(found.left_out)} file(s)")
+        lines += [f"  {x.path}: {x.reason}" for x in found.left_out]
+    return "\n".join(lines) or f"{found.folder} holds no DICOM."
+
+
+def _series_lines(s: Any) -> list[str]:
+    """One series of a scan."""
+    role = s.role.replace("_", " ") + (f" ({s.kind})" if s.kind else "")
+    lines = [f"    {role:<22} {s.description or 'no description'}  [{len(s.files)} file(s), {s.series_uid}]"]
+    if s.geometry:
+        lines.append(f"      {s.geometry}")
+    if s.roi_names:
+        lines.append(f"      ROIs: {', '.join(s.roi_names)}")
+    lines += [f"      {key.replace('_', ' ')}: {value}" for key, value in s.details.items()]
+    return lines
+
+
+def method_facts(found: Mapping[str, Method]) -> list[dict[str, Any]]:
+    """Methods as data."""
+    return [
+        {
+            "name": m.name, "title": m.title, "quantity": m.quantity, "unit": m.unit, "citation": m.citation,
+            "surrogate": m.surrogate, "inputs": [asdict(i) for i in m.inputs], "regions": [asdict(r) for r in m.regions],
+            "parameters": [
+                {"name": f.name, "default": None if f.default is MISSING else f.default, **f.metadata}
+                for f in fields(m.Params)
+            ],
+            "unavailable": m.unavailable_reason(),
+        }
+        for m in found.values()
+    ]  # fmt: skip
+
+
+def method_lines(found: Mapping[str, Method], with_parameters: bool) -> str:
+    """Methods as text."""
+    lines: list[str] = []
+    for m in found.values():
+        lines += [f"{m.name}: {m.title}", f"  gives    {m.quantity}, unit {m.unit}"]
+        lines += [f"  needs    {i.description} ({', '.join(i.tracers) or i.quantity})" for i in m.inputs]
+        lines += [f"  region   {r.key}: {r.description}" for r in m.regions]
+        lines.append(f"  source   {m.citation}")
+        if m.unavailable_reason():
+            lines.append(f"  UNAVAILABLE: {m.unavailable_reason()}")
+        if with_parameters:
+            lines += [_parameter_line(f) for f in fields(m.Params)]
+    if not with_parameters:
+        lines.append("`hypoxia methods NAME` shows the parameters of one.")
+    return "\n".join(lines)
+
+
+def _parameter_line(f: Any) -> str:
+    """One parameter of a method."""
+    meta = f.metadata
+    allowed = ", ".join(repr(c) for c in meta["choices"]) if meta["choices"] else f"{meta['minimum']} to {meta['maximum']}"
+    unit = f" {meta['unit']}" if meta["unit"] else ""
+    return f"  --param {f.name}={f.default!r}{unit}  {meta['label']}; allowed: {allowed}; {meta['source']}"
+
+
+def protocol_lines(dose: Iterable[Protocol], tracer: Sequence[TracerProtocol]) -> str:
+    """Dose and tracer protocols as text."""
+    lines = ["Dose protocols (--protocol NAME, or the path of your own JSON file)"]
+    for p in dose:
+        lines += [
+            f"  {p.name}: {p.title} ({p.site})",
+            f"    {p.base_dose_gy:g} Gy base, {p.boost_dose_gy:g} Gy boost in {p.fractions}; margins "
+            f"{p.base_margin_mm:g} / {p.boost_margin_mm:g} mm ({p.margin_source})",
+            f"    source: {p.citation}",
+            *(f"    note: {n}" for n in p.notes),
+        ]
+    lines.append("Tracer protocols (--param tracer_protocol=NAME of tracer_ratio)")
+    lines += [
+        f"  {t.name}: {t.tracer} over {t.reference} {t.comparison} {t.threshold:g}, scan {t.windows_text()} after "
+        f"injection; source: {t.citation}"
+        for t in tracer
+    ]
+    return "\n".join(lines)
+
+
+def proof_lines(rows: Sequence[ProofRow]) -> str:
+    """A read-back proof as a table."""
+    lines = [f"{'Structure':<18}{'written ml':>12}{'read ml':>12}{'Dice':>9}{'shift mm':>10}  result"]
+    lines += [
+        f"{r.structure:<18}{r.written_ml:>12.3f}{r.read_ml:>12.3f}{r.dice:>9.4f}{r.centroid_shift_mm:>10.3f}  "
+        f"{'passed' if r.passed else 'FAILED: ' + r.reason}"
+        for r in rows
+    ]
+    return "\n".join(lines)
