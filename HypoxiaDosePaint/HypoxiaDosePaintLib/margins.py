@@ -32,11 +32,10 @@ class Expansion(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """A cropped region, what each organ took (ml, an overlap counts for each) and what all took together (ml)."""
+    """A cropped region and what each organ took in ml (where two organs take the same part, it counts for both)."""
 
     region: Region
     cropped_ml_by_organ: dict[str, float]
-    cropped_ml: float
 
 
 def expand(region: Region, margins: Margins, name: str) -> Region:
@@ -119,7 +118,7 @@ def crop_to_organs(region: Region, organs: Sequence[Region], gap_mm: float) -> C
     source = region.source
     if taken.any():
         source = f"{source}; cropped {gap_mm:g} mm from {', '.join(o for o, ml in by_organ.items() if ml > 0)}"
-    return Crop(region.with_array(mask & ~taken, source.lstrip("; ")), by_organ, _ml(taken, region.mask))
+    return Crop(region.with_array(mask & ~taken, source.lstrip("; ")), by_organ)
 
 
 def close_mask(mask: np.ndarray, grid: sitk.Image, radius_mm: float) -> np.ndarray:

@@ -188,7 +188,7 @@ def _area_percentile(distance_mm: np.ndarray, area_mm2: np.ndarray, percent: flo
     if distance_mm.size == 0:
         return float("inf")
     share = np.cumsum(area_mm2) / area_mm2.sum()
-    return float(distance_mm[min(np.searchsorted(share, percent / 100 - 1e-12), distance_mm.size - 1)])
+    return float(distance_mm[min(int(np.searchsorted(share, percent / 100 - 1e-12)), distance_mm.size - 1)])
 
 
 def _one_way(area: np.ndarray, other_area: np.ndarray, spacing: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -226,7 +226,7 @@ def _cube_area(code: int, spacing: np.ndarray) -> float:
     joined (around the full corner where a face has two diagonal ones), the segments close to loops, and each loop is
     filled with triangles to its centroid.
     """
-    full = {corner for bit, corner in enumerate(_CORNERS) if code >> bit & 1}
+    full: set[tuple[int, ...]] = {corner for bit, corner in enumerate(_CORNERS) if code >> bit & 1}
     neighbours: dict[tuple[float, ...], list[tuple[float, ...]]] = {}
     for axis in range(3):
         for side in (0, 1):

@@ -13,6 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from HypoxiaMapperLib.errors import InputError, LimitError, RequestError
 
 from .radiobiology import bed_gy, eqd2_gy, iso_effect_dose_gy, offset_pressure_mmhg
@@ -20,6 +23,7 @@ from .radiobiology import bed_gy, eqd2_gy, iso_effect_dose_gy, offset_pressure_m
 PROTOCOL_FOLDER = Path(__file__).parent / "protocols"
 CEILING_TOTAL_GY = 84.0  # METHODS 12.10
 CEILING_PER_FRACTION_GY = 2.4  # METHODS 12.10: above it an override by name is needed
+LARGEST_DOSE_GY = 300.0  # no course comes near it: a larger number is centigray
 ALPHA_BETA_TUMOUR_GY = 10.0  # METHODS 9, VALIDATION rows 10 and 11
 ALPHA_BETA_LATE_GY = 3.0
 DEFICIT_PRESSURES_MMHG = (10.0, 5.0, 2.5)  # METHODS 9
@@ -116,15 +120,15 @@ def make_prescription(
     RequestError
         If a number is not a positive finite dose, or looks like cGy.
     LimitError
-        If the boost lies below the base, or a ceiling is exceeded without an override.
+        If the boost does not lie above the base, or a ceiling is exceeded without an override.
     """
     _check_numbers(base_dose_gy, boost_dose_gy, fractions)
-    base = DoseLevel("base", float(base_dose_gy), fractions)
-    boost = DoseLevel("boost", float(boost_dose_gy), fractions)
-    if boost.dose_gy < base.dose_gy:
+    base = DoseLevel("base", float(base_dose_gy), int(fractions))
+    boost = DoseLevel("boost", float(boost_dose_gy), int(fractions))
+    if boost.dose_gy <= base.dose_gy:
         raise LimitError(
-            f"The boost of {boost.dose_gy:g} Gy lies below the base dose of {base.dose_gy:g} Gy.",
-            "Give a boost of at least the base dose.",
+            f"The boost of {boost.dose_gy:g} Gy does not lie above the base dose of {base.dose_gy:g} Gy.",
+            "Give a boost above the base dose.",
         )
     over = ceiling_reasons(boost)
     if over and not override.strip():
@@ -145,18 +149,63 @@ def ceiling_reasons(level: DoseLevel) -> list[str]:
     return reasons
 
 
-def redistributed_low_dose_gy(mean_gy: float, high_gy: float, high_fraction: float) -> float:
-    """Dose to the rest that keeps the mean when a volume fraction gets ``high_gy``: (D - f D_high)/(1 - f)."""
+def redistributed_low_dose_gy(mean_gy: float, high_gy: float, high_fraction: float, floor_gy: float = 0.0) -> float:
+    """Dose to the rest that keeps the mean when a volume fraction gets ``high_gy``: (D - f D_high)/(1 - f).
+
+    METHODS section 9, with its floor.
+
+    Raises
+    ------
+    RequestError
+        If the fraction does not lie in 0 to below 1, or a dose is not a number.
+    LimitError
+        If the rest would get less than ``floor_gy``.
+    """
     if not 0 <= high_fraction < 1:
         raise RequestError(f"The boosted volume fraction is {high_fraction}.", "It must lie in 0 to below 1.")
-    return (mean_gy - high_fraction * high_gy) / (1 - high_fraction)
+    _check_dose("mean", mean_gy)
+    _check_dose("boost", high_gy)
+    low_gy = (mean_gy - high_fraction * high_gy) / (1 - high_fraction)
+    if low_gy < floor_gy:
+        raise LimitError(
+            f"{high_gy:g} Gy to {high_fraction:.1%} of the volume at a mean of {mean_gy:g} Gy leaves "
+            f"{low_gy:.2f} Gy for the rest, below the floor of {floor_gy:g} Gy.",
+            "Boost less, or a smaller part.",
+        )
+    return low_gy
+
+
+def dose_painting_by_numbers_gy(
+    intensity: ArrayLike, i_min: float, i_max: float, d_min_gy: float, d_max_gy: float
+) -> np.ndarray:
+    """Voxel prescription D = Dmin + clip((I - Imin)/(Imax - Imin), 0, 1)(Dmax - Dmin) in gray (METHODS section 9).
+
+    Parameters
+    ----------
+    intensity : array_like
+        Map values of any shape; NaN (undefined) gets ``d_min_gy``: nothing is escalated on no evidence.
+    i_min, i_max : float
+        Map values that get the lowest and the highest dose (METHODS 9: 5th and 95th percentile inside the GTV).
+
+    Raises
+    ------
+    RequestError
+        If a limit is no number, or upper and lower ones are in the wrong order.
+    """
+    if not (math.isfinite(i_min) and math.isfinite(i_max) and i_min < i_max):
+        raise RequestError(f"Map limits are {i_min} and {i_max}.", "The lower must lie below the upper.")
+    _check_dose("lowest", d_min_gy)
+    _check_dose("highest", d_max_gy)
+    if d_max_gy < d_min_gy:
+        raise RequestError(f"Dose limits are {d_min_gy:g} and {d_max_gy:g} Gy.", "The lower must come first.")
+    share = np.clip((np.asarray(intensity, dtype=float) - i_min) / (i_max - i_min), 0.0, 1.0)
+    return d_min_gy + np.nan_to_num(share, nan=0.0) * (d_max_gy - d_min_gy)
 
 
 @cache
 def all_protocols() -> dict[str, Protocol]:
     """Every protocol shipped with the software, by name."""
-    found = [read_protocol(path) for path in sorted(PROTOCOL_FOLDER.glob("*.json"))]
-    return {p.name: p for p in found}
+    return {path.stem: read_protocol(path) for path in sorted(PROTOCOL_FOLDER.glob("*.json"))}
 
 
 def get_protocol(name_or_path: str) -> Protocol:
@@ -183,7 +232,7 @@ def read_protocol(path: Path) -> Protocol:
     Raises
     ------
     InputError
-        Naming the file and the field that is missing, unknown or of the wrong type.
+        Naming the file and the field that is missing, unknown, of the wrong type or out of range.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -212,14 +261,30 @@ def _check_protocol(path: Path, data: Any) -> None:
     for key in ("base_margin_mm", "boost_margin_mm"):
         if not 0 <= data[key] <= 50:
             raise InputError(f"Protocol file {path}: {key} is {data[key]}.", "Margins lie in 0 to 50 mm.")
+    for key in ("name", "title", "margin_source", "citation"):
+        if not data[key].strip():
+            raise InputError(f"Protocol file {path}: {key} is empty.", "Say what it is and where it comes from.")
+    if not all(isinstance(note, str) and note.strip() for note in data["notes"]):
+        raise InputError(f"Protocol file {path}: notes are {data['notes']!r}.", "They must be a list of texts.")
+    try:
+        _check_numbers(data["base_dose_gy"], data["boost_dose_gy"], data["fractions"])
+    except RequestError as error:
+        raise InputError(f"Protocol file {path}: {error.message}", error.hint) from error
+    if data["boost_dose_gy"] <= data["base_dose_gy"]:
+        raise InputError(f"Protocol file {path}: boost_dose_gy is not above base_dose_gy.", "Raise the boost.")
 
 
 def _check_numbers(base_gy: float, boost_gy: float, fractions: int) -> None:
     """Refuse doses that are no positive number of gray, and fractions that are no count."""
-    if isinstance(fractions, bool) or fractions != int(fractions) or not 1 <= fractions <= 100:
+    if isinstance(fractions, bool) or not 1 <= fractions <= 100 or fractions != int(fractions):
         raise RequestError(f"Number of fractions is {fractions}.", "It must be a whole number from 1 to 100.")
-    for label, dose in (("base", base_gy), ("boost", boost_gy)):
-        if not (math.isfinite(dose) and dose > 0):
-            raise RequestError(f"The {label} dose is {dose} Gy.", "It must be a positive number of gray.")
-        if dose > 300:
-            raise RequestError(f"The {label} dose is {dose:g} Gy.", "Doses are in gray; this looks like cGy.")
+    _check_dose("base", base_gy)
+    _check_dose("boost", boost_gy)
+
+
+def _check_dose(label: str, dose_gy: float) -> None:
+    """Refuse what is no positive number of gray."""
+    if not (math.isfinite(dose_gy) and dose_gy > 0):
+        raise RequestError(f"The {label} dose is {dose_gy} Gy.", "It must be a positive number of gray.")
+    if dose_gy > LARGEST_DOSE_GY:
+        raise RequestError(f"The {label} dose is {dose_gy:g} Gy.", "Doses are in gray; this looks like cGy.")

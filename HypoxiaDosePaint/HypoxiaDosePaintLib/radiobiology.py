@@ -19,6 +19,7 @@ OER_HALF_PRESSURE_MMHG = 3.0  # K, METHODS section 3
 def bed_gy(dose_gy: float, fractions: int, alpha_beta_gy: float) -> float:
     """Biologically effective dose D(1 + d/(alpha/beta)) in gray (Fowler 1989, 10.1259/0007-1285-62-740-679)."""
     _check_positive(fractions=fractions, alpha_beta_gy=alpha_beta_gy)
+    _check_not_negative(dose_gy=dose_gy)
     return dose_gy * (1 + dose_gy / fractions / alpha_beta_gy)
 
 
@@ -30,6 +31,9 @@ def eqd2_gy(dose_gy: float, fractions: int, alpha_beta_gy: float) -> float:
 def oer(pressure_mmhg: ArrayLike, half_pressure_mmhg: float = OER_HALF_PRESSURE_MMHG) -> np.ndarray:
     """Oxygen enhancement ratio (m p + K)/(p + K), 1 when anoxic and m when well oxygenated (Alper 1956)."""
     p = np.asarray(pressure_mmhg, dtype=float)
+    _check_positive(half_pressure_mmhg=half_pressure_mmhg)
+    if (p < 0).any():
+        raise RequestError(f"An oxygen pressure of {p.min()} mmHg was given.", "Pressures are at least 0 mmHg.")
     return (OER_MAXIMUM * p + half_pressure_mmhg) / (p + half_pressure_mmhg)
 
 
@@ -69,19 +73,41 @@ def tcp_poisson(
     Defaults alpha 0.3 /Gy and beta = alpha/10 from METHODS section 9. A model number, not a prognosis.
     """
     _check_positive(fractions=fractions, clonogens=clonogens, reduction_factor=reduction_factor)
+    _check_not_negative(dose_gy=dose_gy)
     d = dose_gy / fractions / reduction_factor
     return math.exp(-clonogens * math.exp(-fractions * (alpha_per_gy * d + beta_per_gy2 * d * d)))
 
 
 def geud_gy(dose_gy: ArrayLike, a: float, weights: ArrayLike | None = None) -> float:
-    """Generalised equivalent uniform dose (sum v D^a)^(1/a) in gray (Niemierko 1999)."""
+    """Generalised equivalent uniform dose (sum v D^a)^(1/a) in gray (Niemierko 1999).
+
+    Parameters
+    ----------
+    dose_gy : array_like
+        Doses of the voxels or bins, any shape.
+    a : float
+        Negative for tumours, at least 1 for organs (METHODS section 9); not 0.
+    weights : array_like, optional
+        Volumes, same shape; equal ones when left out.
+    """
     d = np.asarray(dose_gy, dtype=float)
     w = np.ones_like(d) if weights is None else np.asarray(weights, dtype=float)
-    if d.size == 0 or (d < 0).any() or a == 0:
+    if d.size == 0 or not (np.isfinite(d) & (d >= 0)).all() or not (math.isfinite(a) and a != 0):
         raise RequestError("gEUD needs doses of at least 0 Gy and a non-zero exponent.", "Check dose and exponent.")
-    if a < 0 and (d == 0).any():
+    if w.shape != d.shape or not (np.isfinite(w) & (w >= 0)).all() or not w.sum() > 0:
+        raise RequestError("gEUD needs a volume of at least 0 for every dose.", "Check the weights.")
+    d, w = d[w > 0], w[w > 0]
+    scale = d.max() if a > 0 else d.min()  # keeps large exponents from overflowing
+    if scale == 0:
         return 0.0
-    return float(np.average(d**a, weights=w) ** (1 / a))
+    return float(scale * np.average((d / scale) ** a, weights=w) ** (1 / a))
+
+
+def _check_not_negative(**values: float) -> None:
+    """Refuse negative and undefined quantities by name."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise RequestError(f"{name} is {value}.", "It must be at least 0.")
 
 
 def _check_positive(**values: float) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -13,6 +15,10 @@ from typing import Any
 
 from HypoxiaMapperLib.errors import InputError, RequestError
 
+LARGEST_MARGIN_MM = 50.0  # as for the protocol files: anything larger is a slip of the unit
+LARGEST_CLOSING_MM = 20.0
+_LARGEST_FLOAT = sys.float_info.max  # JSON numbers may be larger; NaN fails the comparison too
+
 
 @dataclass(frozen=True)
 class Sphere:
@@ -20,6 +26,11 @@ class Sphere:
 
     centre_mm: tuple[float, float, float]
     radius_mm: float
+
+    def __post_init__(self) -> None:
+        if len(self.centre_mm) != 3 or not all(math.isfinite(c) for c in self.centre_mm):
+            raise RequestError(f"Sphere centre_mm is {self.centre_mm}.", "It must be three numbers, LPS millimetres.")
+        _require_between("Sphere radius_mm", self.radius_mm, 0.1, 500.0)
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,10 @@ class Margins:
     posterior_mm: float = 0.0
     superior_mm: float = 0.0
     inferior_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        for side, value in vars(self).items():
+            _require_between(f"Margin {side}", value, 0.0, LARGEST_MARGIN_MM)
 
     @classmethod
     def uniform(cls, margin_mm: float) -> Margins:
@@ -63,6 +78,17 @@ class SubvolumeOptions:
     closing_mm: float = 0.0
     maximum_fraction_of_gtv: float = 0.8
 
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise RequestError(f"threshold is {self.threshold}.", "It must be a number in the unit of the map.")
+        _require_word("comparison", self.comparison, ("", ">", ">=", "<", "<="))
+        _require_between("minimum_component_ml", self.minimum_component_ml, 0.0, math.inf)
+        _require_between("closing_mm", self.closing_mm, 0.0, LARGEST_CLOSING_MM)
+        if not 0 < self.maximum_fraction_of_gtv <= 1:
+            raise RequestError(
+                f"maximum_fraction_of_gtv is {self.maximum_fraction_of_gtv}.", "It must lie above 0 and up to 1."
+            )
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -74,6 +100,9 @@ class Registration:
 
     mode: str = "none"
     path: str = ""
+
+    def __post_init__(self) -> None:
+        _require_word("registration mode", self.mode, ("none", "file", "rigid"))
 
 
 @dataclass(frozen=True)
@@ -131,13 +160,9 @@ class Request:
     holes: str = "keyhole"
 
     def __post_init__(self) -> None:
-        for what, value, valid in (
-            ("registration mode", self.registration.mode, ("none", "file", "rigid")),
-            ("holes", self.holes, ("keyhole", "xor")),
-            ("comparison", self.subvolume.comparison, ("", ">", ">=", "<", "<=")),
-        ):
-            if value not in valid:
-                raise RequestError(f"{what} is {value!r}.", f"Valid: {', '.join(v or 'empty' for v in valid)}.")
+        _require_word("holes", self.holes, ("keyhole", "xor"))
+        _require_between("organ_gap_mm", self.organ_gap_mm, 0.0, LARGEST_MARGIN_MM)
+        _require_json_values("method_params", self.method_params)
         name, colon, reason = self.override.partition(":")
         if self.override and not (name.strip() and colon and reason.strip()):
             raise RequestError(f"The override {self.override!r} has no name or no reason.", 'Write "name: reason".')
@@ -153,14 +178,15 @@ def request_from_json(text: str, where: str = "request") -> Request:
     Raises
     ------
     InputError
-        If the text is no JSON object.
+        If the text is no JSON.
     RequestError
-        Naming the field that is unknown, missing or of the wrong type.
+        Naming the field that is unknown, missing, given twice, of the wrong type or out of range.
     """
     try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{where} is not valid JSON: {error}.", "Write one with `hypoxia run ... --save-request`.") from error
+        data = json.loads(text, object_pairs_hook=_unique_fields)
+    except (ValueError, RecursionError) as error:
+        hint = "Write one with `hypoxia run ... --save-request`."
+        raise InputError(f"{where} is not valid JSON: {error}.", hint) from error
     return _build(Request, data, where)
 
 
@@ -170,7 +196,41 @@ def read_request(path: Path) -> Request:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"Request file {path} cannot be read: {error.strerror}.", "Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"Request file {path} is not text (UTF-8).", "Give a JSON file.") from error
     return request_from_json(text, str(path))
+
+
+def _require_word(what: str, value: str, valid: tuple[str, ...]) -> None:
+    """Refuse a word that is not in the list."""
+    if value not in valid:
+        raise RequestError(f"{what} is {value!r}.", f"Valid: {', '.join(v or 'empty' for v in valid)}.")
+
+
+def _require_between(what: str, value: float, low: float, high: float) -> None:
+    """Refuse a number outside a range, and what is no finite number."""
+    if not (math.isfinite(value) and low <= value <= high):
+        raise RequestError(f"{what} is {value}.", f"It must be a number from {low:g} to {high:g}.")
+
+
+def _require_json_values(what: str, values: dict[str, Any]) -> None:
+    """Refuse values that JSON would not give back as they are (NaN, tuples, objects)."""
+    try:
+        same = json.loads(json.dumps(values, allow_nan=False)) == values
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise RequestError(f"{what} is {values!r}.", "It may hold numbers, texts, true/false, lists and objects.")
+
+
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose fields occur once each."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise RequestError(f"The request gives {', '.join(twice)} more than once.", "Keep one of them.")
+    return fields
 
 
 def _build(cls: type, data: Any, where: str) -> Any:
@@ -206,8 +266,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
     if origin is dict and isinstance(value, dict):
         return dict(value)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and origin is None and isinstance(value, hint) and (hint is bool) == isinstance(value, bool):
+    if isinstance(value, bool):  # Python counts it as an int, a reader of the request does not
+        if hint is bool:
+            return value
+    elif hint is float and isinstance(value, int | float):
+        if abs(value) <= _LARGEST_FLOAT:
+            return float(value)
+    elif isinstance(hint, type) and origin is None and isinstance(value, hint):
         return value
     raise RequestError(f"{where} is {value!r}.", f"It must be of type {hint}.")

@@ -101,13 +101,12 @@ def find_subvolume(
     GeometryError
         If map and GTVs do not share grid and frame of reference.
     RequestError
-        If there is no GTV, no threshold, or an option makes no sense.
+        If there is no GTV or no threshold, or the comparison points the wrong way for this map.
     LimitError
         If a GTV is empty or outside the map, nothing is beyond the threshold, every island is below the minimum, or
         the hypoxic fraction is above the maximum without an override.
     """
     _check_inputs(hypoxia_map, gtvs)
-    _check_options(options)
     rule, warnings = _rule(hypoxia_map, options)
     values, gtv_masks = hypoxia_map.volume.array, [g.array for g in gtvs]
     union = np.logical_or.reduce(gtv_masks)
@@ -205,18 +204,6 @@ def _check_inputs(hypoxia_map: HypoxiaMap, gtvs: Sequence[Region]) -> None:
             raise LimitError(
                 f"The map has no value anywhere in {gtv.name}.", "Leave this GTV out, or use images that cover it."
             )
-
-
-def _check_options(options: SubvolumeOptions) -> None:
-    """Refuse options outside their meaning (also for callers that did not come through a request)."""
-    if not (math.isfinite(options.minimum_component_ml) and options.minimum_component_ml >= 0):
-        raise RequestError(f"Minimum island is {options.minimum_component_ml} ml.", "It must be at least 0 ml.")
-    if not 0 <= options.closing_mm <= 20:
-        raise RequestError(f"Closing radius is {options.closing_mm} mm.", "It must lie in 0 to 20 mm.")
-    if not 0 < options.maximum_fraction_of_gtv <= 1:
-        raise RequestError(
-            f"Maximum fraction of the GTV is {options.maximum_fraction_of_gtv}.", "It must lie above 0 and up to 1."
-        )
 
 
 def _rule(hypoxia_map: HypoxiaMap, options: SubvolumeOptions) -> tuple[_Rule, list[str]]:
@@ -341,9 +328,8 @@ def _limit_fraction(
     fraction, limit = hypoxic_ml / gtv_ml, options.maximum_fraction_of_gtv
     if fraction <= limit + 1e-9:
         return []
-    text = (
-        f"The hypoxic subvolume of {hypoxic_ml:.2f} ml is {fraction:.1%} of {_names(gtvs)}, above the limit of {limit:.1%}"
-    )
+    share = f"{fraction:.1%} of {_names(gtvs)}"
+    text = f"The hypoxic subvolume ({hypoxic_ml:.2f} ml) is {share}, above the limit of {limit:.1%}"
     if not override.strip():
         raise LimitError(
             f"{text}.",
