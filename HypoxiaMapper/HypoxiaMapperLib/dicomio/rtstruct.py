@@ -1,0 +1,258 @@
+"""RTSTRUCT to masks: which pixel centres lie inside the contours of a region.
+
+Contours are moved into the index space of the grid, so oblique grids need nothing special. In each slice a pixel
+is inside when a ray from its centre crosses the contours an odd number of times (even-odd rule): nested holes,
+keyholes and CLOSEDPLANAR_XOR all follow from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.errors import InvalidDicomError
+
+from ..errors import GeometryError, InputError, RequestError
+from ..volume import Region
+from .raster import fill_even_odd
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+_RTSTRUCT_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
+_CLOSED_TYPES = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "")
+_CONTOUR_DATA = 0x30060050
+_ON_PLANE = 0.01  # slices; less is rounding of the coordinates
+_HALF_SLICE = 0.5 + 1e-3
+_ROUNDING_DIGITS = 6  # index space; makes a pixel centre that lies on a contour fall the same way everywhere
+
+
+@dataclass(frozen=True)
+class _Contours:
+    """Closed contours of one region in index space: points (n, 3) as x, y, z, first point of each, notes."""
+
+    points: np.ndarray
+    starts: np.ndarray
+    notes: tuple[str, ...]
+
+
+def roi_names(structure_set: Dataset) -> tuple[str, ...]:
+    """ROI names in file order; a name used before gets its ROI Number appended so that every name is unique."""
+    names: list[str] = []
+    for roi in structure_set.get("StructureSetROISequence") or []:
+        name = str(roi.get("ROIName", "") or "").strip() or f"ROI {roi.get('ROINumber')}"
+        names.append(name if name not in names else f"{name} #{roi.get('ROINumber')}")
+    return tuple(names)
+
+
+def list_rois(path: Path) -> tuple[str, ...]:
+    """ROI names of an RTSTRUCT file, in file order.
+
+    Raises
+    ------
+    InputError
+        If the file is no readable RTSTRUCT.
+    """
+    return roi_names(_read(Path(path)))
+
+
+def read_structure_set(
+    path: Path, grid: sitk.Image, frame_of_reference_uid: str, names: Sequence[str] | None = None
+) -> dict[str, Region]:
+    """Turn contours into masks on a grid whose planes hold them.
+
+    Parameters
+    ----------
+    path : Path
+        RTSTRUCT file.
+    grid : SimpleITK.Image
+        Three-dimensional image whose slices the contours were drawn on; may be oblique.
+    frame_of_reference_uid : str
+        Frame of reference of ``grid``.
+    names : sequence of str, optional
+        Regions to read; all that have closed contours when None.
+
+    Returns
+    -------
+    dict
+        Name to Region. ``Region.source`` holds the SOP Instance UID, ROI number and notes on what was not exact.
+
+    Raises
+    ------
+    InputError
+        If the file is no readable RTSTRUCT, or a named region has no closed contour.
+    RequestError
+        If a name does not exist; the names that do are listed.
+    GeometryError
+        If the frame of reference differs, or a contour does not lie in a slice plane of the grid.
+    """
+    path = Path(path)
+    structure_set = _read(path)
+    known = dict(zip(roi_names(structure_set), structure_set.get("StructureSetROISequence") or [], strict=True))
+    missing = [name for name in names or () if name not in known]
+    if missing:
+        raise RequestError(
+            f"{path.name}: no ROI named {', '.join(repr(m) for m in missing)}.",
+            f"ROIs in this file: {', '.join(known) or 'none'}.",
+        )
+    items = {int(item.ReferencedROINumber): item for item in structure_set.get("ROIContourSequence") or []}
+    regions: dict[str, Region] = {}
+    for name in known if names is None else names:
+        number = int(known[name].ROINumber)
+        contours = _closed_contours(items.get(number), grid, name)
+        if not contours.starts.size:
+            if names is None:
+                continue
+            raise InputError(
+                f"{path.name}: ROI {name!r} is empty, it has no closed contour. {' '.join(contours.notes)}".strip(),
+                "Draw it, or choose another ROI.",
+            )
+        _require_frame(structure_set, known[name], frame_of_reference_uid, f"{path.name}: ROI {name!r}")
+        mask, notes = _rasterise(contours, grid, name)
+        source = "; ".join((f"RTSTRUCT {structure_set.SOPInstanceUID} ROI {number}", *contours.notes, *notes))
+        regions[name] = Region(name, mask, frame_of_reference_uid, source)
+    return regions
+
+
+def _read(path: Path) -> Dataset:
+    """The structure set; values are decoded only where they are asked for."""
+    try:
+        structure_set = pydicom.dcmread(path)
+    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read as DICOM ({error}).", "Give an RTSTRUCT file.") from error
+    if str(structure_set.get("SOPClassUID", "")) != _RTSTRUCT_SOP_CLASS:
+        raise InputError(
+            f"{path}: not an RTSTRUCT but {getattr(structure_set.get('SOPClassUID'), 'name', 'unknown')}.",
+            "Give an RTSTRUCT file.",
+        )
+    return structure_set
+
+
+def _require_frame(structure_set: Dataset, roi: Dataset, frame_uid: str, where: str) -> None:
+    """Refuse contours of another frame of reference than the grid's."""
+    frames = structure_set.get("ReferencedFrameOfReferenceSequence") or []
+    found = (
+        str(roi.get("ReferencedFrameOfReferenceUID", "") or "")
+        or (str(frames[0].get("FrameOfReferenceUID", "") or "") if frames else "")
+        or str(structure_set.get("FrameOfReferenceUID", "") or "")
+    )
+    if not found or found != frame_uid:
+        raise GeometryError(
+            f"{where} was drawn in frame of reference {found or '(none given)'}, the image has "
+            f"{frame_uid or '(none given)'}.",
+            "Choose the image it was drawn on, or give a registration.",
+        )
+
+
+def _closed_contours(item: Dataset | None, grid: sitk.Image, name: str) -> _Contours:
+    """Read the closed contours of one region and move them into the grid's index space."""
+    chunks: list[np.ndarray] = []
+    ignored: dict[str, int] = {}
+    for contour in (item.get("ContourSequence") if item is not None else None) or []:
+        kind = str(contour.get("ContourGeometricType", "") or "").strip()
+        if kind not in _CLOSED_TYPES:
+            ignored[kind] = ignored.get(kind, 0) + 1
+            continue
+        points = _points(contour, name)
+        if len(points) < 3:
+            ignored["closed contour of fewer than 3 points"] = ignored.get("closed contour of fewer than 3 points", 0) + 1
+            continue
+        chunks.append(points)
+    notes = tuple(f"{count} {kind} item(s) ignored" for kind, count in ignored.items())
+    if not chunks:
+        return _Contours(np.empty((0, 3)), np.empty(0, int), notes)
+    lengths = np.array([len(c) for c in chunks])
+    return _Contours(_to_index(np.concatenate(chunks), grid), np.concatenate([[0], np.cumsum(lengths)[:-1]]), notes)
+
+
+def _points(contour: Dataset, name: str) -> np.ndarray:
+    """Points of a contour in LPS mm, shape (n, 3), straight from the undecoded text."""
+    if _CONTOUR_DATA not in contour:
+        return np.empty((0, 3))
+    raw = contour.get_item(_CONTOUR_DATA).value  # type: ignore[union-attr]
+    try:
+        if isinstance(raw, bytes):
+            values = np.array(raw.rstrip(b" \0\\").split(b"\\"), dtype="S").astype(float)
+        else:
+            values = np.array(raw if raw is not None else [], dtype=float)
+    except ValueError as error:
+        raise InputError(f"ROI {name!r}: Contour Data (3006,0050) holds no number ({error}).", "Export it again.") from None
+    if values.size % 3 or not np.isfinite(values).all():
+        raise InputError(
+            f"ROI {name!r}: Contour Data (3006,0050) of {values.size} values is not a list of finite points.",
+            "Export the structure set again.",
+        )
+    return values.reshape(-1, 3)
+
+
+def _to_index(points_mm: np.ndarray, grid: sitk.Image) -> np.ndarray:
+    """Continuous index (x, y, z) of points in LPS mm, shape (n, 3)."""
+    direction = np.array(grid.GetDirection()).reshape(3, 3)
+    matrix = np.linalg.inv(direction @ np.diag(grid.GetSpacing()))
+    return np.round((points_mm - np.array(grid.GetOrigin())) @ matrix.T, _ROUNDING_DIGITS)
+
+
+def _rasterise(contours: _Contours, grid: sitk.Image, name: str) -> tuple[sitk.Image, tuple[str, ...]]:
+    """Mask of a region on the grid, and notes on what was not exact."""
+    planes, offsets, notes = _slice_of_each(contours, grid, name)
+    keep, more = _nearest_only(planes, offsets)
+    columns, rows, _ = grid.GetSize()
+    low, high = contours.points[:, :2].min(axis=0), contours.points[:, :2].max(axis=0)
+    if (low < -1).any() or (high > np.array([columns, rows])).any():
+        notes = (*notes, "contours reach outside the image and are cut at its border")
+    lengths = np.diff(np.append(contours.starts, len(contours.points)))
+    array = fill_even_odd(contours.points[:, :2], lengths, np.where(keep, planes, -1), grid.GetSize())
+    mask = sitk.GetImageFromArray(array)
+    mask.CopyInformation(grid)
+    return mask, (*notes, *more)
+
+
+def _slice_of_each(contours: _Contours, grid: sitk.Image, name: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Slice index and offset from its plane (in slices) of each contour."""
+    z = contours.points[:, 2]
+    low, high = np.minimum.reduceat(z, contours.starts), np.maximum.reduceat(z, contours.starts)
+    middle = (low + high) / 2
+    # Half-way between two planes rounds down, so that equally spaced in-between contours do not fall together.
+    planes = np.ceil(middle - 0.5 - 1e-6).astype(int)
+    tilted = np.flatnonzero((low < planes - _HALF_SLICE) | (high > planes + _HALF_SLICE))
+    if tilted.size:
+        k = int(tilted[0])
+        raise GeometryError(
+            f"ROI {name!r}: contour {k + 1} does not lie in a slice plane of the image (it runs from slice {low[k]:.2f} "
+            f"to {high[k]:.2f}; {tilted.size} such contours).",
+            "Read it on the image it was drawn on.",
+        )
+    depth = grid.GetSize()[2]
+    outside = np.flatnonzero((planes < 0) | (planes >= depth))
+    if outside.size:
+        raise GeometryError(
+            f"ROI {name!r}: {outside.size} of {planes.size} contours lie above or below the image (slice "
+            f"{middle[outside[0]]:.2f} of {depth}).",
+            "Read it on the image it was drawn on, or give the whole series.",
+        )
+    offsets = np.maximum(np.abs(low - planes), np.abs(high - planes))
+    moved = offsets > _ON_PLANE
+    notes: tuple[str, ...] = ()
+    if moved.any():
+        worst_mm = float(offsets.max()) * grid.GetSpacing()[2]
+        notes = (f"warning: {int(moved.sum())} contours lie between slice planes, moved by up to {worst_mm:.2f} mm",)
+    return planes, offsets, notes
+
+
+def _nearest_only(planes: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Keep, for every slice, only the contours of the nearest level.
+
+    Contours drawn more densely than the slices would otherwise cancel each other under the even-odd rule.
+    """
+    nearest = np.full(planes.max() + 1, np.inf)
+    np.minimum.at(nearest, planes, offsets)
+    keep = offsets <= nearest[planes] + _ON_PLANE
+    dropped = int((~keep).sum())
+    if not dropped:
+        return keep, ()
+    return keep, (f"warning: {dropped} contours lie between the slices of the image; the nearest of each slice was used",)

@@ -1,0 +1,244 @@
+"""Scan a folder: every DICOM series with its role, and every file left out with the reason.
+
+One pass, one read per file, headers only. Facts that belong to a series are taken from its first file; per file only
+identifiers and position are decoded, which keeps the scan near the speed of reading the headers at all.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pydicom
+from pydicom.dataset import FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.tag import Tag
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from ..errors import InputError
+from ..methods._base import Progress, no_progress
+from .model import LeftOut, ScanResult
+from .series_facts import SERIES_TAGS, ScannedFile, build_series_info
+from .stack import SlicePlane
+
+_IMAGE_ROLES = {
+    "1.2.840.10008.5.1.4.1.1.2": "planning_ct",
+    "1.2.840.10008.5.1.4.1.1.128": "pet",
+    "1.2.840.10008.5.1.4.1.1.4": "mr",
+}
+_OBJECT_ROLES = {
+    "1.2.840.10008.5.1.4.1.1.481.3": "rtstruct",
+    "1.2.840.10008.5.1.4.1.1.481.2": "rtdose",
+    "1.2.840.10008.5.1.4.1.1.481.5": "rtplan",
+    "1.2.840.10008.5.1.4.1.1.66.1": "registration",
+    "1.2.840.10008.5.1.4.1.1.66.3": "registration",
+}
+_ENHANCED = {"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.130"}
+_DICOMDIR = "1.2.840.10008.1.3.10"
+_READ_ERRORS = (
+    *(InvalidDicomError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError),
+    *(struct.error, zlib.error),
+)
+
+_SOP_CLASS, _SOP_INSTANCE, _SERIES = Tag(0x00080016), Tag(0x00080018), Tag(0x0020000E)
+_IMAGE_TYPE, _ROWS, _COLUMNS, _SPACING = Tag(0x00080008), Tag(0x00280010), Tag(0x00280011), Tag(0x00280030)
+_POSITION, _ORIENTATION, _THICKNESS = Tag(0x00200032), Tag(0x00200037), Tag(0x00180050)
+_PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00", b"\x7f\xe0\x00\x10")
+
+
+class _Skip(Exception):
+    """A file that is not used; the text is the reason."""
+
+
+def scan_folder(folder: Path, progress: Progress = no_progress) -> ScanResult:
+    """Find every DICOM series below a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Searched with all folders below it; links to folders are not followed.
+    progress : callable
+        Called with the fraction done and a line of text.
+
+    Returns
+    -------
+    ScanResult
+        Series in the order of their first file, and every other file with the reason it was left out.
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder.", "Give the folder that holds the DICOM files.")
+    left_out: list[LeftOut] = []
+    paths = sorted(_walk(folder, left_out))
+    groups: dict[tuple[str, str], tuple[str, FileDataset, list[ScannedFile]]] = {}
+    seen: dict[str, str] = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for number, path in enumerate(paths):
+            if number % 50 == 0:
+                progress(number / len(paths), f"{number} of {len(paths)} files")
+            caught.clear()
+            try:
+                _scan_file(path, groups, seen, caught)
+            except _Skip as skip:
+                left_out.append(LeftOut(Path(path), str(skip)))
+        series = tuple(build_series_info(role, header, files) for role, header, files in groups.values())
+    progress(1.0, f"{len(paths)} files, {len(series)} series, {len(left_out)} files left out")
+    return ScanResult(folder, series, tuple(sorted(left_out, key=lambda item: item.path)))
+
+
+def require_one_patient(scan: ScanResult) -> None:
+    """Refuse a folder that holds more than one patient.
+
+    Raises
+    ------
+    InputError
+        Listing the patients (by ID, or by name where the ID is empty).
+    """
+    patients = sorted({s.patient_id or f"no ID, name {s.patient_name!r}" for s in scan.series})
+    if len(patients) > 1:
+        raise InputError(
+            f"{scan.folder} holds {len(patients)} patients: {', '.join(patients)}.", "Give a folder with one patient."
+        )
+
+
+def _walk(folder: Path, left_out: list[LeftOut]) -> Iterator[str]:
+    """Paths of all files below a folder; an unreadable folder is noted."""
+
+    def note(error: OSError) -> None:
+        left_out.append(LeftOut(Path(error.filename or folder), f"folder cannot be read: {error.strerror}"))
+
+    for parent, _folders, names in os.walk(folder, onerror=note):
+        for name in names:
+            yield os.path.join(parent, name)
+
+
+def _scan_file(
+    path: str,
+    groups: dict[tuple[str, str], tuple[str, FileDataset, list[ScannedFile]]],
+    seen: dict[str, str],
+    caught: list[warnings.WarningMessage],
+) -> None:
+    """Read one header and put the file into its series, or raise ``_Skip``."""
+    header = _read_header(path, caught)
+    sop_class = _text(header, _SOP_CLASS) or str(header.file_meta.get("MediaStorageSOPClassUID", ""))
+    role = _role(sop_class, header)
+    instance, series = _text(header, _SOP_INSTANCE), _text(header, _SERIES)
+    if not instance or not series:
+        raise _Skip("no SOP Instance UID (0008,0018) or Series Instance UID (0020,000E)")
+    if instance in seen:
+        raise _Skip(f"duplicate of {seen[instance]}: same SOP Instance UID (0008,0018)")
+    seen[instance] = path
+    is_image = sop_class in _IMAGE_ROLES
+    entry = ScannedFile(Path(path), _plane(os.path.basename(path), header) if is_image else None)
+    # Objects such as structure sets may share a series and are still separate things.
+    key = (series, sop_class if is_image else instance)
+    if key in groups:
+        groups[key][2].append(entry)
+    else:
+        groups[key] = (role, header, [entry])
+
+
+def _role(sop_class: str, header: FileDataset) -> str:
+    """Role of a SOP class, or ``_Skip`` for what is not used."""
+    if sop_class in _IMAGE_ROLES:
+        if b"LOCALIZER" in _bytes(header, _IMAGE_TYPE):
+            raise _Skip("localizer (scout) image")
+        return _IMAGE_ROLES[sop_class]
+    if sop_class in _OBJECT_ROLES:
+        return _OBJECT_ROLES[sop_class]
+    if sop_class == _DICOMDIR:
+        raise _Skip("DICOMDIR: an index of other files")
+    name = UID(sop_class).name if sop_class else "none given"
+    if sop_class in _ENHANCED:
+        raise _Skip(f"{name}: enhanced multi-frame images are not supported yet; export as single-frame images")
+    raise _Skip(f"SOP class is not used here: {name}")
+
+
+def _read_header(path: str, caught: list[warnings.WarningMessage]) -> FileDataset:
+    """Entries ``SERIES_TAGS`` of a file, or ``_Skip`` with the reason it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise _Skip("empty file")
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=SERIES_TAGS)
+            _require_complete(file, size, header, caught)
+            return header
+    except InvalidDicomError:
+        raise _Skip("not a DICOM file (no DICM prefix)") from None
+    except OSError as error:
+        raise _Skip(f"cannot be read: {error.strerror or error}") from None
+    except _READ_ERRORS as error:
+        raise _Skip(f"broken or truncated DICOM header ({type(error).__name__}: {error})") from None
+
+
+def _require_complete(
+    file: BinaryIO, size: int, header: FileDataset, caught: list[warnings.WarningMessage]
+) -> None:
+    """``_Skip`` a file that ends before its header or pixel data do."""
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    if syntax == DeflatedExplicitVRLittleEndian:
+        return  # unpacked in memory: the file position says nothing, and a cut stream has raised already
+    position = file.tell()
+    start = file.read(12)
+    if start[:4] in _PIXEL_TAGS:
+        explicit = start[4:6] in (b"OB", b"OW", b"OF", b"OD")
+        big = start[:1] == b"\x7f"
+        length = int.from_bytes(start[8:12] if explicit else start[4:8], "big" if big else "little")
+        if length != 0xFFFFFFFF and position + (12 if explicit else 8) + length > size:
+            raise _Skip(f"truncated: pixel data ends {position + 8 + length - size} bytes after the file")
+        return
+    if position > size or any("file" in str(w.message).lower() and "end" in str(w.message).lower() for w in caught):
+        raise _Skip("truncated: the header ends after the file")
+    if _text(header, _SOP_CLASS) in _IMAGE_ROLES:
+        raise _Skip("truncated or without image: no pixel data (7FE0,0010)")
+
+
+def _plane(name: str, header: FileDataset) -> SlicePlane | None:
+    """Where an image slice lies; None when the header does not say it."""
+    position, orientation = _numbers(header, _POSITION), _numbers(header, _ORIENTATION)
+    spacing, thickness = _numbers(header, _SPACING), _numbers(header, _THICKNESS)
+    if len(position) != 3 or len(orientation) != 6 or len(spacing) != 2:
+        return None
+    order = "little" if header.is_little_endian is not False else "big"
+    rows, columns = (int.from_bytes(_bytes(header, tag), order) for tag in (_ROWS, _COLUMNS))  # type: ignore[arg-type]
+    return SlicePlane(
+        name=name,
+        position=position,  # type: ignore[arg-type]
+        orientation=orientation,
+        pixel_spacing_mm=spacing,  # type: ignore[arg-type]
+        shape=(rows, columns),
+        thickness_mm=thickness[0] if thickness else float("nan"),
+    )
+
+
+def _bytes(header: FileDataset, tag: int) -> bytes:
+    """Undecoded value; the raw form is many times cheaper than pydicom's value objects."""
+    if tag not in header:
+        return b""
+    value = header.get_item(tag).value  # type: ignore[union-attr]
+    return value if isinstance(value, bytes) else b""
+
+
+def _text(header: FileDataset, tag: int) -> str:
+    """Undecoded value of an ASCII entry as text without padding."""
+    return _bytes(header, tag).decode("ascii", "replace").strip(" \0")
+
+
+def _numbers(header: FileDataset, tag: int) -> tuple[float, ...]:
+    """Values of a decimal string entry, empty when it is absent or no number."""
+    try:
+        return tuple(float(part) for part in _bytes(header, tag).strip(b" \0").split(b"\\"))
+    except ValueError:
+        return ()
