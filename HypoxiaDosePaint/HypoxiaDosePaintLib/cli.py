@@ -86,7 +86,7 @@ def _add_demo(sub: argparse._SubParsersAction) -> None:
         description="Makes a digital head-and-neck patient whose hypoxic volume is known, runs the whole street on it, "
         "and prints volumes, doses, the error against the truth and where the report lies.",
     )
-    demo.add_argument("--out", metavar="DIR", default="", help="new folder (default: hypoxia-demo, or the next free name)")
+    demo.add_argument("--out", metavar="DIR", default="", help="new folder (default: hypoxia-demo or the next free)")
     demo.add_argument("--seed", type=int, default=20260101, help="noise of the digital patient (default %(default)s)")
     _add_json(demo)
     demo.set_defaults(command=commands.demo)
@@ -96,8 +96,8 @@ def _add_scan(sub: argparse._SubParsersAction) -> None:
     scan = sub.add_parser(
         "scan",
         help="list what a DICOM folder holds, and what was left out and why",
-        description="Lists patients, studies and series with their role (planning CT, PET and tracer, MR kind, structure "
-        "set and ROI names, dose), geometry, and every file left out with the reason.",
+        description="Lists patients, studies and series with their role (planning CT, PET and tracer, MR kind, "
+        "structure set and ROI names, dose), geometry, and every file left out with the reason.",
     )
     scan.add_argument("folder", metavar="FOLDER")
     _add_json(scan)
@@ -108,8 +108,8 @@ def _add_run(sub: argparse._SubParsersAction) -> None:
     run = sub.add_parser(
         "run",
         help="DICOM folder to hypoxic subvolume, targets, DICOM set and report",
-        description="Computes a hypoxia map, cuts out the hypoxic subvolume, prescribes base and boost dose, and writes "
-        "report, pictures, JSON and CSV. With --accepted-by it also writes the DICOM set, read back and proven.",
+        description="Computes a hypoxia map, cuts out the hypoxic subvolume, prescribes base and boost dose, and "
+        "writes report, pictures, JSON and CSV. With --accepted-by it also writes the DICOM set, read back and proven.",
         epilog="`hypoxia methods NAME` shows the parameters of a method, `hypoxia scan FOLDER` the names of series and "
         "ROIs. A request file written by --save-request (or request.json of a result) runs the same again.",
     )
@@ -121,9 +121,9 @@ def _add_run(sub: argparse._SubParsersAction) -> None:
     _add_map_options(run.add_argument_group("map and subvolume"))
     _add_dose_options(run.add_argument_group("targets and doses"))
     release = run.add_argument_group("acceptance and export")
-    release.add_argument("--accepted-by", metavar="NAME", help="person who accepts the result; without it no DICOM is written")
+    release.add_argument("--accepted-by", metavar="NAME", help="person who accepts; without it no DICOM is written")
     release.add_argument("--rtdose", action="store_true", default=None, help="also write the prescription as RTDOSE")
-    release.add_argument("--holes", choices=("keyhole", "xor"), help="how holes in contours are written (default keyhole)")
+    release.add_argument("--holes", choices=("keyhole", "xor"), help="how holes are written (default keyhole)")
     release.add_argument("--save-request", metavar="FILE", help="write the request as JSON and stop")
     _add_json(run)
     run.set_defaults(command=commands.run)
@@ -143,19 +143,19 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_map_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--param", metavar="NAME=VALUE", action="append", help="parameter of the method; repeat for more")
+    group.add_argument("--param", metavar="NAME=VALUE", action="append", help="parameter of the method; repeat")
     group.add_argument("--threshold", type=float, metavar="VALUE", help="instead of the tracer protocol's own")
     group.add_argument("--comparison", choices=(">", ">="), help="instead of the tracer protocol's own")
-    group.add_argument("--minimum-component", type=float, metavar="ML", help="smaller islands are dropped (default 0.5 ml)")
-    group.add_argument("--closing", type=float, metavar="MM", help="radius of a closing inside the GTV (default 0, none)")
-    group.add_argument("--maximum-fraction", type=float, metavar="F", help="largest hypoxic fraction accepted (default 0.8)")
+    group.add_argument("--minimum-component", type=float, metavar="ML", help="drop smaller islands (default 0.5)")
+    group.add_argument("--closing", type=float, metavar="MM", help="radius of a closing inside the GTV (default 0)")
+    group.add_argument("--maximum-fraction", type=float, metavar="F", help="largest hypoxic fraction (default 0.8)")
 
 
 def _add_dose_options(group: argparse._ArgumentGroup) -> None:
     text = "mm on all sides, or left,right,anterior,posterior,superior,inferior"
     group.add_argument("--boost-margin", metavar="MM[,...]", help=f"hypoxic volume to boost target: {text}")
     group.add_argument("--base-margin", metavar="MM[,...]", help="GTV to base target: likewise")
-    group.add_argument("--organ", metavar="ROI", action="append", help="organ at risk that targets keep away from; repeat")
+    group.add_argument("--organ", metavar="ROI", action="append", help="organ at risk that targets avoid; repeat")
     group.add_argument("--organ-gap", type=float, metavar="MM", help="distance kept from organs at risk (default 3 mm)")
     group.add_argument("--base-dose", type=float, metavar="GY", help="instead of the protocol's")
     group.add_argument("--boost-dose", type=float, metavar="GY", help="instead of the protocol's")
@@ -181,7 +181,7 @@ def _add_verify_and_send(sub: argparse._SubParsersAction) -> None:
         "compares every structure, dose and reference.",
     )
     verify.add_argument("folder", metavar="DIR", help="output folder of `hypoxia run`")
-    verify.add_argument("--ct", metavar="FOLDER", default="", help="planning CT (default: the folder the run was made from)")
+    verify.add_argument("--ct", metavar="FOLDER", default="", help="planning CT (default: the folder of the run)")
     _add_json(verify)
     verify.set_defaults(command=commands.verify)
     send = sub.add_parser(
@@ -191,7 +191,7 @@ def _add_verify_and_send(sub: argparse._SubParsersAction) -> None:
     )
     send.add_argument("folder", metavar="DIR", help="output folder of `hypoxia run`")
     send.add_argument("--to", required=True, metavar="AE@HOST:PORT", help="the server")
-    send.add_argument("--from", dest="calling_ae", default="HYPOXIA", metavar="AE", help="own title (default %(default)s)")
+    send.add_argument("--from", dest="calling_ae", default="HYPOXIA", metavar="AE", help="own title (%(default)s)")
     _add_json(send)
     send.set_defaults(command=commands.send)
 

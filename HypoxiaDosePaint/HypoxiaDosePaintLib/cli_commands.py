@@ -59,7 +59,7 @@ def run(arguments: Namespace, progress: Progress) -> str:
             with path.open("x", encoding="utf-8") as file:
                 file.write(request.to_json() + "\n")
         except OSError as error:
-            raise OutputError(f"Request file {path} was not written: {error.strerror}.", "Choose a new file.") from error
+            raise OutputError(f"Request file {path} not written: {error.strerror}.", "Choose a new file.") from error
         return f"Request saved in {path}. Run it with: hypoxia run {path}"
     result = run_request(request, progress)
     out = Path(request.output)

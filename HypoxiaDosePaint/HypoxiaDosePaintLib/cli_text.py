@@ -157,7 +157,8 @@ def method_facts(found: Mapping[str, Method]) -> list[dict[str, Any]]:
     return [
         {
             "name": m.name, "title": m.title, "quantity": m.quantity, "unit": m.unit, "citation": m.citation,
-            "surrogate": m.surrogate, "inputs": [asdict(i) for i in m.inputs], "regions": [asdict(r) for r in m.regions],
+            "surrogate": m.surrogate, "inputs": [asdict(i) for i in m.inputs],
+            "regions": [asdict(r) for r in m.regions],
             "parameters": [
                 {"name": f.name, "default": None if f.default is MISSING else f.default, **f.metadata}
                 for f in fields(m.Params)
@@ -188,7 +189,8 @@ def method_lines(found: Mapping[str, Method], with_parameters: bool) -> str:
 def _parameter_line(f: Any) -> str:
     """One parameter of a method."""
     meta = f.metadata
-    allowed = ", ".join(repr(c) for c in meta["choices"]) if meta["choices"] else f"{meta['minimum']} to {meta['maximum']}"
+    choices = ", ".join(repr(c) for c in meta["choices"])
+    allowed = choices or f"{meta['minimum']} to {meta['maximum']}"
     unit = f" {meta['unit']}" if meta["unit"] else ""
     return f"  --param {f.name}={f.default!r}{unit}  {meta['label']}; allowed: {allowed}; {meta['source']}"
 

@@ -38,7 +38,7 @@ def staged_output(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     except OSError as error:
-        raise OutputError(f"Cannot write to {out.parent}: {error.strerror}.", "Choose another folder with --out.") from error
+        raise OutputError(f"Cannot write to {out.parent}: {error.strerror}.", "Choose another --out.") from error
     try:
         yield stage
         require_free(out)
@@ -56,4 +56,4 @@ def disk_message(out: Path, error: OSError) -> tuple[str, str]:
     """Message and hint for a failed write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"The disk is full while writing {out}; nothing was kept.", "Free some space and run again."
-    return f"Writing {out} failed: {error.strerror or error}; nothing was kept.", "Check the folder and its permissions."
+    return f"Writing {out} failed: {error.strerror or error}; nothing was kept.", "Check its permissions."

@@ -9,9 +9,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from HypoxiaMapperLib.dicomio.registration import read_transform
+
 import HypoxiaMapperLib
 from HypoxiaMapperLib.dicomio.model import ImageSeries, SeriesInfo
-from HypoxiaMapperLib.dicomio.registration import read_transform
 from HypoxiaMapperLib.errors import RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap, Method, Progress, get_method, no_progress
 from HypoxiaMapperLib.registration import register_rigid
@@ -32,12 +33,10 @@ from .targets import Targets, build_targets
 
 SOFTWARE = f"slicer-hypoxia {HypoxiaMapperLib.__version__}"
 TRANSIENT_WARNING = (
-    "Hypoxia changes during treatment: a baseline subvolume describes the day of the scan. In one FAZA series the median "
-    "hypoxic fraction fell from 38 % to 15, 17 and 1.5 % within four weeks."
+    "Hypoxia changes during treatment: a baseline subvolume describes the day of the scan. In one FAZA series the "
+    "median hypoxic fraction fell from 38 % to 15, 17 and 1.5 % within four weeks."
 )  # METHODS section 2
-RESEARCH_WARNING = (
-    "Research use only. Boosting hypoxic subvolumes has not been shown to improve outcome, and toxicity is real."
-)  # METHODS 12.18
+RESEARCH_WARNING = "Research use only. Boosting hypoxic subvolumes has not been shown to improve outcome, and toxicity is real."  # METHODS 12.18
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,8 @@ def compute(request: Request, progress: Progress = no_progress) -> Computed:
         boost_margins, inputs.planning.volume,
     )  # fmt: skip
     parts = Parts(
-        replace(request, base_margins=base_margins, boost_margins=boost_margins), method, params, protocol, prescription,
-        inputs, pet, registration, hypoxia_map, subvolume, targets,
+        replace(request, base_margins=base_margins, boost_margins=boost_margins), method, params, protocol,
+        prescription, inputs, pet, registration, hypoxia_map, subvolume, targets,
         protocol_margins=request.base_margins is None or request.boost_margins is None,
     )  # fmt: skip
     return Computed(assemble(parts), inputs.planning)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
+from HypoxiaMapperLib.dicomio.pet import read_pet_series
 
 from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
-from HypoxiaMapperLib.dicomio.pet import read_pet_series
 from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set
 from HypoxiaMapperLib.dicomio.scan import require_one_patient, scan_folder
 from HypoxiaMapperLib.dicomio.series import read_image_series
@@ -46,7 +45,8 @@ def gather(request: Request, method: Method, progress: Progress) -> Inputs:
     """
     scan = scan_folder(Path(request.folder), lambda f, t: progress(0.3 * f, t))
     require_one_patient(scan)
-    planning_info = choose_series(scan.by_role("planning_ct"), request.planning_series, "planning CT", "--planning-series")
+    cts = scan.by_role("planning_ct")
+    planning_info = choose_series(cts, request.planning_series, "planning CT", "--planning-series")
     pet_info = choose_pet(scan, method, request)
     names = requested_rois(request, scan, method)
     homes = {name: find_roi(name, scan, request.structure_set) for name in names}
@@ -171,7 +171,7 @@ def find_roi(name: str, scan: ScanResult, structure_set: str) -> SeriesInfo:
         raise RequestError(f"ROI {name!r} is in no structure set.", f"ROIs found: {listing}.")
     if len(homes) > 1:
         listing = ", ".join(f"{s.description} ({s.series_uid})" for s in homes)
-        raise RequestError(f"ROI {name!r} is in {len(homes)} structure sets.", f"Choose with --structure-set: {listing}.")
+        raise RequestError(f"ROI {name!r} is in {len(homes)} structure sets.", f"Choose --structure-set: {listing}.")
     return homes[0]
 
 
@@ -231,5 +231,3 @@ def _roi_note(region: Region) -> str:
     if "nearest neighbour" in region.source:
         return f"{region.name} was drawn on another series and resampled to the planning CT; check its outline."
     return ""
-
-

@@ -28,7 +28,7 @@ from .structures import (
 from .subvolume import Subvolume
 
 AIR_HU = -300.0
-"""CT numbers below it count as air or lung in the crop report; half-way between lung-soft tissue, a reporting choice."""
+"""CT numbers below it count as air or lung in the report; a reporting choice of this software."""
 
 _COLOURS = {
     "gtv": (255, 255, 0), "hypoxic": (255, 0, 255), "boost": (255, 64, 64), "base": (64, 160, 255),
@@ -176,5 +176,5 @@ def _require_unique_names(structures: Sequence[Structure]) -> None:
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise RequestError(
-            f"Several structures would be called {', '.join(twice)}.", "Rename the ROIs: 16 characters must tell them apart."
+            f"Several structures would be called {', '.join(twice)}.", "Rename the ROIs: 16 characters must differ."
         )

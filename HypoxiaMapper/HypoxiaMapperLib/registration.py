@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,8 @@ _SAMPLING = 0.2
 class RigidResult:
     """A rigid transform (planning LPS mm to moving LPS mm) and what is known of its error.
 
-    ``residual`` holds ``inverse_consistency_mean_mm`` and ``inverse_consistency_max_mm`` (planning to moving and back by
-    an independent registration of the swapped images, over the region of interest), the rotation and shift found,
+    ``residual`` holds ``inverse_consistency_mean_mm`` and ``inverse_consistency_max_mm`` (planning to moving and back
+    by an independent registration of the swapped images, over the region of interest), the rotation and shift found,
     and the image similarity before and after.
     """
 
@@ -41,6 +42,7 @@ def register_rigid(planning: Volume, moving: Volume, region: Region) -> RigidRes
     GeometryError
         If the images do not overlap or the optimiser fails.
     """
+    points = _region_points(region)
     fixed, floating = _prepare(planning), _prepare(moving)
     start = sitk.CenteredTransformInitializer(
         fixed, floating, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
@@ -53,7 +55,6 @@ def register_rigid(planning: Volume, moving: Volume, region: Region) -> RigidRes
     inverse_start.SetCenter(forward.TransformPoint(forward.GetCenter()))
     inverse_start.SetTranslation(-np.array(start.GetTranslation()))
     backward, _, _ = _optimise(floating, fixed, inverse_start)
-    points = _region_points(region)
     there = [forward.TransformPoint(p) for p in points]
     error = np.linalg.norm(np.array([backward.TransformPoint(p) for p in there]) - np.array(points), axis=1)
     shift = np.linalg.norm(np.array(there) - np.array(points), axis=1)
@@ -69,6 +70,17 @@ def register_rigid(planning: Volume, moving: Volume, region: Region) -> RigidRes
             "mutual_information_after": -after,
         },
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One ITK thread: a sum over threads is not associative, and the same input must give the same result."""
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
 def _prepare(volume: Volume) -> sitk.Image:
@@ -96,11 +108,11 @@ def _optimise(
     method.SetSmoothingSigmasPerLevel(_SMOOTH_MM)
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetInitialTransform(start, inPlace=True)
-    method.SetNumberOfThreads(1)  # the sum over threads is not associative: one thread, one result
     try:
-        before = method.MetricEvaluate(fixed, moving)
-        method.Execute(fixed, moving)
-        after = method.MetricEvaluate(fixed, moving)
+        with _one_thread():
+            before = method.MetricEvaluate(fixed, moving)
+            method.Execute(fixed, moving)
+            after = method.MetricEvaluate(fixed, moving)
     except RuntimeError as error:
         raise GeometryError(
             f"Rigid registration failed: {str(error).splitlines()[-1].strip()}.",

@@ -121,7 +121,8 @@ def sphere_region(
         )
     axes = [np.arange(n) for n in grid.GetSize()]
     offsets = [((a - c) * s) ** 2 for a, c, s in zip(axes, centre_index, spacing, strict=True)]
-    inside = offsets[2][:, None, None] + offsets[1][None, :, None] + offsets[0][None, None, :] <= radius_mm**2
+    distance2 = offsets[2][:, None, None] + offsets[1][None, :, None] + offsets[0][None, None, :]
+    inside = distance2 <= radius_mm**2 + 1e-6  # a centre on the surface is in, whatever the rounding
     if not inside.any():
         raise GeometryError(f"A sphere of radius {radius_mm:g} mm holds no voxel.", "Choose a larger radius.")
     mask = sitk.GetImageFromArray(inside.astype(np.uint8))

@@ -91,7 +91,9 @@ def parameter(
     source: str,
 ) -> Any:
     """A field of a method's ``Params`` with label, unit, range and source of its default."""
-    metadata = dict(label=label, unit=unit, minimum=minimum, maximum=maximum, choices=choices, source=source)
+    metadata = {
+        "label": label, "unit": unit, "minimum": minimum, "maximum": maximum, "choices": choices, "source": source,
+    }  # fmt: skip
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -148,8 +150,9 @@ def _check_parameter(method: str, key: str, value: Any, metadata: Mapping[str, A
     unit = f" {metadata['unit']}" if metadata.get("unit") else ""
     if choices and value not in choices:
         raise RequestError(f"{method}: {key} is {value!r}.", f"Valid values: {', '.join(choices)}.")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if not np.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
-            raise RequestError(
-                f"{method}: {key} is {value}{unit}.", f"Allowed range: {low} to {high}{unit} ({metadata['label']})."
-            )
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not np.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
+        raise RequestError(
+            f"{method}: {key} is {value}{unit}.", f"Allowed range: {low} to {high}{unit} ({metadata['label']})."
+        )
