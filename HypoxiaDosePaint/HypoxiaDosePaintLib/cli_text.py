@@ -98,7 +98,7 @@ def truth_facts(patient: DigitalPatient, result: Result) -> dict[str, Any]:
         "error_against_blurred_percent": 100 * (found_ml / blurred_ml - 1),
         "unblurred_truth_ml": unblurred_ml,
         "error_against_unblurred_percent": 100 * (found_ml / unblurred_ml - 1),
-        "dice_against_unblurred": dice(result.images.hypoxic.array, patient.true_hypoxic.array),
+        "dice_against_unblurred": dice(result.images.hypoxic, patient.true_hypoxic),
     }
 
 

@@ -36,7 +36,10 @@ TRANSIENT_WARNING = (
     "Hypoxia changes during treatment: a baseline subvolume describes the day of the scan. In one FAZA series the "
     "median hypoxic fraction fell from 38 % to 15, 17 and 1.5 % within four weeks."
 )  # METHODS section 2
-RESEARCH_WARNING = "Research use only. Boosting hypoxic subvolumes has not been shown to improve outcome, and toxicity is real."  # METHODS 12.18
+# METHODS 12.18
+RESEARCH_WARNING = (
+    "Research use only. Boosting hypoxic subvolumes has not been shown to improve outcome, and toxicity is real."
+)
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,8 @@ def write(result: Result, planning: ImageSeries, folder: Path, progress: Progres
         exported = export_set(result, planning, folder, lambda f, t: progress(0.5 * f, t))
         result = replace(result, exported=exported.files, proof=exported.proof)
     progress(0.5, "rendering pictures")
-    pictures = render_pictures(result)
-    picture_folder = folder / "pictures"
-    picture_folder.mkdir()
-    for name, png in pictures.items():
-        (picture_folder / f"{name}.png").write_bytes(png)
+    pictures = render_pictures(result, folder / "pictures")
+    result = replace(result, warnings=(*pictures.warnings, *result.warnings))
     progress(0.9, "writing the report")
     (folder / "request.json").write_text(result.request.to_json() + "\n", encoding="utf-8")
     (folder / "result.json").write_text(result_to_json(result), encoding="utf-8")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from HypoxiaMapperLib.errors import LimitError, RequestError
+from HypoxiaMapperLib.errors import RequestError
 from HypoxiaMapperLib.volume import Region, Volume
 
-from .margins import crop_to_organs, expand
+from .margins import crop_to_organs, describe_margins, expand_in_image
 from .prescription import DoseLevel, Prescription
 from .request import Margins
 from .result import TargetRow
@@ -69,22 +69,15 @@ def build_targets(
     structures = _tumour_structures(gtvs, subvolume)
     if reference is not None:
         structures.append(_reference_structure(reference))
-    cropped: dict[str, float] = {}
-    details: dict[str, object] = {}
-    warnings: list[str] = []
-    ptvs = []
-    for key, source, margins, level in (
-        ("base", union(gtvs, "GTV"), base_margins, prescription.base),
-        ("boost", subvolume.region, boost_margins, prescription.boost),
-    ):
-        ptv, crop_ml, by_organ = _planning_target(key, source, margins, level, organs, organ_gap_mm)
-        cropped[ptv.name] = crop_ml
-        details[f"cropped_from_{ptv.name}_ml"] = by_organ
-        ptvs.append(ptv)
-    warnings += _target_warnings(ptvs[0], ptvs[1], organs, planning)
-    structures += ptvs
+    hypoxic = subvolume.region.with_array(subvolume.region.array, subvolume.region.source, "hypoxic volume")
+    base = _planning_target("base", union(gtvs, "GTV"), base_margins, prescription.base, organs, organ_gap_mm)
+    boost = _planning_target("boost", hypoxic, boost_margins, prescription.boost, organs, organ_gap_mm)
+    warnings = _target_warnings(base, boost, organs, planning)
+    structures += [base.structure, boost.structure]
     _require_unique_names(structures)
-    rows = tuple(_row(s, cropped.get(s.name, 0.0)) for s in structures)
+    cropped = {t.structure.name: t for t in (base, boost)}
+    rows = tuple(_row(s, cropped[s.name].cropped_ml if s.name in cropped else 0.0) for s in structures)
+    details = {f"cropped_from_{name}_ml": dict(t.cropped_ml_by_organ) for name, t in cropped.items()}
     return Targets(tuple(structures), rows, tuple(warnings), details)
 
 
@@ -111,48 +104,51 @@ def _reference_structure(reference: Region) -> Structure:
     return Structure(named, "CONTROL", REFERENCE_CODE, _COLOURS["reference"], "reference region of the ratio", "")
 
 
+@dataclass(frozen=True)
+class _PlanningTarget:
+    """A planning target and what was cut off it."""
+
+    structure: Structure
+    cropped_ml: float
+    cropped_ml_by_organ: Mapping[str, float]
+    outside_image_ml: float
+
+
 def _planning_target(
-    key: str,
-    source: Region,
-    margins: Margins,
-    level: DoseLevel,
-    organs: Sequence[Region],
-    gap_mm: float,
-) -> tuple[Structure, float, dict[str, float]]:
-    """Expanded and cropped target of one dose level, the cropped ml in total and per organ."""
-    name = ptv_name(level.dose_gy)
-    grown = expand(source, margins, name)
-    target, by_organ = crop_to_organs(grown, organs, gap_mm)
-    if not target.array.any():
-        raise LimitError(
-            f"Nothing of {name} is left after cropping to {', '.join(o.name for o in organs)}.",
-            "Check the organs at risk and their gap.",
-        )
-    text = f"{source.name} + {margins_text(margins)}, {level.dose_gy:g} Gy in {level.fractions}"
+    key: str, source: Region, margins: Margins, level: DoseLevel, organs: Sequence[Region], gap_mm: float
+) -> _PlanningTarget:
+    """Expanded and cropped target of one dose level."""
+    grown = expand_in_image(source, margins, ptv_name(level.dose_gy))
+    cropped = crop_to_organs(grown.region, organs, gap_mm)
+    text = f"{source.name} + {describe_margins(margins)}, {level.dose_gy:g} Gy in {level.fractions}"
     if organs:
         text += f", kept {gap_mm:g} mm from {', '.join(o.name for o in organs)}"
-    structure = Structure(target, "PTV", PTV_CODE, _COLOURS[key], text, "SEMIAUTOMATIC", dose=level)
-    return structure, grown.volume_ml - target.volume_ml, by_organ
+    structure = Structure(cropped.region, "PTV", PTV_CODE, _COLOURS[key], text, "SEMIAUTOMATIC", dose=level)
+    lost_ml = grown.region.volume_ml - cropped.region.volume_ml
+    return _PlanningTarget(structure, lost_ml, cropped.cropped_ml_by_organ, grown.outside_image_ml)
 
 
-def margins_text(margins: Margins) -> str:
-    """Margins as text: one number when they are equal, else each side."""
-    sides = vars(margins)
-    if len(set(sides.values())) == 1:
-        return f"{margins.left_mm:g} mm"
-    return ", ".join(f"{side.removesuffix('_mm')} {value:g}" for side, value in sides.items()) + " mm"
-
-
-def _target_warnings(base: Structure, boost: Structure, organs: Sequence[Region], planning: Volume) -> list[str]:
-    """Boost outside base, boost in air, and organs that were not given."""
-    warnings = []
-    voxel_ml = planning.voxel_volume_ml
-    outside_ml = float(np.count_nonzero(boost.region.array & ~base.region.array) * voxel_ml)
+def _target_warnings(
+    base: _PlanningTarget, boost: _PlanningTarget, organs: Sequence[Region], planning: Volume
+) -> list[str]:
+    """Targets leaving the image, boost outside base, boost in air, and organs that were not given."""
+    warnings = [
+        f"{t.outside_image_ml:.2f} ml of {t.structure.name} would lie outside the planning CT and are missing."
+        for t in (base, boost)
+        if t.outside_image_ml > 0
+    ]
+    voxel_ml, name = planning.voxel_volume_ml, boost.structure.name
+    high = boost.structure.region.array
+    outside_ml = float(np.count_nonzero(high & ~base.structure.region.array) * voxel_ml)
     if outside_ml > 0:
-        warnings.append(f"{outside_ml:.2f} ml of {boost.name} lie outside {base.name}: check the margins.")
-    air_ml = float(np.count_nonzero(boost.region.array & (planning.array < AIR_HU)) * voxel_ml)
+        warnings.append(f"{outside_ml:.2f} ml of {name} lie outside {base.structure.name}: check the margins.")
+    air_ml = float(np.count_nonzero(high & (planning.array < AIR_HU)) * voxel_ml)
     if air_ml > 0:
-        warnings.append(f"{air_ml:.2f} ml of {boost.name} lie in air (below {AIR_HU:g} HU) and were not cut off.")
+        warnings.append(f"{air_ml:.2f} ml of {name} lie in air (below {AIR_HU:g} HU) and were not cut off.")
+    for organ in organs:
+        shared_ml = float(np.count_nonzero(high & organ.array) * voxel_ml)
+        if shared_ml > 0:
+            warnings.append(f"{shared_ml:.2f} ml of {name} overlap {organ.name}.")
     if not organs:
         warnings.append("No organs at risk were given: no target was cropped. Check the boost against cord, brainstem, "
                         "carotid and mandible.")  # fmt: skip
