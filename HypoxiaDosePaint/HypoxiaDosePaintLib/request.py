@@ -20,6 +20,18 @@ LARGEST_CLOSING_MM = 20.0
 _LARGEST_FLOAT = sys.float_info.max  # JSON numbers may be larger; NaN fails the comparison too
 
 
+def _require_word(what: str, value: str, valid: tuple[str, ...]) -> None:
+    """Refuse a word that is not in the list."""
+    if value not in valid:
+        raise RequestError(f"{what} is {value!r}.", f"Valid: {', '.join(v or 'empty' for v in valid)}.")
+
+
+def _require_between(what: str, value: float, low: float, high: float) -> None:
+    """Refuse a number outside a range, and what is no finite number."""
+    if not (math.isfinite(value) and low <= value <= high):
+        raise RequestError(f"{what} is {value}.", f"It must be a number from {low:g} to {high:g}.")
+
+
 @dataclass(frozen=True)
 class Sphere:
     """A sphere in the planning frame of reference: centre LPS mm and radius mm."""
@@ -199,18 +211,6 @@ def read_request(path: Path) -> Request:
     except UnicodeDecodeError as error:
         raise InputError(f"Request file {path} is not text (UTF-8).", "Give a JSON file.") from error
     return request_from_json(text, str(path))
-
-
-def _require_word(what: str, value: str, valid: tuple[str, ...]) -> None:
-    """Refuse a word that is not in the list."""
-    if value not in valid:
-        raise RequestError(f"{what} is {value!r}.", f"Valid: {', '.join(v or 'empty' for v in valid)}.")
-
-
-def _require_between(what: str, value: float, low: float, high: float) -> None:
-    """Refuse a number outside a range, and what is no finite number."""
-    if not (math.isfinite(value) and low <= value <= high):
-        raise RequestError(f"{what} is {value}.", f"It must be a number from {low:g} to {high:g}.")
 
 
 def _require_json_values(what: str, values: dict[str, Any]) -> None:
