@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from architecture import MAPPER, PAINT, import_violations, length_violations, machine_violations
 from HypoxiaMapperLib.methods import all_methods
 
