@@ -11,12 +11,13 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
 from HypoxiaDosePaintLib.prescription import DoseLevel
 from HypoxiaDosePaintLib.structures import GTV_CODE, HYPOXIC_CODE, PTV_CODE, Structure
 from HypoxiaMapperLib.dicomio.model import ImageSeries, SeriesInfo
 from HypoxiaMapperLib.volume import Region, Volume
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 CREATED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
 PROVENANCE = {
@@ -157,7 +158,7 @@ def tool(name: str) -> str:
             "dciodvfy": "dicom3tools",
             "dcentvfy": "dicom3tools",
             "drtdump": "dcmtk",
-            "plastimatch": "plastimatch",
+            "plastimatch": name,
         }
         pytest.skip(f"{name} is not installed (Debian package or PyPI: {package.get(name, 'dcmqi')})")
     return found

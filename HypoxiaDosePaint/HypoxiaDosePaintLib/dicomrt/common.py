@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from HypoxiaMapperLib import __version__
-from HypoxiaMapperLib.dicomio.model import ImageSeries
-from HypoxiaMapperLib.errors import OutputError
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
+
+from HypoxiaMapperLib import __version__
+from HypoxiaMapperLib.dicomio.model import ImageSeries
+from HypoxiaMapperLib.errors import OutputError
 
 from ..structures import Code, Structure
 
@@ -117,6 +118,12 @@ def describe(provenance: Mapping[str, Any], text: str = "") -> str:
     parts += [f"{key}: {_plain(value)}" for key, value in provenance.items() if key not in ("surrogate", "software")]
     full = ". ".join(p for p in parts if p)
     return full if len(full) <= MAX_SHORT_TEXT else full[: MAX_SHORT_TEXT - 3] + "..."
+
+
+def acceptor(provenance: Mapping[str, Any]) -> str:
+    """Name of the person who accepted the result, as a DICOM person name; a plain name counts as family name."""
+    name = str(provenance.get("accepted_by", "")).strip()
+    return name if "^" in name or not name else f"{name}^"
 
 
 def _plain(value: Any) -> str:

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from HypoxiaMapperLib.errors import GeometryError, RequestError
 from HypoxiaMapperLib.volume import Region, require_same_grid
 
 if TYPE_CHECKING:
-    from HypoxiaMapperLib.dicomio.model import ImageSeries
     from pydicom.dataset import Dataset
+
+    from HypoxiaMapperLib.dicomio.model import ImageSeries
 
 HOLES = ("keyhole", "xor")
 PLANE_TOLERANCE_MM = 0.01

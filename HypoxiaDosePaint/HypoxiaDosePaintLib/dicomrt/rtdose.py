@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.uid import RTDoseStorage, RTPlanStorage
+
 from HypoxiaMapperLib.dicomio.model import ImageSeries
 from HypoxiaMapperLib.errors import LimitError, RequestError
 from HypoxiaMapperLib.volume import Volume, require_same_grid
-from pydicom.uid import RTDoseStorage, RTPlanStorage
 
 from .common import format_ds, new_object, reference_item, save, title
 
@@ -76,7 +77,7 @@ def write_rtdose(
 
 
 def _offsets_mm(planning: ImageSeries) -> np.ndarray:
-    """Distance of each plane from the first along the slice normal, mm, rounded to 0.001 (PS3.3 C.8.8.3.2, relative)."""
+    """Distance of each plane from the first along the normal, mm, rounded to 0.001 (PS3.3 C.8.8.3.2)."""
     cosines = np.array(planning.headers[0].ImageOrientationPatient, dtype=float)
     positions = np.array([h.ImagePositionPatient for h in planning.headers], dtype=float)
     return np.round((positions - positions[0]) @ np.cross(cosines[:3], cosines[3:]), 3) + 0.0

@@ -10,10 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from HypoxiaMapperLib.dicomio.model import ImageSeries
-from HypoxiaMapperLib.errors import RequestError
 from pydicom.dataset import Dataset
 from pydicom.uid import RTPlanStorage, RTStructureSetStorage
+
+from HypoxiaMapperLib.dicomio.model import ImageSeries
+from HypoxiaMapperLib.errors import RequestError
 
 from ..prescription import DoseLevel, Prescription
 from ..structures import Structure
@@ -67,8 +68,8 @@ def _words(prescription: Prescription) -> str:
     """The prescription as a sentence; total physical dose, so that nobody takes it for dose per fraction or EQD2."""
     base, boost = prescription.base, prescription.boost
     text = (
-        f"Protocol {prescription.protocol}: {base.dose_gy:g} Gy base, {boost.dose_gy:g} Gy boost, total physical dose in "
-        f"{boost.fractions} fractions"
+        f"Protocol {prescription.protocol}: {base.dose_gy:g} Gy base, {boost.dose_gy:g} Gy boost, total physical dose "
+        f"in {boost.fractions} fractions"
     )
     return f"{text}. Ceiling overridden by {prescription.override}" if prescription.override else text
 

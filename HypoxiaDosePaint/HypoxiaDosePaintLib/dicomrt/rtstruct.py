@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from HypoxiaMapperLib.dicomio.model import ImageSeries
-from HypoxiaMapperLib.errors import LimitError, RequestError
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import RTStructureSetStorage
 from scipy import ndimage
 
+from HypoxiaMapperLib.dicomio.model import ImageSeries
+from HypoxiaMapperLib.errors import LimitError, RequestError
+
 from ..structures import Structure
-from .common import category_code, code_item, describe, format_points, new_object, reference_item, save, title
+from .common import acceptor, category_code, code_item, describe, format_points, new_object, reference_item, save, title
 from .contours import region_contours
 
 DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"  # retired, but what planning systems expect here
@@ -149,7 +150,7 @@ def _observation(
     item.ObservationNumber = item.ReferencedROINumber = number
     item.ROIObservationLabel = structure.name
     item.RTROIInterpretedType = structure.interpreted_type
-    item.ROIInterpreter = str(provenance.get("accepted_by", ""))
+    item.ROIInterpreter = acceptor(provenance)
     item.SegmentedPropertyCategoryCodeSequence = [code_item(category_code(structure))]
     item.RTROIIdentificationCodeSequence = [code_item(structure.code)]
     related = [(numbers[structure.enclosed_by], "ENCLOSED")] if structure.enclosed_by else []

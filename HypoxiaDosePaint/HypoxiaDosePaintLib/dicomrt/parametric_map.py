@@ -1,0 +1,147 @@
+"""Parametric Map: a quantity per voxel with its code and unit (PS3.3 A.75; METHODS section 11).
+
+Used for the hypoxia map and for the voxel prescription. Undefined voxels are stored as IEEE NaN, which PS3.5 section 8
+allows in Float Pixel Data, and NaN is named as Float Pixel Padding Value: no reader can take them for a measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from HypoxiaMapperLib.dicomio.model import ImageSeries
+from HypoxiaMapperLib.errors import LimitError
+from HypoxiaMapperLib.volume import Volume, require_same_grid
+
+from ..structures import Code
+from .common import (
+    MAX_SHORT_TEXT,
+    RESEARCH_TEXT,
+    acceptor,
+    finish_object,
+    highdicom_equipment,
+    save,
+    source_headers,
+    title,
+)
+from .contours import to_patient
+from .seg import coded
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+Box = tuple[slice, slice, slice]
+
+# METHODS section 11; a quantity that is not here gets a private code, as DICOM has none for hypoxia.
+QUANTITY_CODES = {
+    "SUV ratio": Code("126039", "DCM", "Lesion to background SUV Ratio"),
+    "SUVbw": Code("126401", "DCM", "SUVbw"),
+    "R1": Code("126393", "DCM", "R1"),
+    "R2*": Code("126395", "DCM", "R2*"),
+    "ADC": Code("113041", "DCM", "Apparent Diffusion Coefficient"),
+    "Ktrans": Code("126312", "DCM", "Ktrans"),
+    "IAUC60": Code("126321", "DCM", "IAUC60"),
+    "OEF": Code("126392", "DCM", "Oxygen Extraction Fraction"),
+}
+PRIVATE_SCHEME = "99HYPOX"
+
+
+def quantity_code(quantity: str) -> Code:
+    """DICOM code of a quantity; a private one of scheme 99HYPOX where DICOM has none."""
+    if quantity in QUANTITY_CODES:
+        return QUANTITY_CODES[quantity]
+    value = "".join(c if c.isalnum() else "_" for c in quantity.upper())[:16]  # SH
+    return Code(value, PRIVATE_SCHEME, quantity[:64])
+
+
+def unit_code(unit: str) -> Code:
+    """Code of a UCUM unit."""
+    return Code(unit, "UCUM", {"{ratio}": "ratio", "mm[Hg]": "mmHg", "Gy": "gray"}.get(unit, unit))
+
+
+def write_parametric_map(
+    path: Path,
+    volume: Volume,
+    planning: ImageSeries,
+    box: Box | None,
+    label: str,
+    quantity: Code,
+    unit: Code,
+    provenance: Mapping[str, Any],
+    created: datetime,
+) -> str:
+    """Write a volume on the planning grid as a float32 Parametric Map and return its SOP Instance UID.
+
+    Parameters
+    ----------
+    box : tuple of slice or None
+        Part of the array (z, y, x) to write; None for all.
+    label : str
+        What the map shows, at most 64 characters.
+    quantity, unit : Code
+        See ``quantity_code`` and ``unit_code``.
+
+    Raises
+    ------
+    GeometryError
+        If the volume is not on the planning grid.
+    LimitError
+        If there is no finite voxel in the box.
+    OutputError
+        If the file exists or cannot be written.
+    """
+    from highdicom import VOILUTTransformation
+    from highdicom.pm import ParametricMap, RealWorldValueMapping
+
+    require_same_grid(volume.image, planning.volume.image, label)
+    box = box or (slice(None),) * 3
+    part = [range(*s.indices(n)) for s, n in zip(box, volume.array.shape, strict=True)]
+    voxels = np.ascontiguousarray(volume.array[box], dtype=np.float32)
+    voxels[~np.isfinite(voxels)] = np.nan
+    if not np.isfinite(voxels).any():
+        raise LimitError(f"{label}: there is no defined voxel to export.", "Check the region and the method.")
+    low, high = float(np.nanmin(voxels)), float(np.nanmax(voxels))
+    mapping = RealWorldValueMapping(
+        lut_label=quantity.value[:16], lut_explanation=label[:64], unit=coded(unit), value_range=(low, high),
+        slope=1.0, intercept=0.0, quantity_definition=coded(quantity),
+    )  # fmt: skip
+    # LINEAR_EXACT, as LINEAR cannot be narrower than 1 and a ratio map often is (PS3.3 C.11.2.1.2)
+    window = VOILUTTransformation((low + high) / 2, max(high - low, 1e-3), voi_lut_function="LINEAR_EXACT")
+    ds = ParametricMap(
+        source_images=source_headers(planning, part[0]),
+        pixel_array=voxels,
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[mapping],
+        voi_lut_transformations=[window],
+        content_label="HYPOXIA",
+        content_description=title(provenance, label),
+        content_creator_name=acceptor(provenance) or None,
+        **_planes(planning, part[0], part[1][0], part[2][0]),
+        **highdicom_equipment(created),
+    )
+    ds.FloatPixelPaddingValue = ds.FloatPixelPaddingRangeLimit = float("nan")
+    ds.Laterality = ""
+    finish_object(ds, provenance, created)
+    ds.SeriesDescription = title(provenance, label)
+    ds.ImageComments = f"{label}. Voxels without a value are NaN. {RESEARCH_TEXT}."[:MAX_SHORT_TEXT]
+    return save(ds, path)
+
+
+def _planes(planning: ImageSeries, slices: range, row: int, column: int) -> dict[str, Any]:
+    """Geometry arguments of a part of the planning series that begins at a row and column."""
+    from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
+
+    first: Dataset = planning.headers[0]
+    gap = planning.volume.image.GetSpacing()[2]
+    corner = np.array([[column, row]], dtype=float)
+    return {
+        "pixel_measures": PixelMeasuresSequence([float(v) for v in first.PixelSpacing], gap, gap),
+        "plane_orientation": PlaneOrientationSequence("PATIENT", [float(v) for v in first.ImageOrientationPatient]),
+        "plane_positions": [
+            PlanePositionSequence("PATIENT", to_patient(corner, planning.headers[k])[0].tolist()) for k in slices
+        ],
+    }
