@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from HypoxiaMapperLib.tracers import TracerProtocol
 from .planqa import dice
 from .prescription import Protocol
 from .result import ProofRow, Result
+from .subvolume import find_subvolume
 
 if TYPE_CHECKING:
     from HypoxiaMapperLib.simulate.digital_patient import DigitalPatient
@@ -46,7 +47,7 @@ def result_lines(result: Result, out: Path) -> str:
     lines = [
         f"Map              {result.images.map.volume.quantity}{surrogate}",
         f"Threshold        {result.comparison} {result.threshold:g}  [{result.threshold_source}]",
-        f"Hypoxic volume   {result.hypoxic_volume_ml:.2f} ml, {100 * result.hypoxic_fraction:.1f} % of the GTV",
+        f"{'Surrogate volume' if surrogate else 'Hypoxic volume  '} {result.hypoxic_volume_ml:.2f} ml, {100 * result.hypoxic_fraction:.1f} % of the GTV",
     ]
     lines += [
         f"  {f.gtv:<14} {f.hypoxic_volume_ml:.2f} of {f.gtv_volume_ml:.2f} ml, maximum {f.map_maximum:.2f}"
@@ -83,22 +84,24 @@ def _target_line(row: Any) -> str:
 
 
 def truth_facts(patient: DigitalPatient, result: Result) -> dict[str, Any]:
-    """The found hypoxic volume against the truth of a digital patient.
+    """The found hypoxic volume against the truth of a digital patient, cut out by the same rule.
 
     The blurred truth is what a noise-free scanner of the same resolution would show; the unblurred truth is what the
-    tissue holds. Both use the threshold of the run.
+    tissue holds.
     """
-    gtv_names = tuple(f.gtv for f in result.findings)
-    blurred_ml = patient.blurred_hypoxic_volume_ml(result.threshold, result.comparison, gtv_names)
-    unblurred_ml = patient.true_hypoxic_volume_ml(result.threshold, result.comparison, gtv_names)
+    images, options = result.images, result.request.subvolume
+    blurred, unblurred = (
+        find_subvolume(replace(images.map, volume=truth), images.gtvs, options, result.request.override)
+        for truth in (patient.blurred_ratio, patient.truth_ratio)
+    )
     found_ml = result.hypoxic_volume_ml
     return {
         "found_ml": found_ml,
-        "blurred_truth_ml": blurred_ml,
-        "error_against_blurred_percent": 100 * (found_ml / blurred_ml - 1),
-        "unblurred_truth_ml": unblurred_ml,
-        "error_against_unblurred_percent": 100 * (found_ml / unblurred_ml - 1),
-        "dice_against_unblurred": dice(result.images.hypoxic, patient.true_hypoxic),
+        "blurred_truth_ml": blurred.hypoxic_volume_ml,
+        "error_against_blurred_percent": 100 * (found_ml / blurred.hypoxic_volume_ml - 1),
+        "unblurred_truth_ml": unblurred.hypoxic_volume_ml,
+        "error_against_unblurred_percent": 100 * (found_ml / unblurred.hypoxic_volume_ml - 1),
+        "dice_against_unblurred": dice(images.hypoxic, unblurred.region),
     }
 
 

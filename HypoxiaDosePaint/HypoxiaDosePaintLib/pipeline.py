@@ -9,10 +9,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from HypoxiaMapperLib.dicomio.registration import read_transform
-
 import HypoxiaMapperLib
 from HypoxiaMapperLib.dicomio.model import ImageSeries, SeriesInfo
+from HypoxiaMapperLib.dicomio.registration import read_transform
 from HypoxiaMapperLib.errors import RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap, Method, Progress, get_method, no_progress
 from HypoxiaMapperLib.registration import register_rigid
@@ -113,7 +112,7 @@ def compute(request: Request, progress: Progress = no_progress) -> Computed:
     base_margins, boost_margins = margins(request, protocol)
     targets = build_targets(
         inputs.gtvs, subvolume, inputs.reference, inputs.organs, request.organ_gap_mm, prescription, base_margins,
-        boost_margins, inputs.planning.volume,
+        boost_margins, inputs.planning.volume, hypoxia_map.surrogate,
     )  # fmt: skip
     parts = Parts(
         replace(request, base_margins=base_margins, boost_margins=boost_margins), method, params, protocol,

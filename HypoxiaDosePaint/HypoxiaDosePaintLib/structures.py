@@ -25,6 +25,7 @@ class Code:
 GTV_CODE = Code("228791009", "SCT", "Gross tumor volume")
 PTV_CODE = Code("228793007", "SCT", "Planning target volume")
 HYPOXIC_CODE = Code("HYPOXIC_VOLUME", "99HYPOX", "Hypoxic subvolume of gross tumor volume")
+SURROGATE_CODE = Code("SURROGATE_VOLUME", "99HYPOX", "Surrogate subvolume, not measured hypoxia")
 REFERENCE_CODE = Code("REFERENCE_REGION", "99HYPOX", "Reference region of tracer uptake ratio")
 
 
@@ -74,9 +75,12 @@ class Structure:
         return self.region.name
 
 
-def hypoxic_name(gtv_name: str) -> str:
-    """Name of the hypoxic part of a GTV: ``GTVp`` gives ``GTVp_Hyp``; cut to 16 characters."""
-    return f"{safe_name(gtv_name)[: MAX_NAME_LENGTH - 4]}_Hyp"
+def hypoxic_name(gtv_name: str, surrogate: bool = False) -> str:
+    """Name of the hypoxic part of a GTV: ``GTVp`` gives ``GTVp_Hyp``, of a surrogate map ``GTVp_Sur``; 16 characters.
+
+    A surrogate's name must not read as measured hypoxia in the planning system (METHODS 12.1).
+    """
+    return f"{safe_name(gtv_name)[: MAX_NAME_LENGTH - 4]}_{'Sur' if surrogate else 'Hyp'}"
 
 
 def ptv_name(dose_gy: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import SimpleITK as sitk
@@ -127,11 +128,10 @@ def find_subvolume(
     hypoxic_ml, gtv_ml = np.count_nonzero(kept) * ml, np.count_nonzero(union) * ml
     warnings += _limit_fraction(hypoxic_ml, gtv_ml, gtvs, options, override)
     source = f"{hypoxia_map.volume.quantity} {rule.comparison} {rule.threshold:g} ({rule.source}) in {_names(gtvs)}"
+    name = partial(hypoxic_name, surrogate=hypoxia_map.surrogate)
     return Subvolume(
-        region=gtvs[0].with_array(kept, source, hypoxic_name("GTV" if len(gtvs) > 1 else gtvs[0].name)),
-        per_gtv=tuple(
-            g.with_array(kept & m, source, hypoxic_name(g.name)) for g, m in zip(gtvs, gtv_masks, strict=True)
-        ),
+        region=gtvs[0].with_array(kept, source, name("GTV" if len(gtvs) > 1 else gtvs[0].name)),
+        per_gtv=tuple(g.with_array(kept & m, source, name(g.name)) for g, m in zip(gtvs, gtv_masks, strict=True)),
         findings=tuple(_finding(g.name, m, kept, values, ml) for g, m in zip(gtvs, gtv_masks, strict=True)),
         hypoxic_volume_ml=float(hypoxic_ml),
         hypoxic_fraction=float(hypoxic_ml / gtv_ml),
@@ -279,7 +279,7 @@ def _split_islands(
     in_gtv = np.array([np.bincount(labels[m], minlength=count + 1) for m in masks])
     rows = tuple(
         Dropped(
-            hypoxic_name(gtvs[int(np.argmax(in_gtv[:, label]))].name),
+            gtvs[int(np.argmax(in_gtv[:, label]))].name,
             f"island below the minimum of {minimum_ml:g} ml",
             float(sizes_ml[label]),
             centre,

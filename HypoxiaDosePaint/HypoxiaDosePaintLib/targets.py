@@ -20,6 +20,7 @@ from .structures import (
     HYPOXIC_CODE,
     PTV_CODE,
     REFERENCE_CODE,
+    SURROGATE_CODE,
     Structure,
     hypoxic_name,
     ptv_name,
@@ -56,6 +57,7 @@ def build_targets(
     base_margins: Margins,
     boost_margins: Margins,
     planning: Volume,
+    surrogate: bool,
 ) -> Targets:
     """GTVs, hypoxic subvolumes, reference region and both planning targets, on the planning grid.
 
@@ -66,10 +68,11 @@ def build_targets(
     RequestError
         If two structures would get the same name.
     """
-    structures = _tumour_structures(gtvs, subvolume)
+    structures = _tumour_structures(gtvs, subvolume, surrogate)
     if reference is not None:
         structures.append(_reference_structure(reference))
-    hypoxic = subvolume.region.with_array(subvolume.region.array, subvolume.region.source, "hypoxic volume")
+    word = "surrogate volume" if surrogate else "hypoxic volume"
+    hypoxic = subvolume.region.with_array(subvolume.region.array, subvolume.region.source, word)
     base = _planning_target("base", union(gtvs, "GTV"), base_margins, prescription.base, organs, organ_gap_mm)
     boost = _planning_target("boost", hypoxic, boost_margins, prescription.boost, organs, organ_gap_mm)
     warnings = _target_warnings(base, boost, organs, planning)
@@ -81,19 +84,20 @@ def build_targets(
     return Targets(tuple(structures), rows, tuple(warnings), details)
 
 
-def _tumour_structures(gtvs: Sequence[Region], subvolume: Subvolume) -> list[Structure]:
+def _tumour_structures(gtvs: Sequence[Region], subvolume: Subvolume, surrogate: bool) -> list[Structure]:
     """Each GTV as read, and the hypoxic part of each that has one."""
     structures = []
+    code = SURROGATE_CODE if surrogate else HYPOXIC_CODE
     for gtv, hypoxic in zip(gtvs, subvolume.per_gtv, strict=True):
         named = gtv.with_array(gtv.array, gtv.source, safe_name(gtv.name))
         structures.append(
             Structure(named, "GTV", GTV_CODE, _COLOURS["gtv"], f"{gtv.name} as given", generation_algorithm="")
         )
         if hypoxic.array.any():
-            part = hypoxic.with_array(hypoxic.array, hypoxic.source, hypoxic_name(gtv.name))
-            text = f"hypoxic part of {named.name}, no margin"
+            part = hypoxic.with_array(hypoxic.array, hypoxic.source, hypoxic_name(gtv.name, surrogate))
+            text = f"{'surrogate (not measured hypoxia)' if surrogate else 'hypoxic'} part of {named.name}, no margin"
             structures.append(
-                Structure(part, "GTV", HYPOXIC_CODE, _COLOURS["hypoxic"], text, "AUTOMATIC", enclosed_by=named.name)
+                Structure(part, "GTV", code, _COLOURS["hypoxic"], text, "AUTOMATIC", enclosed_by=named.name)
             )
     return structures
 
