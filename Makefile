@@ -21,7 +21,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/hypoxia demo
 
 test: $(VENV)/test.stamp lint
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python Testing/bench/bench.py

@@ -76,6 +76,7 @@ def test_every_file_keeps_to_its_layer():
         (f"{PAINT}/report.py", "def f():\n    from .cli import main", "never imports HypoxiaDosePaintLib.cli"),
         (f"{PAINT}/report.py", "from . import pipeline", "never imports HypoxiaDosePaintLib.pipeline"),
         (f"{PAINT}/batch.py", "def f():\n    from .cli import main", "never imports HypoxiaDosePaintLib.cli"),
+        (f"{PAINT}/web/x.py", "from ..cli_text import facts", "never imports HypoxiaDosePaintLib.cli_text"),
         (f"{PAINT}/cli.py", "from .web import serve", "never imports HypoxiaDosePaintLib.web"),
         (f"{PAINT}/cli.py", "def f():\n    import qt", "never imports qt"),
         (f"{PAINT}/surprise.py", "", "belongs to no layer"),
@@ -100,6 +101,7 @@ def test_a_planted_import_is_found(path, source, words):
         (f"{PAINT}/margins.py", "from HypoxiaMapperLib.volume import Region\nfrom .request import Margins"),
         (f"{PAINT}/pipeline.py", "from . import report\nfrom .dicomrt import rtstruct"),
         (f"{PAINT}/cli.py", "from .pipeline import run\ndef f():\n    from .web import serve"),
+        (f"{PAINT}/cli.py", "from . import cli_text, cli_commands"),
         (f"{MAPPER}/__init__.py", '__version__ = "1"'),
     ],
 )

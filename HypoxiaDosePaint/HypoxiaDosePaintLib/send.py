@@ -227,7 +227,7 @@ def _associate(items: Sequence[_Item], peer: Peer, calling_ae: str, statuses: Ma
     wanted = sorted({(item.sop_class_uid, item.transfer_syntax_uid) for item in items})[:MAX_CONTEXTS]
     contexts = [build_context(sop_class, syntax) for sop_class, syntax in wanted]
     connected: list[bool] = []
-    handlers = [(evt.EVT_CONN_OPEN, lambda event: connected.append(True))]
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, lambda event: connected.append(True))]
     association = entity.associate(peer.host, peer.port, contexts, peer.ae_title, evt_handlers=handlers)
     if association.is_established:
         return association
@@ -235,8 +235,8 @@ def _associate(items: Sequence[_Item], peer: Peer, calling_ae: str, statuses: Ma
     if not connected:
         message, hint = f"Nothing answers at {peer}.", "Check host, port and that the server runs."
     elif association.is_rejected:
-        answer = association.acceptor.primitive
-        message = f"{peer} refused the association from {calling_ae}: {answer.reason_str}."
+        reason = getattr(association.acceptor.primitive, "reason_str", "no reason given")
+        message = f"{peer} refused the association from {calling_ae}: {reason}."
         hint = f"Check the server's title {peer.ae_title!r} and that it knows this station as {calling_ae!r}."
     else:
         message, hint = (
