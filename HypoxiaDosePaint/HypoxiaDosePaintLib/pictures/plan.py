@@ -1,0 +1,286 @@
+"""What the pictures show: crops, windows, contours and panes. Small images only, so that a child process can have them.
+
+A pane is a square cut through the planning grid along its own voxel axes, so that what is seen are its slices.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from HypoxiaMapperLib.volume import Region, Volume, image_like
+
+from ..result import Result
+from ..structures import HYPOXIC_CODE
+from ..wording import ml_text
+
+SOFT_TISSUE_HU = (-160.0, 240.0)  # window 400, level 40: the usual soft-tissue setting
+SUV_WINDOW = (0.0, 6.0)  # window 6, level 3: what PET readers ask for
+SKIN_HU, BONE_HU = -300.0, 250.0  # outlines that a registration is judged by
+ZOOM_MARGIN_MM = 15.0
+NEAR_MARGIN_MM = 60.0  # planning image kept around the targets, so that a zoomed square pane is filled
+MAP_MARGIN_MM = 5.0  # the map is shown this far outside targets
+WHOLE_MAX_VOXELS = 256  # per axis, for overview pictures
+WHOLE_MAX_MM = 500.0
+TILES_PER_PAGE = 30
+ORGAN_COLOURS = ((80, 200, 120), (170, 210, 60), (190, 150, 100), (150, 150, 255), (60, 180, 180))
+
+SCREEN_AXES = {  # screen right and screen up in LPS; patient right is on screen left, anterior up or left
+    "Axial": ((1, 0, 0), (0, -1, 0)),
+    "Coronal": ((1, 0, 0), (0, 0, 1)),
+    "Sagittal": ((0, 1, 0), (0, 0, 1)),
+}
+_POSITION_LETTER = {"Axial": "z", "Coronal": "y", "Sagittal": "x"}
+_SOLID_TITLES = {"Coronal": "3D from the front", "Sagittal": "3D from the left", "Axial": "3D from below"}
+
+
+@dataclass(frozen=True)
+class Pane:
+    """One square view: unit vectors and centre in LPS mm, ``width_mm`` across ``pixels``."""
+
+    key: str
+    title: str
+    right: tuple[float, float, float]
+    up: tuple[float, float, float]
+    centre_mm: tuple[float, float, float]
+    width_mm: float
+    pixels: int
+    background: str = "near"  # near, whole, pet; "solid" for a 3D view
+    show_map: bool = True
+    contours: str = "targets"  # targets, body, or empty
+
+
+@dataclass(frozen=True)
+class Contour:
+    """An outline: mask cropped to its content, and how it is drawn."""
+
+    name: str
+    legend: str
+    colour: tuple[int, int, int]
+    mask: sitk.Image
+    group: str = "targets"
+    opacity_3d: float = 0.0  # 0: not in the 3D view
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the views are made from."""
+
+    images: dict[str, sitk.Image]
+    windows: dict[str, tuple[float, float]]
+    contours: tuple[Contour, ...]
+    panes: tuple[Pane, ...]
+    map_name: str
+    map_unit: str
+
+
+def make_plan(result: Result, pixels: int) -> Plan:
+    """Choose crops, windows, contours and panes of a result; ``pixels`` is the side of a large pane."""
+    images = result.images
+    planning, grid = images.planning, images.planning.image
+    target_box = _box(_union([s.region for s in images.structures if s.interpreted_type in ("GTV", "CTV", "PTV")] or
+                             list(images.gtvs)))  # fmt: skip
+    near = _crop(grid, target_box, NEAR_MARGIN_MM)
+    shown, window = _shown_map(result, target_box)
+    small = {"near": near, "map": shown, "whole": _shrink(planning)}
+    windows = {"near": _window(planning, near), "map": window}
+    windows["whole"] = windows["near"]
+    if images.pet is not None and needs_sign_off(result):
+        small["pet"] = _shrink(images.pet)
+        windows["pet"] = SUV_WINDOW if images.pet.unit == "g/ml" else _window(images.pet, small["pet"])
+    return Plan(
+        small, windows, _contours(result, small), _panes(result, target_box, small, pixels),
+        images.map.volume.quantity, images.map.volume.unit,
+    )  # fmt: skip
+
+
+def needs_sign_off(result: Result) -> bool:
+    """True if a registration moved the PET, so that a person must look at it."""
+    return result.registration.mode != "same frame of reference" and result.registration.mode != "none"
+
+
+def central_voxel(region: Region) -> tuple[int, int, int]:
+    """Index (i, j, k) of the voxel inside a region that is nearest to its centre of mass."""
+    zyx = np.argwhere(region.array)
+    spacing = np.array(region.mask.GetSpacing())[::-1]
+    nearest = zyx[np.argmin((((zyx - zyx.mean(0)) * spacing) ** 2).sum(1))]
+    return int(nearest[2]), int(nearest[1]), int(nearest[0])
+
+
+def screen_vectors(grid: sitk.Image, orientation: str) -> tuple[np.ndarray, np.ndarray]:
+    """Screen right and up (LPS unit vectors) along the voxel axes that are nearest to an orientation's."""
+    axes = np.array(grid.GetDirection()).reshape(3, 3)
+    best = max(itertools.permutations(range(3)), key=lambda p: sum(abs(axes[r, c]) for r, c in enumerate(p)))
+    right, up = (np.array(v, float) for v in SCREEN_AXES[orientation])
+
+    def snap(vector: np.ndarray) -> np.ndarray:
+        axis = axes[:, best[int(np.argmax(np.abs(vector)))]]
+        return axis * np.sign(axis @ vector)
+
+    return snap(right), snap(up)
+
+
+def _panes(result: Result, box: np.ndarray, small: dict[str, sitk.Image], pixels: int) -> tuple[Pane, ...]:
+    """Zoomed, overview, 3D, slice-by-slice and registration panes."""
+    images = result.images
+    grid = images.planning.image
+    focus = grid.TransformIndexToPhysicalPoint(central_voxel(images.hypoxic if images.hypoxic.volume_ml else
+                                                             images.gtvs[0]))  # fmt: skip
+    centre, extent = _box_centre_mm(grid, box), _box_extent_mm(grid, box)
+    zoom = float(max(60.0, extent.max() + 2 * ZOOM_MARGIN_MM))
+    whole_box = np.array([[0, n - 1] for n in grid.GetSize()])
+    whole = float(min(WHOLE_MAX_MM, _box_extent_mm(grid, whole_box).max()))
+    middle = _box_centre_mm(grid, whole_box)
+    panes = []
+    for name in SCREEN_AXES:
+        low = name.lower()
+        panes.append(_pane(grid, low, name, focus, centre, zoom, pixels))
+        panes.append(_pane(grid, f"overview_{low}", name, focus, middle, whole, pixels * 2 // 3, background="whole"))
+        panes.append(_pane(grid, f"solid_{low}", name, focus, centre, zoom, pixels * 2 // 3, background="solid"))
+        if "pet" in small:
+            for kind, contours in (("pet", "body"), ("whole", "")):
+                panes.append(_pane(grid, f"registration_{kind}_{low}", name, focus, middle, whole, pixels * 2 // 3,
+                                   background=kind, show_map=False, contours=contours))  # fmt: skip
+    return (*panes, *_slice_tiles(result, focus, pixels))
+
+
+def _slice_tiles(result: Result, focus: tuple[float, ...], pixels: int) -> list[Pane]:
+    """One tile for every slice that holds hypoxic volume, from superior to inferior."""
+    grid, hypoxic = result.images.planning.image, result.images.hypoxic
+    if not hypoxic.volume_ml:
+        return []
+    boosted = _union([hypoxic, *(s.region for s in result.images.structures if s.dose and s.dose.label == "boost")])
+    box = _box(boosted)
+    centre = _box_centre_mm(grid, box)
+    width = float(max(40.0, _box_extent_mm(grid, box).max() + ZOOM_MARGIN_MM))
+    right, up = screen_vectors(grid, "Axial")
+    axis = _axis_along(grid, np.cross(right, up))
+    numbers = np.unique(np.argwhere(hypoxic.array)[:, 2 - axis])
+    tiles = []
+    for number in numbers:
+        index = list(grid.TransformPhysicalPointToIndex(focus))
+        index[axis] = int(number)
+        place = grid.TransformIndexToPhysicalPoint(index)
+        tiles.append(_pane(grid, f"slice_{number:04d}", "Axial", place, centre, width, pixels // 2))
+    return sorted(tiles, key=lambda p: -float(np.dot(p.centre_mm, (0, 0, 1))))
+
+
+def _pane(
+    grid: sitk.Image, key: str, orientation: str, focus: tuple[float, ...], centre: np.ndarray, width_mm: float,
+    pixels: int, *, background: str = "near", show_map: bool = True, contours: str = "targets",
+) -> Pane:  # fmt: skip
+    """A pane in the slice through ``focus`` and centred, within that slice, on ``centre``."""
+    right, up = screen_vectors(grid, orientation)
+    normal = np.cross(right, up)
+    place = centre + normal * float(np.dot(np.array(focus) - centre, normal))
+    axis = _axis_along(grid, normal)
+    number = grid.TransformPhysicalPointToContinuousIndex([float(v) for v in focus])[axis]
+    letter = _POSITION_LETTER[orientation]
+    position = focus["xyz".index(letter)]
+    title = f"{orientation}  {letter} = {position:.1f} mm  (slice {round(number) + 1}/{grid.GetSize()[axis]})"
+    if background == "solid":
+        place, title = centre, _SOLID_TITLES[orientation]
+    return Pane(key, title, _tuple(right), _tuple(up), _tuple(place), width_mm, pixels, background, show_map, contours)
+
+
+def _contours(result: Result, small: dict[str, sitk.Image]) -> tuple[Contour, ...]:
+    """Outlines of every structure and organ, and of skin and bone where a registration is judged."""
+    opacity = {"GTV": 0.25, "CTV": 0.2, "PTV": 0.15}
+    out = []
+    for structure in result.images.structures:
+        solid = 1.0 if structure.code == HYPOXIC_CODE else opacity.get(structure.interpreted_type, 0.0)
+        legend = f"{structure.name}  {ml_text(structure.region.volume_ml)}"
+        out.append((structure.region, legend, structure.colour, solid))
+    for number, organ in enumerate(result.images.organs):
+        out.append((organ, organ.name, ORGAN_COLOURS[number % len(ORGAN_COLOURS)], 0.2))
+    contours = [
+        Contour(region.name, legend, colour, _crop_mask(region.mask), "targets", solid)
+        for region, legend, colour, solid in out
+        if region.volume_ml > 0
+    ]
+    if "pet" in small and result.images.planning.unit == "[hnsf'U]":
+        for name, level, colour in (("Skin", SKIN_HU, (0, 200, 255)), ("Bone", BONE_HU, (255, 120, 0))):
+            mask = sitk.Cast(small["whole"] > level, sitk.sitkUInt8)
+            contours.append(Contour(name, f"CT {name.lower()} (> {level:g} HU)", colour, mask, "body"))
+    return tuple(contours)
+
+
+def _shown_map(result: Result, box: np.ndarray) -> tuple[sitk.Image, tuple[float, float]]:
+    """The map near the targets with a window; voxels not to be shown lie one window width below it."""
+    volume, images = result.images.map.volume, result.images
+    regions = [*images.gtvs, *(s.region for s in images.structures if s.interpreted_type in ("GTV", "CTV", "PTV"))]
+    values = sitk.GetArrayFromImage(_crop(volume.image, box, 2 * MAP_MARGIN_MM)).astype(np.float32)
+    mask = _crop(image_like(_union(regions).array.astype(np.uint8), volume.image), box, 2 * MAP_MARGIN_MM)
+    distance = sitk.SignedMaurerDistanceMap(mask, squaredDistance=False, useImageSpacing=True)
+    inside = (sitk.GetArrayFromImage(distance) <= MAP_MARGIN_MM) & np.isfinite(values)
+    of_tumour = np.concatenate([volume.array[g.array] for g in images.gtvs])
+    low, high = _nice_window(of_tumour[np.isfinite(of_tumour)])
+    shown = np.where(inside, np.maximum(np.nan_to_num(values), low), 2 * low - high)
+    return image_like(shown.astype(np.float32), mask), (low, high)
+
+
+def _nice_window(values: np.ndarray) -> tuple[float, float]:
+    """Window from the 2nd to the 99.5th percentile, widened to round numbers."""
+    low, high = np.percentile(values, (2, 99.5)) if values.size else (0.0, 1.0)
+    step = 10.0 ** math.floor(math.log10(max(high - low, 1e-6)))
+    low, high = math.floor(low / step * 5) * step / 5, math.ceil(high / step * 5) * step / 5
+    return round(low, 9), round(max(high, low + step), 9)
+
+
+def _window(volume: Volume, image: sitk.Image) -> tuple[float, float]:
+    """Soft tissue for CT, percentiles for everything else."""
+    if volume.unit == "[hnsf'U]":
+        return SOFT_TISSUE_HU
+    low, high = np.nanpercentile(sitk.GetArrayViewFromImage(image), (1, 99.5))
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _union(regions: list[Region]) -> Region:
+    """One region that covers all."""
+    return regions[0].with_array(np.logical_or.reduce([r.array for r in regions]), "union", "union")
+
+
+def _box(region: Region) -> np.ndarray:
+    """First and last voxel along i, j, k; shape (3, 2)."""
+    array = region.array
+    spans = [np.flatnonzero(array.any(axis=tuple(a for a in range(3) if a != 2 - axis))) for axis in range(3)]
+    return np.array([[s[0], s[-1]] if len(s) else [0, n - 1] for s, n in zip(spans, region.mask.GetSize(), strict=True)])
+
+
+def _box_centre_mm(grid: sitk.Image, box: np.ndarray) -> np.ndarray:
+    return np.array(grid.TransformContinuousIndexToPhysicalPoint([float(v) for v in box.mean(1)]))
+
+
+def _box_extent_mm(grid: sitk.Image, box: np.ndarray) -> np.ndarray:
+    return (box[:, 1] - box[:, 0] + 1) * np.array(grid.GetSpacing())
+
+
+def _crop(image: sitk.Image, box: np.ndarray, margin_mm: float) -> sitk.Image:
+    """Part of an image around a box."""
+    pad = np.ceil(margin_mm / np.array(image.GetSpacing())).astype(int)
+    first = np.maximum(box[:, 0] - pad, 0)
+    last = np.minimum(box[:, 1] + pad + 1, image.GetSize())
+    return sitk.RegionOfInterest(image, [int(n) for n in last - first], [int(n) for n in first])
+
+
+def _crop_mask(mask: sitk.Image) -> sitk.Image:
+    """Mask cropped to its content with one empty voxel around, so that every outline closes."""
+    return sitk.ConstantPad(_crop(mask, _box(Region("mask", mask)), 0.0), [1] * 3, [1] * 3, 0)
+
+
+def _shrink(volume: Volume) -> sitk.Image:
+    """Coarser copy for overviews, at most 256 voxels along each axis."""
+    factors = [math.ceil(n / WHOLE_MAX_VOXELS) for n in volume.image.GetSize()]
+    return sitk.Cast(sitk.BinShrink(volume.image, factors), sitk.sitkFloat32)
+
+
+def _axis_along(grid: sitk.Image, direction: np.ndarray) -> int:
+    """Voxel axis (0-2) that is nearest to a direction."""
+    return int(np.argmax(np.abs(np.array(grid.GetDirection()).reshape(3, 3).T @ direction)))
+
+
+def _tuple(vector: np.ndarray) -> tuple[float, float, float]:
+    return float(vector[0]), float(vector[1]), float(vector[2])

@@ -1,0 +1,92 @@
+"""The two curves of the report as inline SVG: histogram of the map, hypoxic volume against threshold."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from .result import Result
+from .wording import ml_text, percent_text, threshold_text, unit_text
+
+HYPOXIC_COLOUR, REST_COLOUR, LINE_COLOUR = "#c2185b", "#9aa3ad", "#1a1c20"
+SIZE_INCHES = (6.4, 3.6)
+
+
+def histogram_svg(result: Result) -> str:
+    """Histogram of the map inside the GTVs (ml per bin), the hypoxic side coloured, the threshold as a line."""
+    figure, axes = _figure()
+    x, y = np.array(result.histogram.x), np.array(result.histogram.y)
+    if x.size:
+        hypoxic = _hypoxic(x, result)
+        width = float(np.diff(x).min()) if x.size > 1 else 1.0
+        axes.bar(x[~hypoxic], y[~hypoxic], width, color=REST_COLOUR, label="not hypoxic")
+        axes.bar(x[hypoxic], y[hypoxic], width, color=HYPOXIC_COLOUR, label="hypoxic side of the threshold")
+    _threshold_line(axes, result)
+    axes.set_xlabel(_readable(result.histogram.x_label))
+    axes.set_ylabel(_readable(result.histogram.y_label))
+    axes.legend(frameon=False, fontsize=9, loc="upper right")
+    return _svg(figure, "histogram")
+
+
+def volume_by_threshold_svg(result: Result) -> str:
+    """Hypoxic volume (ml and per cent of the GTVs) against threshold, the chosen one marked."""
+    figure, axes = _figure()
+    curve, gtv_ml = result.volume_by_threshold, sum(f.gtv_volume_ml for f in result.findings)
+    axes.plot(curve.x, curve.y, color=HYPOXIC_COLOUR, linewidth=2)
+    _threshold_line(axes, result)
+    text = f"{ml_text(result.hypoxic_volume_ml)}\n{percent_text(result.hypoxic_fraction)} of GTV"
+    axes.plot([result.threshold], [result.hypoxic_volume_ml], "o", color=LINE_COLOUR, markersize=7)
+    axes.annotate(text, (result.threshold, result.hypoxic_volume_ml), (10, 8), textcoords="offset points", fontsize=10)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(_readable(curve.x_label))
+    axes.set_ylabel(_readable(curve.y_label))
+    if gtv_ml > 0:
+        share = axes.secondary_yaxis("right", functions=(lambda v: 100 * v / gtv_ml, lambda v: v * gtv_ml / 100))
+        share.set_ylabel("% of GTV")
+    return _svg(figure, "volume")
+
+
+def _hypoxic(x: np.ndarray, result: Result) -> np.ndarray:
+    """Which values lie on the hypoxic side of the threshold."""
+    return x < result.threshold if result.comparison.startswith("<") else x > result.threshold
+
+
+def _threshold_line(axes: Any, result: Result) -> None:
+    """Vertical line at the threshold, named in the axes' title."""
+    unit = result.images.map.volume.unit
+    axes.axvline(result.threshold, color=LINE_COLOUR, linewidth=1.5, linestyle="--")
+    label = f"hypoxic: {threshold_text(result.threshold, result.comparison, unit)}"
+    axes.set_title(label, fontsize=10, loc="left")
+
+
+def _readable(label: str) -> str:
+    """Axis label with its UCUM unit as people write it."""
+    head, bracket, unit = label.rpartition(" (")
+    return f"{head} ({unit_text(unit[:-1])})" if bracket and unit.endswith(")") else label
+
+
+def _figure() -> tuple[Any, Any]:
+    """Figure with one pair of axes; no global state of matplotlib is touched."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE_INCHES, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e4e7ea")
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _svg(figure: Any, name: str) -> str:
+    """The figure as an SVG element: the same bytes every time, its ids unique on the page, letters as shapes."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path", "font.family": "DejaVu Sans"}):
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :].replace('id="', f'id="{name}_').replace('="#', f'="#{name}_')
+    return text.replace("url(#", f"url(#{name}_")

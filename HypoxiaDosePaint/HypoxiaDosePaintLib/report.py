@@ -1,0 +1,120 @@
+"""The report: one self-contained HTML file, rendered from a result and its pictures. Says what is, decides nothing."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from HypoxiaMapperLib.errors import OutputError
+
+from . import wording
+from .plots import histogram_svg, volume_by_threshold_svg
+from .result import Result
+
+TEMPLATE_FOLDER = Path(__file__).parent / "templates"
+PICTURE_CAPTIONS = {
+    "axial": "Planning image with the map and every contour, axial slice through the hypoxic volume.",
+    "coronal": "The same, coronal.",
+    "sagittal": "The same, sagittal.",
+    "three_d": "Gross tumour, hypoxic volume and planning targets as surfaces.",
+    "overview": "Where it lies in the patient.",
+    "slices": "Contours on every slice of the hypoxic volume, from superior to inferior.",
+    "registration": "Look at this before accepting: outlines must follow the PET, and squares must join.",
+}
+
+
+def write_report(result: Result, pictures: Mapping[str, bytes], path: Path) -> None:
+    """Write ``report.html``: no network, images inside, safe for print, light and dark screens.
+
+    Parameters
+    ----------
+    result : Result
+        What to report. All its text is escaped.
+    pictures : mapping
+        PNG files by name, as ``render_pictures`` gives them; its ``warnings``, if any, join the result's.
+    path : Path
+        The file, which must not exist.
+
+    Raises
+    ------
+    OutputError
+        If the file exists already or cannot be written.
+    """
+    text = report_html(result, pictures)
+    try:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError as error:
+        raise OutputError(f"{path} exists already.", "Choose a new output folder.") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.", "Check space and rights.") from error
+
+
+def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
+    """The report as text (see ``write_report``)."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    filters = (wording.ml_text, wording.gy_text, wording.percent_text, wording.number_text, wording.label_text,
+               wording.unit_text)  # fmt: skip
+    environment.filters.update({f.__name__.removesuffix("_text"): f for f in filters})
+    environment.filters["rows"] = flatten
+    return environment.get_template("report.html").render(
+        r=result,
+        map_unit=result.images.map.volume.unit,
+        map_quantity=result.images.map.volume.quantity,
+        surrogate=wording.SURROGATE_LABEL if result.images.map.surrogate else "",
+        research_use=wording.RESEARCH_USE,
+        threshold=wording.threshold_text(result.threshold, result.comparison, result.images.map.volume.unit),
+        state=acceptance(result),
+        warnings=[*result.warnings, *getattr(pictures, "warnings", ())],
+        pictures=[(name, _data_url(png), _caption(name)) for name, png in pictures.items()],
+        histogram=histogram_svg(result),
+        volume_curve=volume_by_threshold_svg(result),
+        deficits=result.prescription.deficits_gy(),
+        proof_passed=bool(result.proof) and all(row.passed for row in result.proof),
+        request_json=result.request.to_json(),
+        source_operations=result.images.map.volume.operations,
+    )
+
+
+def acceptance(result: Result) -> dict[str, Any]:
+    """Whether a person accepted the result, and what that means, in words."""
+    if not result.accepted_by:
+        return {"accepted": False, "title": "NOT ACCEPTED", "text": "No person has accepted this result. "
+                "No DICOM was exported."}  # fmt: skip
+    files = f"{len(result.exported)} DICOM files exported." if result.exported else "No DICOM was exported."
+    return {"accepted": True, "title": f"Accepted by {result.accepted_by}", "text": files}
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Label and text of every entry of a mapping; mappings inside it become ``outer: inner``."""
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        label = f"{prefix}{wording.label_text(str(key))}"
+        if isinstance(value, Mapping):
+            rows += flatten(value, f"{label}: ")
+        else:
+            rows.append((label, _join(value)))
+    return rows
+
+
+def _join(value: Any) -> str:
+    """One cell of a table."""
+    if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], str):
+        return "; ".join(value)
+    return wording.number_text(value)
+
+
+def _caption(name: str) -> str:
+    """Caption of a picture by its name, pages of one kind sharing one."""
+    return PICTURE_CAPTIONS.get(name, PICTURE_CAPTIONS.get(name.rsplit("_", 1)[0], name))
+
+
+def _data_url(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

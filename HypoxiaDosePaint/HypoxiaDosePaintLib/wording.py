@@ -1,0 +1,65 @@
+"""How numbers, units and states read: one wording for report, pictures, plots and tables."""
+
+from __future__ import annotations
+
+import math
+import re
+
+RESEARCH_USE = "Research use only"
+SURROGATE_LABEL = "SURROGATE, not a measurement of hypoxia"
+_UNITS = {"[hnsf'U]": "HU", "mm[Hg]": "mmHg", "1": "", "{ratio}": "ratio"}
+
+
+def unit_text(unit: str) -> str:
+    """A UCUM unit as people write it: ``{ratio}`` gives ``ratio``, ``[hnsf'U]`` gives ``HU``."""
+    return _UNITS.get(unit, re.sub(r"[{}\[\]]", "", unit))
+
+
+def ml_text(volume_ml: float) -> str:
+    """Millilitres with two decimals under 10 and one above, e.g. ``3.07 ml``."""
+    return f"{volume_ml:.2f} ml" if abs(volume_ml) < 10 else f"{volume_ml:.1f} ml"
+
+
+def gy_text(dose_gy: float | None, decimals: int = 1) -> str:
+    """Gray with fixed decimals; a dash where there is no dose."""
+    return "–" if dose_gy is None else f"{dose_gy:.{decimals}f} Gy"
+
+
+def percent_text(fraction: float) -> str:
+    """A fraction 0-1 as per cent with one decimal."""
+    return f"{100 * fraction:.1f} %"
+
+
+def number_text(value: object) -> str:
+    """Any value of a table: numbers to four significant digits, booleans as yes/no, the rest as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "undefined" if math.isnan(value) else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+    if isinstance(value, list | tuple):
+        return ", ".join(number_text(v) for v in value)
+    return str(value)
+
+
+def threshold_text(threshold: float, comparison: str, unit: str) -> str:
+    """Threshold with its comparison and unit, e.g. ``> 1.4 ratio``."""
+    if math.isnan(threshold):
+        return "none"
+    return f"{comparison} {threshold:g} {unit_text(unit)}".strip()
+
+
+_ENDINGS = (
+    ("_percent", "%"), ("_mm", "mm"), ("_ml", "ml"), ("_gy", "Gy"), ("_mmhg", "mmHg"), ("_g_ml", "g/ml"), ("_s", "s"),
+    ("_min", "min"), ("_mbq", "MBq"), ("_kg", "kg"), ("_bq_ml", "Bq/ml"),
+)  # fmt: skip
+
+
+def label_text(key: str) -> str:
+    """A field name as a label: ``hypoxic_volume_ml`` gives ``Hypoxic volume (ml)``."""
+    unit = ""
+    for ending, text in sorted(_ENDINGS, key=lambda e: -len(e[0])):
+        if key.lower().endswith(ending):
+            key, unit = key[: -len(ending)], f" ({text})"
+            break
+    words = key.replace("_", " ").strip()
+    return words[:1].upper() + words[1:] + unit
