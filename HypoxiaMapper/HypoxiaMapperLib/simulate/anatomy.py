@@ -1,7 +1,7 @@
 """Normal anatomy of the digital head and neck: a map of tissues, and what each tissue looks like to each scanner.
 
-Every number here is a choice of the simulation, made so that the images look and measure like a head and neck. None is taken
-from a patient and none feeds a clinical default.
+Every number here is a choice of the simulation, made so that the images look and measure like a head and neck. None is
+taken from a patient and none feeds a clinical default.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TISSUES = (
     Tissue("cortical bone", 1050, 60, 0.40, 0.4),
     Tissue("spongy bone", 320, 620, 0.75, 1.1),
     Tissue("tooth", 1900, 30, 0.10, 0.1),
-    Tissue("tumour", 72, 330, 1.03, 6.0),
+    Tissue("tumour", 82, 330, 1.00, 6.5),
     Tissue("necrosis", 28, 230, 0.55, 1.2),
     Tissue("lung", -800, 40, 0.40, 0.4),
 )
@@ -61,19 +61,22 @@ OUTLINE: tuple[Shape, ...] = (
     Ellipsoid((0, -90, 74), (13, 19, 17)),  # nose
     Ellipsoid((0, -84, 40), (26, 12, 16)),  # lips
     Ellipsoid((76, 20, 92), (6, 15, 27), mirror=True),  # ears
-    Tube(((-125, 0, 26, 78, 64), (-70, 0, 22, 61, 57), (-20, 0, 18, 58, 57), (30, 0, 20, 62, 64), (90, 0, 24, 66, 76))),
-    Ellipsoid((0, 30, -132), (158, 62, 72)),  # shoulders
+    Tube(((-150, 0, 26, 78, 66), (-70, 0, 22, 61, 57), (-20, 0, 18, 58, 57), (30, 0, 20, 62, 64), (90, 0, 24, 66, 76))),
+    Ellipsoid((0, 30, -142), (158, 70, 82), power=2.2),  # shoulders
 )
 
+AORTIC_ARCH = Ellipsoid((3, -15, -104), (30, 16, 24), power=2.3)
+"""A wide arch that rides high, as in an elongated aorta: the neck has no vessel wide enough for a blood reference."""
+
 # Centre of the spine (z, y): the neck bends gently forward in its middle.
-SPINE_Z_MM = np.array([-130.0, -90.0, -45.0, 0.0, 40.0, 70.0])
-SPINE_Y_MM = np.array([36.0, 30.0, 21.0, 17.0, 19.0, 23.0])
+SPINE_Z_MM = np.array([-160.0, -90.0, -45.0, 0.0, 40.0, 70.0])
+SPINE_Y_MM = np.array([43.0, 30.0, 21.0, 17.0, 19.0, 23.0])
 VERTEBRA_PITCH_MM = 18.0
 CANAL_OFFSET_MM = 18.0
 
 SOFT_PARTS: tuple[tuple[str, Shape], ...] = (
-    ("muscle", Tube(((-125, 24, 62, 24, 17), (-60, 21, 56, 20, 15), (0, 20, 53, 20, 15), (70, 22, 66, 20, 13)), True)),
-    ("muscle", Tube(((-125, 52, 44, 22, 24), (-60, 42, 42, 10, 17), (20, 44, 40, 9, 14), (68, 50, 44, 7, 12)), True)),
+    ("muscle", Tube(((-150, 24, 62, 24, 17), (-60, 21, 56, 20, 15), (0, 20, 53, 20, 15), (70, 22, 66, 20, 13)), True)),
+    ("muscle", Tube(((-150, 52, 44, 22, 24), (-60, 42, 42, 10, 17), (20, 44, 40, 9, 14), (68, 50, 44, 7, 12)), True)),
     ("muscle", Tube(((-110, 26, 8, 12, 12), (-50, 28, 16, 9, 10), (0, 25, 20, 6, 8)), True)),  # scalenes
     ("muscle", Tube(((-120, 16, -24, 9, 6), (-60, 32, -16, 11, 7), (0, 47, 6, 8, 13), (72, 59, 30, 6, 11)), True)),
     ("muscle", Tube(((-80, 9, 14, 8, 5), (0, 9, 4, 8, 4), (60, 8, 8, 8, 4)), True)),  # longus colli
@@ -90,18 +93,20 @@ SOFT_PARTS: tuple[tuple[str, Shape], ...] = (
     ("tonsil", Ellipsoid((0, 4, 76), (11, 4, 9))),  # adenoid
     ("thyroid", Ellipsoid((18, -10, -56), (8, 11, 20), True)),
     ("thyroid", Ellipsoid((0, -24, -62), (14, 4, 7))),
-    ("blood", Tube(((-125, 17, 0, 4.5, 4.5), (-60, 24, 0, 4, 4), (0, 26, 6, 4, 4), (82, 24, 12, 3, 3)), True)),  # carotid
-    ("blood", Tube(((-125, -26, -6, 11, 11), (-35, -37, 0, 10.5, 10.5), (-20, -35, 6, 7, 7), (80, -30, 16, 5, 5)))),
-    ("blood", Tube(((-125, 27, -6, 8, 7), (-35, 35, 2, 6, 7), (0, 34, 11, 5, 6), (80, 30, 16, 4, 4)))),  # jugulars
-    ("muscle", Ellipsoid((88, 32, -122), (58, 34, 40), True, power=2.5)),  # shoulder girdle
-    ("lung", Ellipsoid((50, 28, -135), (38, 34, 42), True)),
+    # carotids, right and left jugular vein, aortic arch
+    ("blood", Tube(((-150, 17, 0, 4.5, 4.5), (-60, 24, 0, 4, 4), (0, 26, 6, 4, 4), (82, 24, 12, 3, 3)), True)),
+    ("blood", Tube(((-150, -22, -8, 8, 8), (-35, -36, 1, 8, 8), (-20, -35, 6, 6.5, 7), (80, -30, 16, 5, 5)))),
+    ("blood", Tube(((-150, 27, -6, 8, 7), (-35, 35, 2, 6, 7), (0, 34, 11, 5, 6), (80, 30, 16, 4, 4)))),
+    ("muscle", Ellipsoid((88, 34, -135), (58, 40, 52), True, power=2.5)),  # shoulder girdle
+    ("lung", Ellipsoid((56, 30, -160), (38, 36, 60), True)),
+    ("blood", AORTIC_ARCH),
 )
 
 AIRWAYS: tuple[tuple[str, Shape], ...] = (
     ("air", Tube(((62, 0, -10, 12, 7), (72, 0, -12, 13, 9), (86, 0, -14, 11, 8)))),  # nasopharynx
     ("air", Tube(((14, 0, -9, 12, 7), (34, 0, -6, 11, 5.5), (62, 0, -7, 12, 6)))),  # oropharynx
     ("air", Tube(((-40, 0, -22, 5.5, 10), (-18, 0, -18, 4, 10), (-4, 0, -12, 12, 7), (16, 0, -9, 13, 7)))),  # larynx
-    ("air", Tube(((-125, 0, 4, 9, 8), (-80, 0, -6, 8.5, 8), (-40, 0, -20, 8, 8.5)))),  # trachea
+    ("air", Tube(((-150, 0, 20, 9, 8), (-100, 0, 12, 9, 8), (-75, 0, -2, 8.5, 8), (-40, 0, -20, 8, 8.5)))),  # trachea
     ("air", Ellipsoid((0, -44, 57), (22, 26, 2.5))),  # between tongue and palate
     ("air", Ellipsoid((6, -52, 76), (3.8, 38, 15), True)),  # nasal cavity
     ("air", Ellipsoid((27, -50, 80), (13, 17, 16), True)),  # maxillary sinus
@@ -114,17 +119,17 @@ BONES: tuple[Shape, ...] = (
     Tube(((12, 47, -12, 5, 13), (45, 48, -10, 4.5, 15), (78, 50, -4, 5, 9)), True),  # ramus
     Arch((0, -28), (40, 50), 11, 52, 66, y_back=-24),  # maxilla
     Ellipsoid((0, -44, 62), (32, 34, 2.8), power=4),  # hard palate
-    Ellipsoid((0, -50, 78), (1.6, 34, 17), power=4),  # nasal septum
     Ellipsoid((50, -48, 84), (10, 13, 9), True),  # zygoma
     Tube(((80, 63, -26, 3, 26), (88, 63, -26, 3, 26)), True),  # zygomatic arch
     Arch((0, -24), (21, 22), 4, -4, 3, y_back=-14, rise=0.1),  # hyoid
     Ellipsoid((0, 2, 94), (26, 16, 7)),  # clivus and sphenoid
     Ellipsoid((40, 16, 88), (26, 11, 9), True),  # petrous bone
     Ellipsoid((56, 30, 78), (10, 13, 16), True),  # mastoid
-    Tube(((-125, 84, -6, 42, 5), (-112, 84, -6, 42, 5)), True),  # clavicle
+    Tube(((-112, 70, -14, 40, 5), (-104, 70, -14, 40, 5)), True),  # clavicle
 )
 
 CARTILAGES: tuple[Shape, ...] = (
+    Ellipsoid((0, -50, 78), (1.6, 34, 17), power=4),  # nasal septum
     Arch((0, -18), (17, 20), 3.5, -36, -10, y_back=-8),  # thyroid cartilage
     Arch((0, -20), (12.5, 13), 3, -46, -38),  # cricoid
 )
@@ -138,11 +143,13 @@ SKULL_OUTER = Ellipsoid((0, 15, 122), (69, 90, 60), power=2.2)
 SKULL_INNER = Ellipsoid((0, 15, 122), (62.5, 83, 53.5), power=2.2)
 ORBIT = Ellipsoid((31, -60, 106), (19, 25, 17), mirror=True)
 EYE = Ellipsoid((31, -68, 106), (12, 12, 12), mirror=True)
-BRAINSTEM = Tube(((68, 0, 40, 7, 6), (92, 0, 32, 10, 9), (105, 0, 26, 15, 13), (130, 0, 24, 13, 11), (150, 0, 24, 12, 9)))
+BRAINSTEM = Tube(
+    ((68, 0, 40, 7, 6), (92, 0, 32, 10, 9), (105, 0, 26, 15, 13), (130, 0, 24, 13, 11), (150, 0, 24, 12, 9))
+)
 CORD = Tube(tuple((z, 0.0, y + CANAL_OFFSET_MM, 6.5, 4.5) for z, y in zip(SPINE_Z_MM, SPINE_Y_MM, strict=True)))
 CANAL = Tube(tuple((z, 0.0, y + CANAL_OFFSET_MM, 11.0, 8.0) for z, y in zip(SPINE_Z_MM, SPINE_Y_MM, strict=True)))
-REFERENCE_BLOOD = Tube(((-80, -31.5, -3, 6.5, 6.5), (-35, -37, 0, 6.5, 6.5)))
-"""Right internal jugular vein, drawn 4 mm inside the vessel wall, so that partial volume does not bias it."""
+REFERENCE_BLOOD = Ellipsoid((3, -15, -104), (22.5, 9, 17), power=2.3)
+"""Inside the aortic arch, 7 mm from its wall, so that partial volume does not bias it."""
 REFERENCE_MUSCLE = Tube(((-50, 21, 55, 13, 9), (-12, 20, 53.5, 13, 9)))
 """Left posterior neck muscles."""
 
@@ -204,7 +211,7 @@ def _face(mesh: Mesh) -> np.ndarray:
 
 def _vertebral_levels() -> list[tuple[float, float]]:
     """Centres (z, y) of the vertebral bodies from below upwards."""
-    z = np.arange(-127.0, 62.0, VERTEBRA_PITCH_MM)
+    z = np.arange(-163.0, 62.0, VERTEBRA_PITCH_MM)
     return list(zip(z.tolist(), np.interp(z, SPINE_Z_MM, SPINE_Y_MM).tolist(), strict=True))
 
 

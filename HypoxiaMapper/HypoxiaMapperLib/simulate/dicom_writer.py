@@ -101,13 +101,11 @@ def write_mr(folder: Path, image: sitk.Image, identity: Identity) -> list[Datase
 
 
 def write_pet(folder: Path, image: sitk.Image, scan: PetScan, identity: Identity) -> list[Dataset]:
-    """Write a static PET series in Bq/ml, decay-corrected to its start, one rescale slope per slice; returns its slices."""
+    """Write a static PET series in Bq/ml, corrected to its start, one rescale slope per slice; returns its slices."""
     slices = []
     for index, activity in enumerate(sitk.GetArrayViewFromImage(image)):
         title = f"{scan.tracer} PET AC"
-        ds = _image_dataset(
-            identity, scan.tracer, "PT", PositronEmissionTomographyImageStorage, title, image, index
-        )
+        ds = _image_dataset(identity, scan.tracer, "PT", PositronEmissionTomographyImageStorage, title, image, index)
         ds.ImageType = ["ORIGINAL", "PRIMARY"]
         _set_pet_series(ds, scan, image.GetSize()[2])
         _set_isotope(ds, scan)
@@ -124,12 +122,14 @@ def write_pet(folder: Path, image: sitk.Image, scan: PetScan, identity: Identity
 
 
 def mean_decay_time_s(duration_s: float) -> float:
-    """Time in a frame at which activity equals its mean: (1/lambda) ln(lambda d / (1 - exp(-lambda d))), METHODS section 1."""
+    """Time in a frame when activity equals its mean, (1/l) ln(l d / (1 - exp(-l d))), decay constant l (METHODS 1)."""
     decay = np.log(2.0) / FLUORINE18_HALF_LIFE_S
     return float(np.log(decay * duration_s / -np.expm1(-decay * duration_s)) / decay)
 
 
-def new_dataset(identity: Identity, study: str, modality: str, sop_class: str, title: str, instance: object) -> FileDataset:
+def new_dataset(
+    identity: Identity, study: str, modality: str, sop_class: str, title: str, instance: object
+) -> FileDataset:
     """Dataset with the patient, study, series and equipment modules and file meta information."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class

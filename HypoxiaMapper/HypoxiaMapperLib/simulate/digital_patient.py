@@ -1,15 +1,15 @@
 """A digital head-and-neck patient whose true hypoxic volume is known, as a folder of DICOM.
 
-The way of the data: anatomy and disease -> true uptake -> PET blur and noise, CT, MR -> DICOM. Beside the files stands the
-truth, so that a run of the whole street can say how far off it is.
+The way of the data: anatomy and disease -> true uptake -> PET blur and noise, CT, MR -> DICOM. Beside the files stands
+the truth, so that a run of the whole street can say how far off it is.
 """
 
 from __future__ import annotations
 
 import operator
-import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,9 @@ class DigitalPatient:
     gtv_rois: tuple[str, ...] = ("GTVp", "GTVn")
     organ_rois: tuple[str, ...] = ("SpinalCord", "Brainstem")
 
-    def true_hypoxic_volume_ml(self, threshold: float = TRUTH_THRESHOLD, comparison: str = ">", roi: str = "GTVp") -> float:
+    def true_hypoxic_volume_ml(
+        self, threshold: float = TRUTH_THRESHOLD, comparison: str = ">", roi: str = "GTVp"
+    ) -> float:
         """Volume in ml of an ROI in which the unblurred ratio passes a threshold."""
         return self._volume_ml(self.truth_ratio, threshold, comparison, roi)
 
@@ -93,7 +95,7 @@ class DigitalPatient:
             "psf_fwhm_mm": imaging.PSF_FWHM_MM,
             "noise_at_blood": FMISO.noise_at_blood,
             "reference_roi": self.reference_roi,
-            "gtv_volume_ml": {roi: self.regions[roi].volume_ml for roi in self.gtv_rois},
+            "gtv_volume_ml": {roi: round(self.regions[roi].volume_ml, 6) for roi in self.gtv_rois},
             "true_hypoxic_volume_ml": {roi: self.true_hypoxic_volume_ml(roi=roi) for roi in self.gtv_rois},
             "blurred_hypoxic_volume_ml": {roi: self.blurred_hypoxic_volume_ml(roi=roi) for roi in self.gtv_rois},
         }
@@ -105,7 +107,7 @@ class DigitalPatient:
                 f"Valid comparisons: {', '.join(COMPARISONS)}; ROIs: {', '.join(self.regions)}.",
             )
         passed = COMPARISONS[comparison](ratio.array, threshold) & self.regions[roi].array
-        return float(np.count_nonzero(passed)) * ratio.voxel_volume_ml
+        return round(float(np.count_nonzero(passed)) * ratio.voxel_volume_ml, 6)
 
 
 def make_patient(folder: Path, seed: int = DEFAULT_SEED, progress: Progress = no_progress) -> DigitalPatient:
@@ -127,6 +129,7 @@ def make_patient(folder: Path, seed: int = DEFAULT_SEED, progress: Progress = no
     """
     if seed < 0:
         raise RequestError(f"Seed {seed} is negative.", "Give a seed of 0 or more.")
+    folder = Path(folder)
     progress(0.0, "digital patient: anatomy")
     mesh = PHANTOM_GRID.mesh()
     tumour_rng, ct_rng, mr_rng, fmiso_rng, fdg_rng = (np.random.default_rng(s) for s in _streams(seed))
@@ -196,34 +199,21 @@ def _with_truth(
     return DigitalPatient(folder, identity.seed, true_hypoxic, truth, resample_to(on_pet, ct, frame), regions)
 
 
-class _new_folder:  # noqa: N801 - used as a function
-    """Context of a folder that appears under its name only when everything in it has been written."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-
-    def __enter__(self) -> Path:
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise OutputError(f"{self.folder} exists already and is not empty.", "Give a new folder.")
-        try:
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            self.unfinished = Path(tempfile.mkdtemp(prefix=".digital-", dir=self.folder.parent))
-        except OSError as error:
-            raise OutputError(f"{self.folder} cannot be made: {error.strerror}.", "Choose a writable folder.") from error
-        return self.unfinished
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if error is None:
-                if self.folder.exists():
-                    self.folder.rmdir()
-                self.unfinished.chmod(0o755)
-                self.unfinished.rename(self.folder)
-        except OSError as problem:
-            raise OutputError(f"{self.folder} cannot be written: {problem.strerror}.", "Choose another folder.") from problem
-        finally:
-            shutil.rmtree(self.unfinished, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise OutputError(
-                f"{self.folder} cannot be written: {error.strerror}.", "Free disk space or choose another folder."
-            ) from error
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder that appears under its own name only when everything in it has been written."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists already and is not empty.", "Give a new folder.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".digital-", dir=folder.parent) as hidden:
+            unfinished = Path(hidden) / folder.name
+            unfinished.mkdir()
+            yield unfinished
+            if folder.exists():
+                folder.rmdir()
+            unfinished.rename(folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}.", "Choose a writable folder with free space."
+        ) from error

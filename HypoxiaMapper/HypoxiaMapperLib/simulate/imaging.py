@@ -1,7 +1,8 @@
 """From tissues to images: CT numbers, MR signal, and the PET chain activity -> blur -> noise on the scanner's own grid.
 
-Sources: PET point spread 5-7 mm, voxels 2-4 mm, variance-matched noise, Rician MR noise (METHODS section 10); decay (METHODS
-section 1). Noise levels, SUV of blood, dose, weight and times are choices of the simulation.
+Sources: PET point spread 5-7 mm, voxels 2-4 mm, variance-matched noise, Rician MR noise (METHODS section 10); decay
+(METHODS section 1). Noise levels, SUV of blood, dose, weight and times are choices of the simulation; the PET noise is
+lower than a clinical scan's, so that a run can be judged against the noise-free truth.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from .tumour import Disease
 XYZ = tuple[float, float, float]
 
 SCANNER_OFFSET_MM: XYZ = (4.5, -142.25, -812.5)
-"""Patient coordinates of the shapes -> LPS frame of reference of the scanners: nothing may rely on an origin of zero."""
+"""Patient coordinates of the shapes -> LPS of the scanners: nothing may rely on an origin of zero."""
 PSF_FWHM_MM = 6.0
-NOISE_FWHM_MM = 5.0
+NOISE_FWHM_MM = 4.0
 """Correlation length of reconstructed PET noise."""
 WEIGHT_KG = 74.0
 
@@ -37,9 +38,7 @@ class Grid:
 
     def mesh(self) -> Mesh:
         """Voxel centres in patient millimetres."""
-        x, y, z = (
-            f + s * np.arange(n) for f, s, n in zip(self.first_mm, self.spacing_mm, self.size, strict=True)
-        )
+        x, y, z = (f + s * np.arange(n) for f, s, n in zip(self.first_mm, self.spacing_mm, self.size, strict=True))
         return Mesh.from_axes(x, y, z)
 
     def image(self, array: np.ndarray) -> sitk.Image:
@@ -51,10 +50,10 @@ class Grid:
 
 
 PAD_SLICES = 9
-"""The phantom reaches further than the CT on both ends, as a patient does; else the PET would blur into nothing there."""
-CT_GRID = Grid((160, 160, 76), (2.0, 2.0, 3.0), (-159.0, -150.0, -96.0))
-PHANTOM_GRID = Grid((160, 160, 76 + 2 * PAD_SLICES), (2.0, 2.0, 3.0), (-159.0, -150.0, -96.0 - 3.0 * PAD_SLICES))
-PET_GRID = Grid((84, 84, 60), (4.0, 4.0, 4.0), (-166.3, -158.7, -103.4))
+"""The phantom reaches beyond the CT on both ends, as a patient does; else the PET would blur into nothing there."""
+CT_GRID = Grid((160, 160, 80), (2.0, 2.0, 3.0), (-159.0, -150.0, -120.0))
+PHANTOM_GRID = Grid((160, 160, 80 + 2 * PAD_SLICES), (2.0, 2.0, 3.0), (-159.0, -150.0, -120.0 - 3.0 * PAD_SLICES))
+PET_GRID = Grid((84, 84, 64), (4.0, 4.0, 4.0), (-166.3, -158.7, -127.4))
 MR_GRID = Grid((160, 160, 54), (1.5, 1.5, 3.3), (-120.6, -123.9, -60.8))
 
 
@@ -82,7 +81,7 @@ class PetScan:
         return self.dose_bq * 2.0 ** (-self.delay_s / FLUORINE18_HALF_LIFE_S) / (WEIGHT_KG * 1000.0)
 
 
-FMISO = PetScan("FMISO", 3.70e8, 150 * 60.0, 900.0, blood_suv=1.25, noise_at_blood=0.05)
+FMISO = PetScan("FMISO", 3.70e8, 150 * 60.0, 900.0, blood_suv=1.25, noise_at_blood=0.03)
 FDG = PetScan("FDG", 3.33e8, 60 * 60.0, 600.0, blood_suv=1.0, noise_at_blood=0.05)
 
 

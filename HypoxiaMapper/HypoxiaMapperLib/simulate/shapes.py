@@ -1,7 +1,7 @@
 """Smooth shapes from which the digital patient is built: each answers which voxels lie inside.
 
-Coordinates are patient millimetres (LPS: x to the left, y to the back, z to the head), given as open meshes that broadcast to
-(z, y, x).
+Coordinates are patient millimetres (LPS: x to the left, y to the back, z to the head), given as open meshes that
+broadcast to (z, y, x).
 """
 
 from __future__ import annotations
@@ -50,13 +50,18 @@ class Mesh:
 class Shape(Protocol):
     """What can be painted: a bounding box in mm, and a test for the voxels within it."""
 
-    mirror: bool
+    @property
+    def mirror(self) -> bool:
+        """True if the shape stands on both sides of the body."""
+        ...
 
     def box(self) -> tuple[XYZ, XYZ]:
         """Lowest and highest x, y, z in mm."""
+        ...
 
     def inside(self, mesh: Mesh) -> np.ndarray:
         """Boolean array of the mesh's shape."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class Tube:
 
 @dataclass(frozen=True)
 class Arch:
-    """A horseshoe or ring seen from above: between two superellipses, in front of ``y_back``, from ``z_low`` to ``z_high``.
+    """A horseshoe or ring seen from above, in front of ``y_back``, between ``z_low`` and ``z_high``.
 
     ``rise`` lifts the arch by so many mm per mm to the back (the jaw line); ``teeth`` cuts it into so many pieces.
     """

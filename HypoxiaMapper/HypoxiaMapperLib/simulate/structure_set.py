@@ -29,8 +29,8 @@ def trace_pixel_edges(plane: np.ndarray) -> list[np.ndarray]:
     Returns
     -------
     list of numpy.ndarray
-        One array (n, 2) of corners (column, row) per outline, in pixel units with pixel centres at whole numbers; the first
-        corner is not repeated and no three corners lie on a line. Pixels that touch at a corner only are not joined.
+        One array (n, 2) of corners (column, row) per outline, in pixel units with pixel centres at whole numbers; the
+        first corner is not repeated, no three corners lie on a line, pixels that touch at a corner are not joined.
     """
     padded = np.pad(plane.astype(bool), 1)
     core = padded[1:-1, 1:-1]

@@ -1,7 +1,7 @@
 """The disease of the digital patient: a right oropharyngeal tumour with two hypoxic cores, and a lymph node.
 
-All numbers are choices of the simulation. The necrotic centre takes up little tracer although it is anoxic (METHODS 12.5:
-necrosis is not oxygenated), so the truth counts it as not hypoxic, exactly as the tracer sees it; it is kept small.
+All numbers are choices of the simulation. The necrotic centre takes up little tracer although it is anoxic (METHODS
+12.5: necrosis is not oxygenated), so the truth counts it as not hypoxic, as the tracer sees it; it is kept small.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy import ndimage
 from .anatomy import CODE
 from .shapes import Ellipsoid, Mesh, smooth_field
 
-PRIMARY = Ellipsoid((-20, -11, 27), (15.5, 18, 25))
+PRIMARY = Ellipsoid((-20, -11, 27), (15.5, 18, 26))
 NODE = Ellipsoid((-47, 17, 2), (10, 12, 14.5))
 SURFACE_RIPPLE = 0.035
 """Relative roughness of the tumour surfaces (standard deviation of the normalised radius)."""
@@ -26,16 +26,16 @@ class HypoxicCore:
 
     shape: Ellipsoid
     rise: float
-    rim_mm: float = 1.2
+    rim_mm: float = 0.8
 
 
 CORES = (
-    HypoxicCore(Ellipsoid((-20, -11, 35), (8.6, 10.4, 11)), 0.95),
-    HypoxicCore(Ellipsoid((-19, -9, 10.5), (6, 7, 5.2)), 0.75),
-    HypoxicCore(Ellipsoid((-47, 17, 4), (4, 5, 5)), 0.5),
+    HypoxicCore(Ellipsoid((-20, -11, 37), (9.3, 11.3, 10)), 1.1),
+    HypoxicCore(Ellipsoid((-20, -10, 9), (6.4, 7.4, 5.2)), 1.0),
+    HypoxicCore(Ellipsoid((-47, 17, 4), (4, 5, 5)), 0.6),
 )
-NECROSIS = Ellipsoid((-20, -11, 36), (4, 5, 5))
-NORMOXIC_RATIO = 1.03
+NECROSIS = Ellipsoid((-20, -11, 37), (4, 5, 4.5))
+NORMOXIC_RATIO = 1.0
 FDG_SUV = 6.5
 FDG_PER_RATIO = 2.0
 """FDG follows hypoxia only partly: SUV gained per unit of FMISO ratio; an independent field adds about as much."""
@@ -71,9 +71,9 @@ def grow_disease(mesh: Mesh, labels: np.ndarray, rng: np.random.Generator) -> Di
     primary = _solid(PRIMARY.distance(mesh) + ripple <= 1.0, bone)
     node = _solid((NODE.distance(mesh) + ripple <= 1.0) & ~primary, bone)
     texture = np.clip(smooth_field(mesh, rng, 22.0), -2.0, 2.0)
-    ratio = NORMOXIC_RATIO + 0.02 * texture
+    ratio = NORMOXIC_RATIO + 0.015 * texture
     for core in CORES:
-        ratio = ratio + core.rise * (1.0 + 0.06 * texture) * _plateau(core, mesh)
+        ratio = ratio + core.rise * (1.0 + 0.05 * texture) * _plateau(core, mesh)
     necrosis = primary & (NECROSIS.distance(mesh) <= 1.0)
     ratio[necrosis] = 0.55
     independent = FDG_INDEPENDENT_SD * np.clip(smooth_field(mesh, rng, 24.0), -2.0, 2.0)
