@@ -70,7 +70,7 @@ class Volume:
     @property
     def array(self) -> np.ndarray:
         """Read-only view of the voxels, shape (z, y, x)."""
-        return sitk.GetArrayViewFromImage(self.image)
+        return np.asarray(_VoxelBuffer(self.image))
 
     @property
     def voxel_volume_ml(self) -> float:
@@ -81,6 +81,17 @@ class Volume:
         """New Volume on the same grid with other voxels; ``operation`` is appended to the history."""
         image = image_like(array, self.image)
         return replace(self, image=image, operations=(*self.operations, operation), **changes)
+
+
+class _VoxelBuffer:
+    """Lends an image's voxels to NumPy and keeps the image alive with them.
+
+    SimpleITK's own view does not: its memory is freed with the image, and reading it then crashes.
+    """
+
+    def __init__(self, image: sitk.Image) -> None:
+        self._image = image
+        self.__array_interface__ = sitk.GetArrayViewFromImage(image).__array_interface__
 
 
 @dataclass(frozen=True)
