@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -71,5 +72,8 @@ def digital_patient(tmp_path_factory: pytest.TempPathFactory, worker_id: str) ->
     shared = tmp_path_factory.getbasetemp()
     if worker_id != "master":
         shared = shared.parent  # pytest-xdist gives every process a folder of its own in this one
+    made = shared / "digital_patient.pickle"
     with FileLock(shared / "digital_patient.lock"):
-        return make_patient(shared / "digital_patient", seed=PATIENT_SEED)
+        if not made.exists():
+            made.write_bytes(pickle.dumps(make_patient(shared / "digital_patient", seed=PATIENT_SEED)))
+        return pickle.loads(made.read_bytes())
