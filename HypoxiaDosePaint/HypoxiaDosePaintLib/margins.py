@@ -195,12 +195,12 @@ def _dilate(mask: np.ndarray, body: np.ndarray) -> np.ndarray:
 
 def _crop_and_pad(mask: np.ndarray, pad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bounding box of a mask with ``pad`` empty voxels around, and its first index (may lie outside the image)."""
-    box = _bounding_box(mask)
+    box = bounding_box(mask)
     cut = mask[box]
     return np.pad(cut, [(p, p) for p in pad]), np.array([s.start for s in box]) - pad
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     """Smallest box around the true voxels of a non-empty mask."""
     lines = (mask.any(axis=tuple(a for a in range(3) if a != axis)).nonzero()[0] for axis in range(3))
     return tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines)
@@ -225,7 +225,7 @@ def _within(organ: Region, gap_mm: float, wanted: np.ndarray) -> np.ndarray:
     body = _margin_body(organ.mask, Margins.uniform(gap_mm))
     half = _half_sizes(body)
     box = tuple(
-        slice(max(0, s.start - h), s.stop + h) for s, h in zip(_bounding_box(wanted), half.tolist(), strict=True)
+        slice(max(0, s.start - h), s.stop + h) for s, h in zip(bounding_box(wanted), half.tolist(), strict=True)
     )
     out[box] = _dilate(organ.array[box], body)
     return out

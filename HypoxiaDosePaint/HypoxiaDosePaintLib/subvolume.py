@@ -19,7 +19,7 @@ from HypoxiaMapperLib.errors import GeometryError, LimitError, RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap
 from HypoxiaMapperLib.volume import Region, require_same_grid
 
-from .margins import close_mask
+from .margins import bounding_box, close_mask
 from .request import SubvolumeOptions
 from .result import Curve, Dropped, GtvFinding
 from .structures import hypoxic_name
@@ -79,6 +79,28 @@ class _Rule:
             return np.isfinite(values) & COMPARISONS[self.comparison](values, self.threshold)
 
 
+@dataclass(frozen=True)
+class _Box:
+    """Everything inside the smallest box around the GTVs: a planning CT is a hundred times larger than a tumour.
+
+    ``values``, ``masks`` (one per GTV) and ``union`` have the shape of the box; ``place`` is where it lies in the image
+    and ``grid`` the image's geometry there.
+    """
+
+    values: np.ndarray
+    masks: tuple[np.ndarray, ...]
+    union: np.ndarray
+    place: tuple[slice, ...]
+    grid: sitk.Image
+    voxel_ml: float
+
+    def whole(self, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """A mask of the box put back into the image."""
+        out = np.zeros(shape, dtype=np.uint8)
+        out[self.place] = mask
+        return out
+
+
 def find_subvolume(
     hypoxia_map: HypoxiaMap, gtvs: Sequence[Region], options: SubvolumeOptions, override: str = ""
 ) -> Subvolume:
@@ -109,30 +131,22 @@ def find_subvolume(
     """
     _check_inputs(hypoxia_map, gtvs)
     rule, warnings = _rule(hypoxia_map, options)
-    values, gtv_masks = hypoxia_map.volume.array, [g.array for g in gtvs]
-    union = np.logical_or.reduce(gtv_masks)
-    warnings += _notes_on_gtvs(hypoxia_map, gtvs, gtv_masks, union)
-    found = rule.hits(values) & union
-    if not found.any():
-        inside = values[union & np.isfinite(values)]
-        extreme, word = (inside.max(), "maximum") if rule.comparison.startswith(">") else (inside.min(), "minimum")
-        raise LimitError(
-            f"No voxel of {_names(gtvs)} is {rule.comparison} {rule.threshold:g} {hypoxia_map.volume.unit}: the map's "
-            f"{word} there is {extreme:.4g}.",
-            "There is no hypoxic subvolume to boost at this threshold; check threshold, reference and GTV.",
-        )
-    found, closing_notes = _close(found, union & np.isfinite(values), hypoxia_map, options.closing_mm)
-    kept, dropped = _split_islands(found, gtvs, gtv_masks, options.minimum_component_ml)
-    warnings += closing_notes + _notes_on_dropped(dropped, options) + _note_on_holes(kept, hypoxia_map)
-    ml = hypoxia_map.volume.voxel_volume_ml
-    hypoxic_ml, gtv_ml = np.count_nonzero(kept) * ml, np.count_nonzero(union) * ml
+    box = _box_around(hypoxia_map, gtvs)
+    warnings += _notes_on_gtvs(box, gtvs)
+    found, closing_notes = _close(_beyond_threshold(box, rule, hypoxia_map, gtvs), box, options.closing_mm)
+    kept, dropped = _split_islands(found, box, gtvs, options.minimum_component_ml)
+    warnings += closing_notes + _notes_on_dropped(dropped, options) + _note_on_holes(kept, box)
+    hypoxic_ml, gtv_ml = np.count_nonzero(kept) * box.voxel_ml, np.count_nonzero(box.union) * box.voxel_ml
     warnings += _limit_fraction(hypoxic_ml, gtv_ml, gtvs, options, override)
+    shape = hypoxia_map.volume.array.shape
     source = f"{hypoxia_map.volume.quantity} {rule.comparison} {rule.threshold:g} ({rule.source}) in {_names(gtvs)}"
     name = partial(hypoxic_name, surrogate=hypoxia_map.surrogate)
     return Subvolume(
-        region=gtvs[0].with_array(kept, source, name("GTV" if len(gtvs) > 1 else gtvs[0].name)),
-        per_gtv=tuple(g.with_array(kept & m, source, name(g.name)) for g, m in zip(gtvs, gtv_masks, strict=True)),
-        findings=tuple(_finding(g.name, m, kept, values, ml) for g, m in zip(gtvs, gtv_masks, strict=True)),
+        region=gtvs[0].with_array(box.whole(kept, shape), source, name("GTV" if len(gtvs) > 1 else gtvs[0].name)),
+        per_gtv=tuple(
+            g.with_array(box.whole(kept & m, shape), source, name(g.name)) for g, m in zip(gtvs, box.masks, strict=True)
+        ),
+        findings=tuple(_finding(g.name, m, kept, box) for g, m in zip(gtvs, box.masks, strict=True)),
         hypoxic_volume_ml=float(hypoxic_ml),
         hypoxic_fraction=float(hypoxic_ml / gtv_ml),
         dropped=dropped,
@@ -230,53 +244,74 @@ def _rule(hypoxia_map: HypoxiaMap, options: SubvolumeOptions) -> tuple[_Rule, li
     return _Rule(threshold, comparison, source), [f"Threshold {comparison} {threshold:g} was {source}."]
 
 
-def _notes_on_gtvs(
-    hypoxia_map: HypoxiaMap, gtvs: Sequence[Region], masks: Sequence[np.ndarray], union: np.ndarray
-) -> list[str]:
+def _box_around(hypoxia_map: HypoxiaMap, gtvs: Sequence[Region]) -> _Box:
+    """The smallest box around all GTVs."""
+    views = [sitk.GetArrayViewFromImage(g.mask) for g in gtvs]
+    boxes = [bounding_box(view != 0) for view in views]
+    place = tuple(
+        slice(min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes)) for axis in range(len(boxes[0]))
+    )
+    masks = tuple(view[place] != 0 for view in views)
+    grid = gtvs[0].mask[place[::-1]]
+    volume = hypoxia_map.volume
+    return _Box(volume.array[place], masks, np.logical_or.reduce(masks), place, grid, volume.voxel_volume_ml)
+
+
+def _beyond_threshold(box: _Box, rule: _Rule, hypoxia_map: HypoxiaMap, gtvs: Sequence[Region]) -> np.ndarray:
+    """Voxels of the GTVs beyond the threshold; none at all is an error that tells how far off the map is."""
+    found = rule.hits(box.values) & box.union
+    if not found.any():
+        inside = box.values[box.union & np.isfinite(box.values)]
+        extreme, word = (inside.max(), "maximum") if rule.comparison.startswith(">") else (inside.min(), "minimum")
+        raise LimitError(
+            f"No voxel of {_names(gtvs)} is {rule.comparison} {rule.threshold:g} {hypoxia_map.volume.unit}: the map's "
+            f"{word} there is {extreme:.4g}.",
+            "There is no hypoxic subvolume to boost at this threshold; check threshold, reference and GTV.",
+        )
+    return found
+
+
+def _notes_on_gtvs(box: _Box, gtvs: Sequence[Region]) -> list[str]:
     """What must be known of the GTVs: undefined voxels, overlap."""
-    ml = hypoxia_map.volume.voxel_volume_ml
+    ml = box.voxel_ml
     notes = []
-    for gtv, mask in zip(gtvs, masks, strict=True):
-        undefined = np.count_nonzero(mask & ~np.isfinite(hypoxia_map.volume.array))
+    for gtv, mask in zip(gtvs, box.masks, strict=True):
+        undefined = np.count_nonzero(mask & ~np.isfinite(box.values))
         if undefined:
             notes.append(
                 f"{undefined * ml:.2f} ml of {gtv.name} have no map value; they count as not hypoxic and as GTV volume."
             )
-    shared = sum(np.count_nonzero(m) for m in masks) - np.count_nonzero(union)
+    shared = sum(np.count_nonzero(m) for m in box.masks) - np.count_nonzero(box.union)
     if shared:
         notes.append(f"GTVs overlap by {shared * ml:.2f} ml; totals count the shared part once.")
     return notes
 
 
-def _close(
-    found: np.ndarray, allowed: np.ndarray, hypoxia_map: HypoxiaMap, radius_mm: float
-) -> tuple[np.ndarray, list[str]]:
-    """Closing with a ball, kept to the allowed voxels, with the ml it added."""
+def _close(found: np.ndarray, box: _Box, radius_mm: float) -> tuple[np.ndarray, list[str]]:
+    """Closing with a ball, kept to defined voxels of the GTVs, with the ml it added."""
     if radius_mm == 0:
         return found, []
-    closed = found | (close_mask(found, hypoxia_map.volume.image, radius_mm) & allowed)
-    added_ml = (np.count_nonzero(closed) - np.count_nonzero(found)) * hypoxia_map.volume.voxel_volume_ml
+    closed = found | (close_mask(found, box.grid, radius_mm) & box.union & np.isfinite(box.values))
+    added_ml = (np.count_nonzero(closed) - np.count_nonzero(found)) * box.voxel_ml
     return closed, [f"Closing by {radius_mm:g} mm added {added_ml:.2f} ml that do not meet the threshold."]
 
 
 def _split_islands(
-    found: np.ndarray, gtvs: Sequence[Region], masks: Sequence[np.ndarray], minimum_ml: float
+    found: np.ndarray, box: _Box, gtvs: Sequence[Region], minimum_ml: float
 ) -> tuple[np.ndarray, tuple[Dropped, ...]]:
     """Islands of at least the minimum, and a row for every other one, largest first."""
-    grid = gtvs[0].mask
     labels, count = ndimage.label(found, structure=ISLAND_NEIGHBOURS)
-    ml = float(np.prod(grid.GetSpacing())) / 1000
-    sizes_ml = np.bincount(labels.ravel(), minlength=count + 1) * ml
+    sizes_ml = np.bincount(labels.ravel(), minlength=count + 1) * box.voxel_ml
     small = [i for i in range(1, count + 1) if sizes_ml[i] < minimum_ml - 1e-9]
     if len(small) == count:
-        centre = _centres_mm(labels, [int(np.argmax(sizes_ml[1:])) + 1], grid)[0]
+        centre = _centres_mm(labels, [int(np.argmax(sizes_ml[1:])) + 1], box.grid)[0]
         raise LimitError(
             f"All {count} hypoxic islands are below the minimum of {minimum_ml:g} ml; the largest has "
             f"{sizes_ml[1:].max():.3f} ml at LPS ({', '.join(f'{c:.1f}' for c in centre)}) mm.",
             "Lower the minimum component, or accept that there is no target.",
         )
     small.sort(key=lambda i: -sizes_ml[i])
-    in_gtv = np.array([np.bincount(labels[m], minlength=count + 1) for m in masks])
+    in_gtv = np.array([np.bincount(labels[m], minlength=count + 1) for m in box.masks])
     rows = tuple(
         Dropped(
             gtvs[int(np.argmax(in_gtv[:, label]))].name,
@@ -284,7 +319,7 @@ def _split_islands(
             float(sizes_ml[label]),
             centre,
         )
-        for label, centre in zip(small, _centres_mm(labels, small, grid), strict=True)
+        for label, centre in zip(small, _centres_mm(labels, small, box.grid), strict=True)
     )
     keep = np.ones(count + 1, dtype=bool)
     keep[[0, *small]] = False
@@ -310,13 +345,13 @@ def _notes_on_dropped(dropped: Sequence[Dropped], options: SubvolumeOptions) -> 
     ]
 
 
-def _note_on_holes(kept: np.ndarray, hypoxia_map: HypoxiaMap) -> list[str]:
+def _note_on_holes(kept: np.ndarray, box: _Box) -> list[str]:
     """Holes are kept; necrosis reads as oxygenated (METHODS 12.5), so their volume is told."""
     holes = np.count_nonzero(ndimage.binary_fill_holes(kept) & ~kept)
     if not holes:
         return []
     return [
-        f"The hypoxic subvolume encloses {holes * hypoxia_map.volume.voxel_volume_ml:.2f} ml that do not meet the "
+        f"The hypoxic subvolume encloses {holes * box.voxel_ml:.2f} ml that do not meet the "
         "threshold; they are kept as holes. Check for necrosis, which takes up no tracer and reads as oxygenated."
     ]
 
@@ -338,11 +373,11 @@ def _limit_fraction(
     return [f"{text}. Overridden by {override.strip()}."]
 
 
-def _finding(name: str, mask: np.ndarray, kept: np.ndarray, values: np.ndarray, voxel_ml: float) -> GtvFinding:
+def _finding(name: str, mask: np.ndarray, kept: np.ndarray, box: _Box) -> GtvFinding:
     """Numbers of one GTV."""
-    inside = values[mask]
+    inside = box.values[mask]
     defined = inside[np.isfinite(inside)].astype(np.float64)
-    gtv_ml, hypoxic_ml = np.count_nonzero(mask) * voxel_ml, np.count_nonzero(kept & mask) * voxel_ml
+    gtv_ml, hypoxic_ml = np.count_nonzero(mask) * box.voxel_ml, np.count_nonzero(kept & mask) * box.voxel_ml
     return GtvFinding(
         gtv=name,
         gtv_volume_ml=float(gtv_ml),

@@ -13,7 +13,7 @@ from HypoxiaMapperLib.volume import Region, Volume
 FRAME_UID = "1.2.826.0.1.3680043.10.1"
 
 
-def make_grid(size_xyz=(40, 40, 40), spacing_mm=(1.0, 1.0, 1.0), angles_deg=(0.0, 0.0, 0.0), origin_mm=(-3.0, 7.0, 11.0)):
+def make_grid(size_xyz=(40, 40, 40), spacing_mm=(1.0, 1.0, 1.0), angles_deg=(0, 0, 0), origin_mm=(-3.0, 7.0, 11.0)):
     """An empty image; ``angles_deg`` turn its axes about the patient's x, y and z axes in this order."""
     image = sitk.Image([int(n) for n in size_xyz], sitk.sitkUInt8)
     image.SetSpacing(spacing_mm)

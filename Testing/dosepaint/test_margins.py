@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 import pytest
-from grid_samples import ball, make_grid, make_region, points_mm, shape_of
 
+from grid_samples import ball, make_grid, make_region, points_mm, shape_of
 from HypoxiaDosePaintLib.margins import (
     close_mask,
     combine_in_quadrature,

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from grid_samples import ball, make_grid, make_region, shape_of
 
+from grid_samples import ball, make_grid, make_region, shape_of
 from HypoxiaDosePaintLib.planqa import (
     average_surface_distance_mm,
     dice,
@@ -147,7 +147,8 @@ def test_quality_volume_histogram_is_cumulative():
 def test_expected_calibration_error():
     """VALIDATION row 31, and two bins by hand."""
     assert expected_calibration_error([0.8] * 10, [1] * 6 + [0] * 4) == pytest.approx(0.2, abs=1e-9)
-    assert expected_calibration_error([0.95] * 4 + [0.15] * 6, [1, 1, 1, 0] + [0] * 6) == pytest.approx(0.4 * 0.2 + 0.6 * 0.15)
+    two_bins = expected_calibration_error([0.95] * 4 + [0.15] * 6, [1, 1, 1, 0] + [0] * 6)
+    assert two_bins == pytest.approx(0.4 * 0.2 + 0.6 * 0.15)
     assert expected_calibration_error([0.0, 1.0], [0, 1]) == 0
     for confidence, correct in (([], []), ([0.5], [1, 0]), ([1.2], [1]), ([math.nan], [1])):
         with pytest.raises(RequestError, match="Calibration"):
