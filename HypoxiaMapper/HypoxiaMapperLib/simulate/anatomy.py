@@ -147,10 +147,12 @@ BRAINSTEM = Tube(
     ((68, 0, 40, 7, 6), (92, 0, 32, 10, 9), (105, 0, 26, 15, 13), (130, 0, 24, 13, 11), (150, 0, 24, 12, 9))
 )
 CORD = Tube(tuple((z, 0.0, y + CANAL_OFFSET_MM, 6.5, 4.5) for z, y in zip(SPINE_Z_MM, SPINE_Y_MM, strict=True)))
+CORD_TOP_MM = 68.0
+"""Foramen magnum: cord below, brainstem above."""
 CANAL = Tube(tuple((z, 0.0, y + CANAL_OFFSET_MM, 11.0, 8.0) for z, y in zip(SPINE_Z_MM, SPINE_Y_MM, strict=True)))
 REFERENCE_BLOOD = Ellipsoid((3, -15, -104), (22.5, 9, 17), power=2.3)
 """Inside the aortic arch, 7 mm from its wall, so that partial volume does not bias it."""
-REFERENCE_MUSCLE = Tube(((-50, 21, 55, 13, 9), (-12, 20, 53.5, 13, 9)))
+REFERENCE_MUSCLE = Tube(((-50, 24, 58, 11, 7), (-12, 24, 57, 11, 7)))
 """Left posterior neck muscles."""
 
 
@@ -248,5 +250,5 @@ def _paint_head(labels: np.ndarray, mesh: Mesh) -> None:
     labels[brain] = CODE["csf"]
     labels[ndimage.binary_erosion(brain, iterations=1)] = CODE["brain"]
     for name, shape in (("csf", CANAL), ("cord", CORD)):
-        paint(labels, mesh, shape, CODE[name], only_in=np.broadcast_to(mesh.z < 70, mesh.shape))
+        paint(labels, mesh, shape, CODE[name], only_in=np.broadcast_to(mesh.z < CORD_TOP_MM, mesh.shape))
     paint(labels, mesh, BRAINSTEM, CODE["brainstem"])

@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRLittleEndian,
     MRImageStorage,
@@ -56,7 +57,7 @@ class Identity:
         """One frame of reference for all images: the digital patient did not move."""
         return self.uid("frame of reference")
 
-    def uid(self, *names: object) -> str:
+    def uid(self, *names: object) -> UID:
         """UID derived from the seed and a name, the same on every machine."""
         return generate_uid(entropy_srcs=["hypoxia digital patient", str(self.seed), *map(str, names)])
 
@@ -69,7 +70,7 @@ def write_ct(folder: Path, image: sitk.Image, identity: Identity) -> list[Datase
     image : SimpleITK.Image
         int16 HU, axial, LPS mm.
     """
-    slices = []
+    slices: list[Dataset] = []
     for index, stored in enumerate(sitk.GetArrayViewFromImage(image)):
         ds = _image_dataset(identity, "PLAN", "CT", CTImageStorage, "Planning CT", image, index)
         ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -85,7 +86,7 @@ def write_ct(folder: Path, image: sitk.Image, identity: Identity) -> list[Datase
 
 def write_mr(folder: Path, image: sitk.Image, identity: Identity) -> list[Dataset]:
     """Write a T1-weighted spin-echo series from a uint16 image; returns its slices."""
-    slices = []
+    slices: list[Dataset] = []
     for index, stored in enumerate(sitk.GetArrayViewFromImage(image)):
         ds = _image_dataset(identity, "MR", "MR", MRImageStorage, "T1 TSE TRA", image, index)
         ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
@@ -102,7 +103,7 @@ def write_mr(folder: Path, image: sitk.Image, identity: Identity) -> list[Datase
 
 def write_pet(folder: Path, image: sitk.Image, scan: PetScan, identity: Identity) -> list[Dataset]:
     """Write a static PET series in Bq/ml, corrected to its start, one rescale slope per slice; returns its slices."""
-    slices = []
+    slices: list[Dataset] = []
     for index, activity in enumerate(sitk.GetArrayViewFromImage(image)):
         title = f"{scan.tracer} PET AC"
         ds = _image_dataset(identity, scan.tracer, "PT", PositronEmissionTomographyImageStorage, title, image, index)
@@ -128,7 +129,7 @@ def mean_decay_time_s(duration_s: float) -> float:
 
 
 def new_dataset(
-    identity: Identity, study: str, modality: str, sop_class: str, title: str, instance: object
+    identity: Identity, study: str, modality: str, sop_class: UID, title: str, instance: object
 ) -> FileDataset:
     """Dataset with the patient, study, series and equipment modules and file meta information."""
     meta = FileMetaDataset()
@@ -174,7 +175,7 @@ def code(value: str, scheme: str, meaning: str) -> Dataset:
 
 
 def _image_dataset(
-    identity: Identity, study: str, modality: str, sop_class: str, title: str, image: sitk.Image, index: int
+    identity: Identity, study: str, modality: str, sop_class: UID, title: str, image: sitk.Image, index: int
 ) -> FileDataset:
     """Dataset of one axial slice with its plane, without pixels."""
     ds = new_dataset(identity, study, modality, sop_class, title, index)

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+from pydicom import dcmread
 
-from ..errors import OutputError, RequestError
+from ..errors import InputError, OutputError, RequestError
 from ..methods._base import Progress, no_progress
 from ..resample import resample_to
 from ..volume import Region, Volume
 from . import imaging
-from .anatomy import BRAINSTEM, CORD, REFERENCE_BLOOD, REFERENCE_MUSCLE, normal_tissues
+from .anatomy import BRAINSTEM, CORD, CORD_TOP_MM, REFERENCE_BLOOD, REFERENCE_MUSCLE, normal_tissues
 from .dicom_writer import Identity, write_ct, write_mr, write_pet
 from .imaging import CT_GRID, FDG, FMISO, MR_GRID, PET_GRID, PHANTOM_GRID
 from .shapes import Mesh, mask_of
@@ -127,76 +127,110 @@ def make_patient(folder: Path, seed: int = DEFAULT_SEED, progress: Progress = no
     OutputError
         The folder holds something already or cannot be written; nothing is left behind.
     """
-    if seed < 0:
-        raise RequestError(f"Seed {seed} is negative.", "Give a seed of 0 or more.")
     folder = Path(folder)
     progress(0.0, "digital patient: anatomy")
+    world = _simulate(seed)
+    progress(0.5, "digital patient: images")
+    with _new_folder(folder) as unfinished:
+        _write(unfinished, world)
+    progress(1.0, "digital patient: done")
+    return _with_truth(folder, world)
+
+
+def recall_patient(folder: Path, seed: int = DEFAULT_SEED) -> DigitalPatient:
+    """The truth about a digital patient that was written earlier with the same seed; nothing is written.
+
+    Raises
+    ------
+    InputError
+        The folder does not hold the digital patient of this seed.
+    """
+    first = Path(folder) / "CT" / "001.dcm"
+    wanted = Identity(seed).patient_id
+    found = str(dcmread(first, specific_tags=["PatientID"]).PatientID) if first.is_file() else "nothing"
+    if found != wanted:
+        raise InputError(f"{first}: patient {wanted} was looked for, {found} found.", "Give its folder and its seed.")
+    return _with_truth(Path(folder), _simulate(seed))
+
+
+@dataclass(frozen=True)
+class _World:
+    """What is simulated before any scanner's noise: arrays on the phantom grid, ``blurred`` on the PET grid."""
+
+    identity: Identity
+    mesh: Mesh
+    disease: Disease
+    labels: np.ndarray
+    fmiso_ratio: np.ndarray
+    blurred_ratio: np.ndarray
+
+
+def _streams(seed: int) -> list[np.random.Generator]:
+    """Independent random streams: tumour, CT, MR, FMISO, FDG."""
+    if seed < 0:
+        raise RequestError(f"Seed {seed} is negative.", "Give a seed of 0 or more.")
+    return [np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(5)]
+
+
+def _simulate(seed: int) -> _World:
+    """Anatomy, disease and true FMISO uptake."""
+    tumour_rng = _streams(seed)[0]
     mesh = PHANTOM_GRID.mesh()
-    tumour_rng, ct_rng, mr_rng, fmiso_rng, fdg_rng = (np.random.default_rng(s) for s in _streams(seed))
     normal = normal_tissues(mesh)
     disease = grow_disease(mesh, normal, tumour_rng)
     labels = imaging.paint_disease(normal, disease)
-    identity = Identity(seed)
-    ct = CT_GRID.image(imaging.crop_to_ct(imaging.ct_numbers(labels, ct_rng)))
-    regions = _regions(mesh, disease, ct, identity)
-
-    progress(0.4, "digital patient: PET and MR")
     ratio = imaging.fmiso_ratio(labels, disease)
-    blurred = imaging.blurred_on_pet(ratio)
-    fmiso = PET_GRID.image(imaging.measured_activity_bq_ml(FMISO, blurred, fmiso_rng))
-    blurred_fdg = imaging.blurred_on_pet(imaging.fdg_suv(labels, disease))
-    fdg = PET_GRID.image(imaging.measured_activity_bq_ml(FDG, blurred_fdg, fdg_rng))
-    mr = MR_GRID.image(imaging.mr_signal(labels, mr_rng))
-
-    progress(0.7, "digital patient: writing DICOM")
-    with _new_folder(folder) as unfinished:
-        ct_slices = write_ct(unfinished / "CT", ct, identity)
-        write_pet(unfinished / "PET_FMISO", fmiso, FMISO, identity)
-        write_pet(unfinished / "PET_FDG", fdg, FDG, identity)
-        write_mr(unfinished / "MR_T1", mr, identity)
-        styled = {name: (regions[name].array, *style) for name, style in ROI_STYLES.items()}
-        write_rtstruct(unfinished / "RTSTRUCT" / "structures.dcm", styled, ct, ct_slices, identity)
-    progress(1.0, "digital patient: done")
-    return _with_truth(folder, identity, imaging.crop_to_ct(ratio), blurred, ct, regions)
+    return _World(Identity(seed), mesh, disease, labels, ratio, imaging.blurred_on_pet(ratio))
 
 
-def _streams(seed: int) -> list[np.random.SeedSequence]:
-    """Independent random streams for tumour, CT, MR, FMISO and FDG."""
-    return np.random.SeedSequence(seed).spawn(5)
+def _write(folder: Path, world: _World) -> None:
+    """Scan the patient and write every series."""
+    _, ct_rng, mr_rng, fmiso_rng, fdg_rng = _streams(world.identity.seed)
+    identity = world.identity
+    ct = CT_GRID.image(imaging.crop_to_ct(imaging.ct_numbers(world.labels, ct_rng)))
+    ct_slices = write_ct(folder / "CT", ct, identity)
+    fmiso = imaging.measured_activity_bq_ml(FMISO, world.blurred_ratio, fmiso_rng)
+    write_pet(folder / "PET_FMISO", PET_GRID.image(fmiso), FMISO, identity)
+    blurred_fdg = imaging.blurred_on_pet(imaging.fdg_suv(world.labels, world.disease))
+    fdg = imaging.measured_activity_bq_ml(FDG, blurred_fdg, fdg_rng)
+    write_pet(folder / "PET_FDG", PET_GRID.image(fdg), FDG, identity)
+    write_mr(folder / "MR_T1", MR_GRID.image(imaging.mr_signal(world.labels, mr_rng)), identity)
+    regions = _regions(world)
+    styled = {name: (regions[name].array, *style) for name, style in ROI_STYLES.items()}
+    write_rtstruct(folder / "RTSTRUCT" / "structures.dcm", styled, ct, ct_slices, identity)
 
 
-def _regions(mesh: Mesh, disease: Disease, ct: sitk.Image, identity: Identity) -> dict[str, Region]:
+def _regions(world: _World) -> dict[str, Region]:
     """The ROIs of the RTSTRUCT on the CT grid."""
+    mesh = world.mesh
     masks = {
-        "GTVp": disease.primary,
-        "GTVn": disease.node,
-        "SpinalCord": mask_of(mesh, CORD) & (mesh.z < 68),
+        "GTVp": world.disease.primary,
+        "GTVn": world.disease.node,
+        "SpinalCord": mask_of(mesh, CORD) & (mesh.z < CORD_TOP_MM),
         "Brainstem": mask_of(mesh, BRAINSTEM),
         "Ref_Blood": mask_of(mesh, REFERENCE_BLOOD),
         "Ref_Muscle": mask_of(mesh, REFERENCE_MUSCLE),
     }
-    frame = identity.frame_of_reference_uid
-    regions = {}
-    for name, mask in masks.items():
-        image = sitk.GetImageFromArray(imaging.crop_to_ct(mask).astype(np.uint8))
-        image.CopyInformation(ct)
-        regions[name] = Region(name, image, frame, "digital patient, as drawn")
-    return regions
+    frame = world.identity.frame_of_reference_uid
+    return {
+        name: Region(name, CT_GRID.image(imaging.crop_to_ct(mask).astype(np.uint8)), frame, "digital patient, as drawn")
+        for name, mask in masks.items()
+    }
 
 
-def _with_truth(
-    folder: Path, identity: Identity, ratio: np.ndarray, blurred: np.ndarray, ct: sitk.Image, regions: dict[str, Region]
-) -> DigitalPatient:
+def _with_truth(folder: Path, world: _World) -> DigitalPatient:
     """The patient with true and blurred ratio on the CT grid."""
-    frame = identity.frame_of_reference_uid
+    frame = world.identity.frame_of_reference_uid
     facts = {"tracer": "FMISO", "minutes_after_injection": FMISO.delay_s / 60.0, "reference": "true blood"}
     name, unit = "FMISO tissue-to-blood ratio", "{ratio}"
-    truth = Volume(CT_GRID.image(ratio), name, unit, frame, operations=("simulated, unblurred",), facts=facts)
+    ratio = CT_GRID.image(imaging.crop_to_ct(world.fmiso_ratio))
+    truth = Volume(ratio, name, unit, frame, operations=("simulated, unblurred",), facts=facts)
     how = f"simulated, noise-free, point spread {imaging.PSF_FWHM_MM:g} mm FWHM"
-    on_pet = Volume(PET_GRID.image(blurred), name, unit, frame, operations=(how,), facts=facts)
-    hypoxic = (ratio > TRUTH_THRESHOLD) & regions["GTVp"].array
+    on_pet = Volume(PET_GRID.image(world.blurred_ratio), name, unit, frame, operations=(how,), facts=facts)
+    regions = _regions(world)
+    hypoxic = (truth.array > TRUTH_THRESHOLD) & regions["GTVp"].array
     true_hypoxic = regions["GTVp"].with_array(hypoxic, f"unblurred ratio > {TRUTH_THRESHOLD:g} in GTVp", "true hypoxic")
-    return DigitalPatient(folder, identity.seed, true_hypoxic, truth, resample_to(on_pet, ct, frame), regions)
+    return DigitalPatient(folder, world.identity.seed, true_hypoxic, truth, resample_to(on_pet, ratio, frame), regions)
 
 
 @contextmanager
