@@ -1,0 +1,143 @@
+"""RTSTRUCT of four targets on a 512 x 512 x 200 CT, beside rt-utils, DicomRTTool and plastimatch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from measure import alternate, dice
+from phantom import TARGETS, target_masks, write_ct
+
+from HypoxiaDosePaintLib.dicomrt.rtstruct import write_rtstruct
+from HypoxiaDosePaintLib.structures import GTV_CODE, HYPOXIC_CODE, PTV_CODE, Structure
+from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set
+from HypoxiaMapperLib.dicomio.scan import scan_folder
+from HypoxiaMapperLib.dicomio.series import read_image_series
+from HypoxiaMapperLib.volume import Region, image_like
+
+Masks = dict[str, np.ndarray]
+CREATED = datetime(2026, 1, 1, tzinfo=timezone.utc)
+CODES = {"GTVp": GTV_CODE, "GTVp_Hyp": HYPOXIC_CODE, "PTV_7700": PTV_CODE, "PTV_7000": PTV_CODE}
+
+
+class Work:
+    """The CT on disk, the true masks, and numbered names for new files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.ct, self.files = folder, folder / "ct", 0
+        write_ct(self.ct)
+        self.masks = target_masks()
+
+    def new(self, name: str) -> Path:
+        """A path that does not exist yet."""
+        self.files += 1
+        return self.folder / f"{self.files:03d}-{name}"
+
+    def dice(self, masks: Masks) -> float:
+        """Lowest Dice of the four targets."""
+        return min(dice(self.masks[name], masks[name]) for name in TARGETS)
+
+
+def contour_rows(folder: Path, repeats: int) -> list[list[str]]:
+    """Rows of the table: what, program, seconds, ratio to ours, lowest Dice."""
+    work = Work(folder)
+    seconds, files = alternate({"ours": lambda: write_ours(work), "rt-utils": lambda: write_rt_utils(work)}, repeats)
+    reader = read_plastimatch if shutil.which("plastimatch") else read_ours
+    scores = {name: work.dice(reader(work, path)) for name, path in files.items()}
+    by = reader.__name__.removeprefix("read_")
+    rows = _rows(f"write RTSTRUCT, CT folder to file; Dice read by {by}", seconds, scores)
+    readers: dict[str, Callable[[Work, Path], Masks]] = {"ours": read_ours}
+    if shutil.which("plastimatch"):
+        readers["plastimatch"] = read_plastimatch
+    readers |= {"rt-utils": read_rt_utils, "DicomRTTool": read_dicomrttool}
+    tasks = {name: (lambda read=read: read(work, files["ours"])) for name, read in readers.items()}
+    seconds, found = alternate(tasks, repeats)
+    return rows + _rows("read RTSTRUCT, folder to masks", seconds, {name: work.dice(m) for name, m in found.items()})
+
+
+def _rows(what: str, seconds: dict[str, float], scores: dict[str, float]) -> list[list[str]]:
+    return [
+        [what, name, f"{value:.2f} s", f"{value / seconds['ours']:.2f}", f"{scores[name]:.4f}"]
+        for name, value in seconds.items()
+    ]
+
+
+def write_ours(work: Work) -> Path:
+    """From the CT folder and the masks to a file, with everything a run's export does."""
+    planning = read_image_series(scan_folder(work.ct).series[0])
+    grid, frame = planning.volume.image, planning.info.frame_of_reference_uid
+    structures = [
+        Structure(
+            Region(name, image_like(mask.astype(np.uint8), grid), frame, "benchmark"),
+            name[:3],
+            CODES[name],
+            (200, 60, 60),
+            "benchmark",
+        )
+        for name, mask in work.masks.items()
+    ]
+    path = work.new("ours.dcm")
+    write_rtstruct(path, structures, planning, {"software": "slicer-hypoxia"}, CREATED)
+    return path
+
+
+def write_rt_utils(work: Work) -> Path:
+    """The same with rt-utils, which wants (row, column, slice)."""
+    from rt_utils import RTStructBuilder
+
+    builder = RTStructBuilder.create_new(dicom_series_path=str(work.ct))
+    for name, mask in work.masks.items():
+        builder.add_roi(mask=np.moveaxis(mask, 0, -1), name=name)
+    path = work.new("rt-utils.dcm")
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.save(str(path))
+    return path
+
+
+def read_ours(work: Work, path: Path) -> Masks:
+    """Scan, decode the CT, rasterise."""
+    planning = read_image_series(scan_folder(work.ct).series[0])
+    regions = read_structure_set(path, planning.volume.image, planning.info.frame_of_reference_uid)
+    return {name: regions[name].array for name in TARGETS}
+
+
+def read_plastimatch(work: Work, path: Path) -> Masks:
+    """``plastimatch convert`` to one NRRD per structure."""
+    out = work.new("plastimatch")
+    command = ["plastimatch", "convert", "--input", path, "--referenced-ct", work.ct, "--output-prefix", out]
+    subprocess.run([*map(str, command), "--prefix-format", "nrrd"], check=True, capture_output=True)
+    return {name: sitk.GetArrayFromImage(sitk.ReadImage(out / f"{name}.nrrd")).astype(bool) for name in TARGETS}
+
+
+def read_rt_utils(work: Work, path: Path) -> Masks:
+    """``RTStructBuilder.create_from`` and one mask per name."""
+    from rt_utils import RTStructBuilder
+
+    structures = RTStructBuilder.create_from(dicom_series_path=str(work.ct), rt_struct_path=str(path))
+    return {name: np.moveaxis(structures.get_roi_mask_by_name(name), -1, 0).astype(bool) for name in TARGETS}
+
+
+def read_dicomrttool(work: Work, path: Path) -> Masks:
+    """``DicomReaderWriter`` over a folder that holds CT and RTSTRUCT; labels in the order of the names asked."""
+    from DicomRTTool.ReaderWriter import DicomReaderWriter
+
+    folder = work.new("dicomrttool")
+    folder.mkdir()
+    (folder / "ct").symlink_to(work.ct, target_is_directory=True)
+    (folder / "rs").mkdir()
+    shutil.copy(path, folder / "rs" / path.name)
+    masks = {}
+    reader = DicomReaderWriter(description="bench", arg_max=False, verbose=False)
+    reader.walk_through_folders(str(folder))
+    reader.set_contour_names_and_associations([name.lower() for name in TARGETS])
+    reader.get_images_and_mask()
+    for label, name in enumerate(TARGETS, 1):
+        masks[name] = reader.mask[..., label].astype(bool)
+    return masks
