@@ -101,17 +101,16 @@ def _spatial_matrix(registration: Dataset, name: str, planning_uid: str, moving_
     itself needs no item.
     """
     registered_uid = str(registration.get("FrameOfReferenceUID", "") or "")
-    to_registered: dict[str, np.ndarray] = {}
+    to_registered: dict[str, np.ndarray] = {registered_uid: np.eye(4)} if registered_uid else {}
     for item in registration.get("RegistrationSequence") or []:
         uid = str(item.get("FrameOfReferenceUID", "") or "")
         matrix = _item_matrix(item.get("MatrixRegistrationSequence"), name)
         if uid in to_registered and not np.allclose(to_registered[uid], matrix, atol=1e-6):
-            raise GeometryError(
-                f"{name}: several different registrations of frame of reference {uid}.", "Export a single one."
+            what = "a matrix of the registered frame itself that is not the identity" if uid == registered_uid else (
+                "several different matrices"
             )
+            raise GeometryError(f"{name}: {what} (frame of reference {uid}).", "Export a registration with one matrix.")
         to_registered[uid] = matrix
-    if registered_uid:
-        to_registered.setdefault(registered_uid, np.eye(4))
     _require_frames(to_registered, name, planning_uid, moving_uid)
     return np.linalg.inv(to_registered[moving_uid]) @ to_registered[planning_uid]
 

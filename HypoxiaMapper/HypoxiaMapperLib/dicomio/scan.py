@@ -178,9 +178,11 @@ def _read_header(path: str, caught: list[warnings.WarningMessage]) -> FileDatase
     except InvalidDicomError:
         raise _Skip("not a DICOM file (no DICM prefix)") from None
     except OSError as error:
-        raise _Skip(f"cannot be read: {error.strerror or error}") from None
+        if error.errno is None:  # raised by the parser, not by the system
+            raise _Skip(f"truncated or broken DICOM header ({error})") from None
+        raise _Skip(f"cannot be read: {error.strerror}") from None
     except _READ_ERRORS as error:
-        raise _Skip(f"broken or truncated DICOM header ({type(error).__name__}: {error})") from None
+        raise _Skip(f"truncated or broken DICOM header ({type(error).__name__}: {error})") from None
 
 
 def _require_complete(
@@ -196,8 +198,9 @@ def _require_complete(
         explicit = start[4:6] in (b"OB", b"OW", b"OF", b"OD")
         big = start[:1] == b"\x7f"
         length = int.from_bytes(start[8:12] if explicit else start[4:8], "big" if big else "little")
-        if length != 0xFFFFFFFF and position + (12 if explicit else 8) + length > size:
-            raise _Skip(f"truncated: pixel data ends {position + 8 + length - size} bytes after the file")
+        missing = position + (12 if explicit else 8) + length - size
+        if length != 0xFFFFFFFF and missing > 0:
+            raise _Skip(f"truncated: pixel data ends {missing} bytes after the file")
         return
     if position > size or any("file" in str(w.message).lower() and "end" in str(w.message).lower() for w in caught):
         raise _Skip("truncated: the header ends after the file")
