@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -130,9 +131,8 @@ def read_dicomrttool(work: Work, path: Path) -> Masks:
 
     folder = work.new("dicomrttool")
     folder.mkdir()
-    (folder / "ct").symlink_to(work.ct, target_is_directory=True)
-    (folder / "rs").mkdir()
-    shutil.copy(path, folder / "rs" / path.name)
+    for file in (path, *work.ct.iterdir()):
+        os.link(file, folder / file.name)
     masks = {}
     reader = DicomReaderWriter(description="bench", arg_max=False, verbose=False)
     reader.walk_through_folders(str(folder))
