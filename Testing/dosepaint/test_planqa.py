@@ -142,13 +142,15 @@ def test_quality_volume_histogram_is_cumulative():
     assert curve.y[-1] == 0
     for at, share in ((0.79, 1.0), (0.85, 0.75), (0.95, 0.5), (1.05, 0.25)):
         assert np.interp(at, curve.x, curve.y) == pytest.approx(share)
+    assert quality_volume_histogram([0.0, 1.0]).y[0] == 1  # "at least": a voxel on the line counts
 
 
 def test_expected_calibration_error():
     """VALIDATION row 31, and two bins by hand."""
     assert expected_calibration_error([0.8] * 10, [1] * 6 + [0] * 4) == pytest.approx(0.2, abs=1e-9)
-    two_bins = expected_calibration_error([0.95] * 4 + [0.15] * 6, [1, 1, 1, 0] + [0] * 6)
-    assert two_bins == pytest.approx(0.4 * 0.2 + 0.6 * 0.15)
+    # One bin is too sure by 0.2, the other too unsure by 0.35: they must not cancel.
+    two_bins = expected_calibration_error([0.95] * 4 + [0.15] * 6, [1, 1, 1, 0] + [1, 1, 1, 0, 0, 0])
+    assert two_bins == pytest.approx(0.4 * 0.2 + 0.6 * 0.35)
     assert expected_calibration_error([0.0, 1.0], [0, 1]) == 0
     for confidence, correct in (([], []), ([0.5], [1, 0]), ([1.2], [1]), ([math.nan], [1])):
         with pytest.raises(RequestError, match="Calibration"):
