@@ -152,7 +152,7 @@ CORD_TOP_MM = 68.0
 CANAL = Tube(tuple((z, 0.0, y + CANAL_OFFSET_MM, 11.0, 8.0) for z, y in zip(SPINE_Z_MM, SPINE_Y_MM, strict=True)))
 REFERENCE_BLOOD = Ellipsoid((3, -15, -104), (22.5, 9, 17), power=2.3)
 """Inside the aortic arch, 7 mm from its wall, so that partial volume does not bias it."""
-REFERENCE_MUSCLE = Tube(((-50, 24, 58, 11, 7), (-12, 24, 57, 11, 7)))
+REFERENCE_MUSCLE = Tube(((-60, 21, 56, 9, 7), (-12, 20, 54, 9, 7)))
 """Left posterior neck muscles."""
 
 
