@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sysconfig
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -40,19 +41,22 @@ GEOMETRIES = {  # name: shape (z, y, x), spacing (x, y, z) mm, direction cosines
 
 
 def make_ct(folder: Path, name: str = "axial", **changes: object) -> ImageSeries:
-    """Write a synthetic CT to ``folder`` and return it as a decoded series; ``changes`` are set in every header."""
+    """Write a synthetic CT of a named geometry to ``folder``; ``changes`` are set in every header."""
     shape, spacing, direction = GEOMETRIES[name]
-    direction = np.array(direction, float).reshape(3, 3)
-    origin = np.array([-31.234, 17.5, -102.75])
-    voxels = np.random.default_rng(0).integers(-100, 100, shape).astype(np.int16)
-    image = sitk.GetImageFromArray(voxels)
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(-100, 100, shape).astype(np.int16))
     image.SetSpacing(spacing)
-    image.SetOrigin(origin.tolist())
-    image.SetDirection(direction.ravel().tolist())
-    study, series, frame = generate_uid(prefix=None), generate_uid(prefix=None), generate_uid(prefix=None)
+    image.SetOrigin([-31.234, 17.5, -102.75])
+    image.SetDirection(np.array(direction, float).ravel().tolist())
+    return write_ct(folder, image, generate_uid(prefix=None), **changes)
+
+
+def write_ct(folder: Path, image: sitk.Image, frame: str, **changes: object) -> ImageSeries:
+    """Write an image as a CT series and return it as a decoded series."""
+    study, series = generate_uid(prefix=None), generate_uid(prefix=None)
+    voxels = sitk.GetArrayFromImage(image).astype(np.int16)
     folder.mkdir(parents=True, exist_ok=True)
     headers, files = [], []
-    for k in range(shape[0]):
+    for k in range(image.GetDepth()):
         ds = _ct_slice(image, k, study, series, frame)
         for keyword, value in changes.items():
             setattr(ds, keyword, value)
@@ -60,7 +64,7 @@ def make_ct(folder: Path, name: str = "axial", **changes: object) -> ImageSeries
         files.append(folder / f"ct{k:03d}.dcm")
         ds.save_as(files[-1], enforce_file_format=True)
         headers.append(pydicom.dcmread(files[-1], stop_before_pixels=True))
-    info = SeriesInfo("P1", "Test^Patient", study, "20260102", series, "CT", "synthetic", "planning_ct", "", frame,
+    info = SeriesInfo("P1", "Muster^Anna", study, "20260102", series, "CT", "synthetic", "planning_ct", "", frame,
                       tuple(files))  # fmt: skip
     return ImageSeries(info, Volume(image, "CT number", "[hnsf'U]", frame), tuple(headers))
 
@@ -150,17 +154,11 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)))
 
 
-def tool(name: str) -> str:
-    """Path of an external program; skips the test when it is not installed."""
-    found = shutil.which(name) or shutil.which(name, path=str(Path(pydicom.__file__).parents[4] / "bin"))
+def scripts_tool(name: str) -> str:
+    """Path of a program that came with a Python package (dcmqi); skips the test when it is not installed."""
+    found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
     if not found:
-        package = {
-            "dciodvfy": "dicom3tools",
-            "dcentvfy": "dicom3tools",
-            "drtdump": "dcmtk",
-            "plastimatch": name,
-        }
-        pytest.skip(f"{name} is not installed (Debian package or PyPI: {package.get(name, 'dcmqi')})")
+        pytest.skip(f"{name} is not installed (PyPI package dcmqi)")
     return found
 
 
@@ -172,14 +170,14 @@ def output_of(*command: object) -> str:
     return done.stdout + done.stderr
 
 
-def iod_errors(path: Path) -> list[str]:
+def iod_errors(dciodvfy: str, path: Path) -> list[str]:
     """Error lines of dciodvfy for one object."""
-    return [line for line in output_of(tool("dciodvfy"), "-filename", path).splitlines() if "Error" in line]
+    return [line for line in output_of(dciodvfy, path).splitlines() if "Error" in line]
 
 
-def plastimatch_masks(rtstruct: Path, ct_folder: Path, work: Path) -> dict[str, np.ndarray]:
+def plastimatch_masks(plastimatch: str, rtstruct: Path, ct_folder: Path, work: Path) -> dict[str, np.ndarray]:
     """What plastimatch reads from an RTSTRUCT: name to array (z, y, x)."""
     work.mkdir(parents=True, exist_ok=True)
-    output_of(tool("plastimatch"), "convert", "--input", rtstruct, "--referenced-ct", ct_folder, "--output-prefix",
+    output_of(plastimatch, "convert", "--input", rtstruct, "--referenced-ct", ct_folder, "--output-prefix",
               work / "masks", "--prefix-format", "nrrd")  # fmt: skip
     return {p.stem: sitk.GetArrayFromImage(sitk.ReadImage(str(p))) > 0 for p in (work / "masks").glob("*.nrrd")}

@@ -137,11 +137,12 @@ def _edge_loops(inside: np.ndarray) -> list[list[tuple[int, int]]]:
     starts, ends = zip(_runs(east, 1, True), _runs(south, 0, True), _runs(west, 1, False), _runs(north, 0, False),
                        strict=True)  # fmt: skip
     follower: dict[tuple[int, int, int], tuple[int, int, int]] = {}
-    begins = [{point: (direction, *point) for point in starts[direction]} for direction in range(4)]
+    begins = [{(c, r): (direction, c, r) for c, r in starts[direction]} for direction in range(4)]
     for direction in range(4):
         right, other = begins[(direction + 1) % 4], begins[(direction - 1) % 4]
         for start, end in zip(starts[direction], ends[direction], strict=True):
-            follower[(direction, *start)] = right.get(end) or other[end]
+            key = (direction, start[0], start[1])
+            follower[key] = right.get(end) or other[end]
     return list(_cycles(follower))
 
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 Box = tuple[slice, slice, slice]
 
 # METHODS section 11; a quantity that is not here gets a private code, as DICOM has none for hypoxia.
+UPTAKE_RATIO = Code("126039", "DCM", "Lesion to background SUV Ratio")
 QUANTITY_CODES = {
-    "SUV ratio": Code("126039", "DCM", "Lesion to background SUV Ratio"),
     "SUVbw": Code("126401", "DCM", "SUVbw"),
     "R1": Code("126393", "DCM", "R1"),
     "R2*": Code("126395", "DCM", "R2*"),
@@ -51,7 +51,9 @@ PRIVATE_SCHEME = "99HYPOX"
 
 
 def quantity_code(quantity: str) -> Code:
-    """DICOM code of a quantity; a private one of scheme 99HYPOX where DICOM has none."""
+    """DICOM code of a quantity ("<tracer> uptake ratio to <reference>" included); else a private one of 99HYPOX."""
+    if "uptake ratio to " in quantity and "surrogate" not in quantity.lower():
+        return UPTAKE_RATIO
     if quantity in QUANTITY_CODES:
         return QUANTITY_CODES[quantity]
     value = "".join(c if c.isalnum() else "_" for c in quantity.upper())[:16]  # SH

@@ -1,0 +1,231 @@
+"""Write the whole set, prove it by reading it again, and only then deliver it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from HypoxiaMapperLib.dicomio.model import ImageSeries
+from HypoxiaMapperLib.errors import OutputError, ProofError, RequestError
+from HypoxiaMapperLib.methods import Progress, no_progress
+from HypoxiaMapperLib.volume import Volume
+
+from ..result import ProofRow, Result
+from ..structures import Code, Structure
+from .parametric_map import Box, quantity_code, unit_code, write_parametric_map
+from .rtdose import DOSE_COMMENT, write_rtdose
+from .rtplan import write_rtplan
+from .rtstruct import write_rtstruct
+from .seg import write_seg
+from .verify import verify_rtstruct, verify_set
+
+FOLDER = "dicom"
+BOX_BORDER_VOXELS = 5  # the maps are cut to the structures, with a little around them to look at
+PRESCRIPTION_CODE = Code("PRESCRIBED_DOSE", "99HYPOX", "Prescribed total physical dose, not calculated")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was delivered: file names relative to the output folder, and the proof."""
+
+    files: tuple[str, ...]
+    proof: tuple[ProofRow, ...]
+
+
+def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progress = no_progress) -> Exported:
+    """Write RTSTRUCT, RTPLAN, SEG and Parametric Maps (RTDOSE on request) to ``out/dicom``, proven by read-back.
+
+    The set is written to a hidden folder beside its place, read again, and moved there in one step. Whatever fails, the
+    hidden folder is removed and nothing is delivered.
+
+    Raises
+    ------
+    RequestError
+        If nobody accepted the result, or no structure carries a dose.
+    OutputError
+        If the output exists or cannot be written.
+    ProofError
+        If a file, read back, differs from what was shown.
+    """
+    if not result.accepted_by.strip():
+        raise RequestError("The result was not accepted by a person.", 'Give --accepted-by "Name" to export DICOM.')
+    target = out / FOLDER
+    if target.exists():
+        raise OutputError(f"{target} exists already.", "Nothing is overwritten: choose another output folder.")
+    made_out = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".dicom-", dir=out))
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written: {error.strerror}.", "Choose a writable folder.") from error
+    try:
+        _write(result, planning, staging, progress)
+        progress(0.7, "Reading the set back")
+        proof = _prove(result, planning, staging)
+        staging.chmod(0o755)
+        staging.rename(target)
+    except BaseException as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        if made_out:
+            _remove_if_empty(out)
+        if isinstance(error, OSError):
+            raise OutputError(f"{target} cannot be written: {error.strerror}.", "Free disk space.") from error
+        raise
+    progress(1.0, "DICOM set delivered")
+    return Exported(tuple(f"{FOLDER}/{p.name}" for p in sorted(target.iterdir())), proof)
+
+
+def proof_reference(result: Result) -> dict[str, Any]:
+    """The record by which the set can be proven later from its files (form: see ``verify``)."""
+    structures = result.images.structures
+    box = _box(structures)
+    maps = {"MAP.dcm": _map_record(result.images.map.volume, box, _map_quantity(result).value)}
+    dose = prescribed_dose(result)
+    maps["PRESCRIPTION.dcm"] = _map_record(dose, box, PRESCRIPTION_CODE.value)
+    if result.request.write_rtdose:
+        maps["RTDOSE.dcm"] = _map_record(dose, box, DOSE_COMMENT)
+    return {
+        "structures": {s.name: _structure_record(s) for s in structures},
+        "fractions": result.prescription.boost.fractions,
+        "maps": maps,
+    }
+
+
+def prescribed_dose(result: Result) -> Volume:
+    """Prescribed total dose of each voxel in gray: the highest level of the targets it lies in; NaN outside all."""
+    targets = [s for s in result.images.structures if s.dose is not None]
+    if not targets:
+        raise RequestError("No structure carries a dose.", "A set needs at least one prescribed target.")
+    dose = np.full(targets[0].region.array.shape, np.nan, dtype=np.float32)
+    for s in sorted(targets, key=lambda s: s.dose.dose_gy if s.dose else 0.0):
+        dose[s.region.array] = s.dose.dose_gy if s.dose else np.nan
+    return result.images.planning.with_array(
+        dose, "prescribed dose of the targets", quantity="Prescribed dose", unit="Gy", facts={}
+    )
+
+
+def provenance_of(result: Result) -> dict[str, Any]:
+    """What every object says about its origin, as plain data."""
+    return {
+        "software": result.software,
+        "surrogate": bool(result.images.map.surrogate),
+        "method": str(result.method["name"]),
+        "quantity": f"{result.method['quantity']} [{result.method['unit']}]",
+        "threshold": f"{result.comparison} {result.threshold:g} ({result.threshold_source})",
+        "parameters": {k: _plain(v) for k, v in dict(result.method.get("parameters", {})).items()},
+        "protocol": result.prescription.protocol,
+        "registration": result.registration.mode,
+        "accepted_by": result.accepted_by,
+        "created": result.created,
+        "input_uids": {use.role: use.series_uid for use in result.series},
+    }
+
+
+def _write(result: Result, planning: ImageSeries, folder: Path, progress: Progress) -> None:
+    """Write every object of the set."""
+    created, provenance = datetime.fromisoformat(result.created), provenance_of(result)
+    structures, box = result.images.structures, _box(result.images.structures)
+    progress(0.0, "Writing RTSTRUCT")
+    uid = write_rtstruct(folder / "RTSTRUCT.dcm", structures, planning, provenance, created, result.request.holes)
+    plan_uid = write_rtplan(
+        folder / "RTPLAN.dcm", structures, result.prescription, uid, planning, provenance, created
+    )  # fmt: skip
+    progress(0.2, "Writing SEG")
+    write_seg(folder / "SEG.dcm", structures, planning, provenance, created)
+    progress(0.4, "Writing Parametric Maps")
+    map_volume, dose = result.images.map.volume, prescribed_dose(result)
+    label = f"Hypoxia map: {result.method['title']}"
+    write_parametric_map(folder / "MAP.dcm", map_volume, planning, box, label, _map_quantity(result),
+                         unit_code(map_volume.unit), provenance, created)  # fmt: skip
+    write_parametric_map(folder / "PRESCRIPTION.dcm", dose, planning, box, "Prescribed dose, not calculated",
+                         PRESCRIPTION_CODE, unit_code("Gy"), provenance, created)  # fmt: skip
+    if result.request.write_rtdose:
+        write_rtdose(folder / "RTDOSE.dcm", dose, plan_uid, planning, provenance, created)
+
+
+def _prove(result: Result, planning: ImageSeries, folder: Path) -> tuple[ProofRow, ...]:
+    """Read the set back: structures against the masks shown, everything else against the record.
+
+    Raises
+    ------
+    ProofError
+        Naming every row that failed.
+    """
+    shown = {s.name: s.region for s in result.images.structures}
+    against_masks = verify_rtstruct(folder / "RTSTRUCT.dcm", shown, planning.info.files)
+    against_record = verify_set(folder, planning.info.files, proof_reference(result))
+    failed = [row for row in (*against_masks, *against_record) if not row.passed]
+    if failed:
+        reasons = "; ".join(f"{row.structure}: {row.reason}" for row in failed)
+        raise ProofError(
+            f"The set read back differs from what was shown: {reasons}.",
+            "Nothing was delivered. Please report it with the planning CT's geometry.",
+        )
+    names = {row.structure for row in against_masks}
+    return (*against_masks, *(row for row in against_record if row.structure not in names))
+
+
+def _map_quantity(result: Result) -> Code:
+    """Code of the map's quantity."""
+    return quantity_code(result.images.map.volume.quantity)
+
+
+def _box(structures: Sequence[Structure]) -> Box:
+    """Smallest box (z, y, x) around all structures, a few voxels wider."""
+    found = []
+    shape = structures[0].region.array.shape
+    everything = np.any([s.region.array for s in structures], axis=0)
+    for axis, size in enumerate(shape):
+        filled = np.flatnonzero(_profile(everything, axis))
+        found.append(
+            slice(max(0, int(filled[0]) - BOX_BORDER_VOXELS), min(size, int(filled[-1]) + 1 + BOX_BORDER_VOXELS))
+        )
+    return found[0], found[1], found[2]
+
+
+def _structure_record(structure: Structure) -> dict[str, Any]:
+    """Volume, centroid and dose of a structure as shown."""
+    region = structure.region
+    indices = np.argwhere(region.array).mean(axis=0)[::-1]
+    centre = region.mask.TransformContinuousIndexToPhysicalPoint(indices.tolist())
+    dose = structure.dose.dose_gy if structure.dose else None
+    return {"volume_ml": region.volume_ml, "centroid_mm": list(centre), "dose_gy": dose}
+
+
+def _map_record(volume: Volume, box: Box, quantity: str) -> dict[str, Any]:
+    """Quantity, unit and values of a map as shown; the centre is weighted by the values above the minimum."""
+    part = volume.array[box].astype(float)
+    defined = np.isfinite(part)
+    values = part[defined]
+    weights = np.where(defined, part - values.min(), 0.0)
+    if not weights.any():
+        weights = defined.astype(float)
+    starts = [s.start for s in box]
+    index = [start + float(np.average(np.arange(n), weights=_profile(weights, axis)))
+             for axis, (n, start) in enumerate(zip(part.shape, starts, strict=True))]  # fmt: skip
+    centre = volume.image.TransformContinuousIndexToPhysicalPoint(index[::-1])
+    return {"quantity": quantity, "unit": volume.unit, "minimum": float(values.min()), "maximum": float(values.max()),
+            "mean": float(values.mean()), "centre_mm": list(centre)}  # fmt: skip
+
+
+def _profile(array: np.ndarray, axis: int) -> np.ndarray:
+    """Sums over the two other axes."""
+    return array.sum(axis=tuple(a for a in range(3) if a != axis))
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as JSON can hold it."""
+    return value if isinstance(value, str | int | float | bool | type(None)) else str(value)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a folder that this export made and left empty."""
+    if not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,316 @@
+"""Reading exported objects again, for the proof alone.
+
+Nothing here is shared with the writers or with the DICOM readers of the package: an error in a common helper would hide
+itself. Geometry comes from the headers of the planning CT files, masks from an even-odd scan of polygon edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from HypoxiaMapperLib.errors import InputError
+
+PLANE_TOLERANCE_MM = 0.01
+INDEX_TOLERANCE = 0.05  # pixels
+MAX_DS = 16
+CONTOUR_DATA = 0x30060050
+FAULTS = (OSError, InvalidDicomError, AttributeError, KeyError, IndexError, ValueError)
+"""What reading a damaged or foreign object raises; each becomes the reason of a failed row."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The planning CT as its files tell: planes in the order of the slice normal.
+
+    ``positions`` has shape (slices, 3); ``step_column`` and ``step_row`` are the LPS millimetres from one column
+    and one row to the next; ``gap_mm`` is the distance of two planes.
+    """
+
+    positions: np.ndarray
+    step_column: np.ndarray
+    step_row: np.ndarray
+    gap_mm: float
+    rows: int
+    columns: int
+    uids: tuple[str, ...]
+    frame_uid: str
+    series_uid: str
+    study_uid: str
+    patient_id: str
+
+    @property
+    def normal(self) -> np.ndarray:
+        """Unit vector across the slices."""
+        n = np.cross(self.step_column, self.step_row)
+        return n / np.linalg.norm(n)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, rows, columns."""
+        return len(self.uids), self.rows, self.columns
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in millilitres."""
+        return float(np.linalg.norm(np.cross(self.step_column, self.step_row)) * self.gap_mm / 1000)
+
+    def to_pixels(self, points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(column, row) of LPS points (N, 3) on plane k, and their distance from it in mm."""
+        delta = points - self.positions[k]
+        axes = np.column_stack([self.step_column, self.step_row, self.normal])
+        solved = np.linalg.solve(axes, delta.T).T
+        return solved[:, :2], np.abs(solved[:, 2])
+
+    def centre_mm(self, weights: np.ndarray) -> np.ndarray:
+        """Weighted mean position of voxels (slices, rows, columns) in LPS mm."""
+        total = weights.sum()
+        per_plane = weights.sum(axis=(1, 2)) @ self.positions
+        along_column = weights.sum(axis=(0, 1)) @ np.arange(self.columns)
+        along_row = weights.sum(axis=(0, 2)) @ np.arange(self.rows)
+        return (per_plane + along_column * self.step_column + along_row * self.step_row) / total
+
+    def plane_of(self, position: Sequence[float]) -> tuple[int, int, int]:
+        """Slice, row and column of the voxel centred at a position.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        point = np.asarray(position, dtype=float)
+        distance = np.abs((self.positions - point) @ self.normal)
+        k = int(distance.argmin())
+        (column, row), off = (v[0] for v in self.to_pixels(point[None], k))
+        if off > PLANE_TOLERANCE_MM or max(abs(column - round(column)), abs(row - round(row))) > INDEX_TOLERANCE:
+            raise ValueError(f"position {point.tolist()} mm is not a voxel of the planning CT")
+        return k, round(row), round(column)
+
+
+@dataclass
+class RoiRead:
+    """One ROI as read: its mask on the CT grid, and everything that is wrong with it."""
+
+    number: int
+    mask: np.ndarray
+    reasons: list[str] = field(default_factory=list)
+
+
+def read_grid(files: Sequence[Path]) -> Grid:
+    """Geometry of the planning CT from its files.
+
+    Raises
+    ------
+    InputError
+        If there is no file, or one is unreadable or of another series.
+    """
+    by_uid = {}  # a file that lies there twice counts once
+    for path in files:
+        try:
+            header = dcmread(path, stop_before_pixels=True)
+            by_uid[str(header.SOPInstanceUID)] = header
+        except FAULTS as error:
+            raise InputError(
+                f"Planning CT file {path} cannot be read: {error}.", "Give the original series."
+            ) from error
+    headers = list(by_uid.values())
+    if not headers:
+        raise InputError("There is no planning CT to verify against.", "Give the folder of the original series.")
+    first = headers[0]
+    if any(h.SeriesInstanceUID != first.SeriesInstanceUID for h in headers):
+        raise InputError("The planning CT files are of several series.", "Give the files of one series.")
+    orientation = np.array(first.ImageOrientationPatient, dtype=float)
+    normal = np.cross(orientation[:3], orientation[3:])
+    headers.sort(key=lambda h: float(np.dot(np.array(h.ImagePositionPatient, dtype=float), normal)))
+    positions = np.array([h.ImagePositionPatient for h in headers], dtype=float)
+    gaps = np.diff(positions @ normal)
+    between_rows, between_columns = (float(v) for v in first.PixelSpacing)
+    return Grid(
+        positions, orientation[:3] * between_columns, orientation[3:] * between_rows,
+        float(gaps.mean()) if gaps.size else float(first.SliceThickness), int(first.Rows), int(first.Columns),
+        tuple(str(h.SOPInstanceUID) for h in headers), str(first.FrameOfReferenceUID), str(first.SeriesInstanceUID),
+        str(first.StudyInstanceUID), str(first.PatientID),
+    )  # fmt: skip
+
+
+def find_planning_files(folder: Path, search: Path) -> list[Path]:
+    """Files under ``search`` of the image series that the structure set in ``folder`` was drawn on.
+
+    Raises
+    ------
+    InputError
+        If the structure set is unreadable, or no file of its series is there.
+    """
+    dicom = folder / "dicom" if (folder / "dicom").is_dir() else folder
+    path = dicom / "RTSTRUCT.dcm"
+    try:
+        frame = dcmread(path, specific_tags=["ReferencedFrameOfReferenceSequence"]).ReferencedFrameOfReferenceSequence[
+            0
+        ]
+        wanted = str(frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0].SeriesInstanceUID)
+    except FAULTS as error:
+        raise InputError(f"{path} cannot be read: {error}.", "Give the output folder of a run.") from error
+    found = []
+    for file in sorted(p for p in search.rglob("*") if p.is_file()):
+        try:
+            if str(dcmread(file, specific_tags=["SeriesInstanceUID"]).get("SeriesInstanceUID")) == wanted:
+                found.append(file)
+        except FAULTS:
+            continue  # not DICOM: reports, pictures, notes beside the images
+    if not found:
+        raise InputError(f"{search} holds no image of planning series {wanted}.", "Give the folder of the planning CT.")
+    return found
+
+
+def fill_polygon(points: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Pixels whose centre lies inside a polygon of (column, row) points (N, 2), even-odd rule.
+
+    Every edge that crosses a row of centres toggles all centres to its right; the parity of the toggles is the mask.
+    """
+    x0, y0 = points.T
+    x1, y1 = np.roll(points, -1, axis=0).T
+    low = max(0, int(np.floor(y0.min())))
+    scan = np.arange(low, min(rows, int(np.ceil(y0.max())) + 1))
+    crosses = (y0[:, None] <= scan) != (y1[:, None] <= scan)
+    edge, line = np.nonzero(crosses)
+    x = x0[edge] + (scan[line] - y0[edge]) / (y1[edge] - y0[edge]) * (x1[edge] - x0[edge])
+    toggles = np.zeros((rows, columns + 1), dtype=np.int32)
+    np.add.at(toggles, (scan[line], np.clip(np.ceil(x), 0, columns).astype(int)), 1)
+    return (np.cumsum(toggles, axis=1)[:, :columns] % 2).astype(bool)
+
+
+def read_rois(ds: Dataset, grid: Grid) -> dict[str, RoiRead]:
+    """Every ROI of a structure set on the CT grid, with its faults."""
+    numbers = {int(r.ROINumber): r for r in ds.StructureSetROISequence}
+    found = {}
+    for item in ds.ROIContourSequence:
+        roi = numbers[int(item.ReferencedROINumber)]
+        read = RoiRead(int(roi.ROINumber), np.zeros(grid.shape, dtype=bool))
+        if str(roi.ReferencedFrameOfReferenceUID) != grid.frame_uid:
+            read.reasons.append("frame of reference is not that of the planning CT")
+        for contour in item.get("ContourSequence", []):
+            _add_contour(contour, grid, read)
+        found[str(roi.ROIName)] = read
+    return found
+
+
+def _add_contour(contour: Dataset, grid: Grid, read: RoiRead) -> None:
+    """Add one contour to a mask, or say why it cannot be."""
+    raw = contour.get_item(CONTOUR_DATA).value
+    numbers = raw.rstrip(b" \0").split(b"\\") if isinstance(raw, bytes) else [str(v).encode() for v in raw]
+    longest = max(map(len, numbers))
+    points = np.array([float(v) for v in numbers]).reshape(-1, 3)
+    uids = [str(i.ReferencedSOPInstanceUID) for i in contour.get("ContourImageSequence", [])]
+    faults = []
+    if longest > MAX_DS:
+        faults.append(f"a coordinate has {longest} characters")
+    if len(points) < 3 or len(points) != int(contour.NumberOfContourPoints):
+        faults.append(f"a contour has {len(points)} points, states {contour.NumberOfContourPoints}")
+    if np.array_equal(points[0], points[-1]):
+        faults.append("a contour repeats its first point")
+    if contour.ContourGeometricType not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR"):
+        faults.append(f"contour type {contour.ContourGeometricType}")
+    if len(uids) != 1 or uids[0] not in grid.uids:
+        read.reasons.extend([*faults, "a contour refers to an image that is not of the planning CT"])
+        return
+    k = grid.uids.index(uids[0])
+    pixels, off_plane = grid.to_pixels(points, k)
+    if off_plane.max() > PLANE_TOLERANCE_MM:
+        faults.append(f"a contour lies {off_plane.max():.3f} mm off its CT plane")
+    read.reasons.extend(f for f in faults if f not in read.reasons)
+    filled = fill_polygon(pixels, grid.rows, grid.columns)
+    if contour.ContourGeometricType == "CLOSEDPLANAR_XOR":
+        read.mask[k] ^= filled
+    else:
+        read.mask[k] |= filled
+
+
+def read_segments(ds: Dataset, grid: Grid) -> dict[str, np.ndarray]:
+    """Masks of a binary segmentation on the CT grid, by segment label.
+
+    Raises
+    ------
+    ValueError
+        If a frame is not on its CT plane or refers to an image that is not of the planning CT.
+    """
+    labels = {int(s.SegmentNumber): str(s.SegmentLabel) for s in ds.SegmentSequence}
+    rows, columns = int(ds.Rows), int(ds.Columns)
+    if (rows, columns) != grid.shape[1:]:
+        raise ValueError(f"frames are {rows} x {columns}, the CT {grid.rows} x {grid.columns}")
+    count = len(ds.PerFrameFunctionalGroupsSequence)
+    bits = np.unpackbits(np.frombuffer(ds.PixelData, np.uint8), bitorder="little")
+    frames = bits[: count * rows * columns].reshape(count, rows, columns).astype(bool)
+    masks = {label: np.zeros(grid.shape, dtype=bool) for label in labels.values()}
+    for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
+        position = groups.PlanePositionSequence[0].ImagePositionPatient
+        source = groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        k, row, column = grid.plane_of(position)
+        if (row, column) != (0, 0) or str(source) != grid.uids[k]:
+            raise ValueError(f"the frame at {[float(v) for v in position]} mm is not bound to its CT slice")
+        label = labels[int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)]
+        masks[label][k] |= frame
+    return masks
+
+
+@dataclass(frozen=True)
+class MapRead:
+    """A map as read: real-world values on the CT grid (NaN where there is none), quantity code and unit."""
+
+    values: np.ndarray
+    quantity: str
+    unit: str
+
+
+def read_parametric_map(ds: Dataset, grid: Grid) -> MapRead:
+    """Real-world values of a Parametric Map on the CT grid.
+
+    Raises
+    ------
+    ValueError
+        If a frame does not lie on the CT voxels.
+    """
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    mapping = shared.RealWorldValueMappingSequence[0]
+    stored = np.frombuffer(ds.FloatPixelData, "<f4").reshape(-1, int(ds.Rows), int(ds.Columns)).astype(float)
+    values = stored * float(mapping.RealWorldValueSlope) + float(mapping.RealWorldValueIntercept)
+    _check_axes(shared.PlaneOrientationSequence[0].ImageOrientationPatient, shared.PixelMeasuresSequence[0], grid)
+    whole = np.full(grid.shape, np.nan)
+    for frame, groups in zip(values, ds.PerFrameFunctionalGroupsSequence, strict=True):
+        k, row, column = grid.plane_of(groups.PlanePositionSequence[0].ImagePositionPatient)
+        whole[k, row : row + frame.shape[0], column : column + frame.shape[1]] = frame
+    quantity = mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeValue
+    return MapRead(whole, str(quantity), str(mapping.MeasurementUnitsCodeSequence[0].CodeValue))
+
+
+def read_dose(ds: Dataset, grid: Grid) -> MapRead:
+    """Dose of an RT Dose on the CT grid in gray, NaN where it is 0; its comment stands for the quantity.
+
+    Raises
+    ------
+    ValueError
+        If a frame does not lie on the CT voxels.
+    """
+    stored = np.frombuffer(ds.PixelData, "<u2")[: int(ds.NumberOfFrames) * ds.Rows * ds.Columns]
+    dose = stored.reshape(int(ds.NumberOfFrames), ds.Rows, ds.Columns) * float(ds.DoseGridScaling)
+    _check_axes(ds.ImageOrientationPatient, ds, grid)
+    origin = np.array(ds.ImagePositionPatient, dtype=float)
+    whole = np.full(grid.shape, np.nan)
+    for frame, offset in zip(dose, ds.GridFrameOffsetVector, strict=True):
+        k, row, column = grid.plane_of((origin + float(offset) * grid.normal).tolist())
+        whole[k, row : row + frame.shape[0], column : column + frame.shape[1]] = np.where(frame > 0, frame, np.nan)
+    return MapRead(whole, str(ds.DoseComment), {"GY": "Gy"}.get(str(ds.DoseUnits), str(ds.DoseUnits)))
+
+
+def _check_axes(orientation: Sequence[float], spacing: Dataset, grid: Grid) -> None:
+    """Refuse pixels that do not run along those of the CT."""
+    cosines = np.array(orientation, dtype=float)
+    between_rows, between_columns = (float(v) for v in spacing.PixelSpacing)
+    steps = np.concatenate([cosines[:3] * between_columns, cosines[3:] * between_rows])
+    if not np.allclose(steps, np.concatenate([grid.step_column, grid.step_row]), atol=1e-4):
+        raise ValueError("orientation or pixel spacing is not that of the planning CT")
