@@ -149,7 +149,7 @@ def test_expected_calibration_error():
     """VALIDATION row 31, and two bins by hand."""
     assert expected_calibration_error([0.8] * 10, [1] * 6 + [0] * 4) == pytest.approx(0.2, abs=1e-9)
     # One bin is too sure by 0.2, the other too unsure by 0.35: they must not cancel.
-    two_bins = expected_calibration_error([0.95] * 4 + [0.15] * 6, [1, 1, 1, 0] + [1, 1, 1, 0, 0, 0])
+    two_bins = expected_calibration_error([0.95] * 4 + [0.15] * 6, [1, 1, 1, 0, 1, 1, 1, 0, 0, 0])
     assert two_bins == pytest.approx(0.4 * 0.2 + 0.6 * 0.35)
     assert expected_calibration_error([0.0, 1.0], [0, 1]) == 0
     for confidence, correct in (([], []), ([0.5], [1, 0]), ([1.2], [1]), ([math.nan], [1])):
