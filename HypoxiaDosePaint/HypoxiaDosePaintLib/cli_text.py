@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
@@ -44,10 +45,11 @@ def result_facts(result: Result, out: Path) -> dict[str, Any]:
 def result_lines(result: Result, out: Path) -> str:
     """A result on one screen."""
     surrogate = "  (surrogate, not measured hypoxia)" if result.method["surrogate"] else ""
+    word = "Surrogate volume" if surrogate else "Hypoxic volume"
     lines = [
         f"Map              {result.images.map.volume.quantity}{surrogate}",
         f"Threshold        {result.comparison} {result.threshold:g}  [{result.threshold_source}]",
-        f"{'Surrogate volume' if surrogate else 'Hypoxic volume  '} {result.hypoxic_volume_ml:.2f} ml, {100 * result.hypoxic_fraction:.1f} % of the GTV",
+        f"{word:<17}{result.hypoxic_volume_ml:.2f} ml, {100 * result.hypoxic_fraction:.1f} % of the GTV",
     ]
     lines += [
         f"  {f.gtv:<14} {f.hypoxic_volume_ml:.2f} of {f.gtv_volume_ml:.2f} ml, maximum {f.map_maximum:.2f}"
@@ -66,8 +68,8 @@ def result_lines(result: Result, out: Path) -> str:
     lines += [f"WARNING          {w}" for w in result.warnings]
     if result.accepted_by:
         lines += [f"Accepted by      {result.accepted_by}", f"Exported         {', '.join(result.exported)}"]
-        worst = min(result.proof, key=lambda row: row.dice)
-        lines += [f"Read-back proof  passed for {len(result.proof)} structures, lowest Dice {worst.dice:.4f}"]
+        lowest = min(row.dice for row in result.proof if not math.isnan(row.dice))
+        lines += [f"Read-back proof  {len(result.proof)} checks passed, lowest Dice of a structure {lowest:.4f}"]
     else:
         lines += ["NOT ACCEPTED     no DICOM was written; read the report and run again with --accepted-by NAME"]
     return "\n".join([*lines, f"Report           {out / 'report.html'}", "Research use only."])
@@ -101,7 +103,7 @@ def truth_facts(patient: DigitalPatient, result: Result) -> dict[str, Any]:
         "error_against_blurred_percent": 100 * (found_ml / blurred.hypoxic_volume_ml - 1),
         "unblurred_truth_ml": unblurred.hypoxic_volume_ml,
         "error_against_unblurred_percent": 100 * (found_ml / unblurred.hypoxic_volume_ml - 1),
-        "dice_against_unblurred": dice(images.hypoxic, unblurred.region),
+        "dice_against_unblurred": float(dice(images.hypoxic, unblurred.region)),
     }
 
 

@@ -46,7 +46,7 @@ def gather(request: Request, method: Method, progress: Progress) -> Inputs:
     scan = scan_folder(Path(request.folder), lambda f, t: progress(0.3 * f, t))
     require_one_patient(scan)
     cts = scan.by_role("planning_ct")
-    planning_info = choose_series(cts, request.planning_series, "planning CT", "--planning-series")
+    planning_info = choose_series(cts, request.planning_series, "planning CT", "--planning-series", request.folder)
     pet_info = choose_pet(scan, method, request)
     names = requested_rois(request, scan, method)
     homes = {name: find_roi(name, scan, request.structure_set) for name in names}
@@ -69,7 +69,9 @@ def gather(request: Request, method: Method, progress: Progress) -> Inputs:
     )  # fmt: skip
 
 
-def choose_series(candidates: Sequence[SeriesInfo], wanted: str, what: str, option: str) -> SeriesInfo:
+def choose_series(
+    candidates: Sequence[SeriesInfo], wanted: str, what: str, option: str, folder: str = "The folder"
+) -> SeriesInfo:
     """The series named by UID or description, or the only one there is.
 
     Raises
@@ -84,7 +86,7 @@ def choose_series(candidates: Sequence[SeriesInfo], wanted: str, what: str, opti
             raise RequestError(f"{len(hits)} {what} series match {wanted!r}.", f"Found: {listing}.")
         return hits[0]
     if not candidates:
-        raise InputError(f"The folder holds no {what} series.", "Run `hypoxia scan` to see what it holds and why.")
+        raise InputError(f"{folder} holds no {what} series.", "Run `hypoxia scan` to see what it holds and why.")
     if len(candidates) > 1:
         raise RequestError(f"The folder holds {len(candidates)} {what} series.", f"Choose with {option}: {listing}.")
     return candidates[0]
@@ -104,7 +106,7 @@ def choose_pet(scan: ScanResult, method: Method, request: Request) -> SeriesInfo
                 f"Method {method.name} needs a PET of {' or '.join(tracers)}; found {kinds}.",
                 "If a tag is missing, state the tracer with --tracer.",
             )
-        info = choose_series(fitting, "", f"{' or '.join(tracers)} PET", "--pet-series")
+        info = choose_series(fitting, "", f"{' or '.join(tracers)} PET", "--pet-series", request.folder)
     kind = request.tracer if info.kind == "unknown" else info.kind
     if kind not in tracers:
         raise RequestError(

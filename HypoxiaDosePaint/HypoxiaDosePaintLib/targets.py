@@ -91,7 +91,7 @@ def _tumour_structures(gtvs: Sequence[Region], subvolume: Subvolume, surrogate: 
     for gtv, hypoxic in zip(gtvs, subvolume.per_gtv, strict=True):
         named = gtv.with_array(gtv.array, gtv.source, safe_name(gtv.name))
         structures.append(
-            Structure(named, "GTV", GTV_CODE, _COLOURS["gtv"], f"{gtv.name} as given", generation_algorithm="")
+            Structure(named, "GTV", GTV_CODE, _COLOURS["gtv"], f"{gtv.name} as given, read on the planning CT grid")
         )
         if hypoxic.array.any():
             part = hypoxic.with_array(hypoxic.array, hypoxic.source, hypoxic_name(gtv.name, surrogate))
@@ -105,7 +105,7 @@ def _tumour_structures(gtvs: Sequence[Region], subvolume: Subvolume, surrogate: 
 def _reference_structure(reference: Region) -> Structure:
     """The reference region, exported so that a reviewer can check where the ratio comes from."""
     named = reference.with_array(reference.array, reference.source, safe_name(reference.name))
-    return Structure(named, "CONTROL", REFERENCE_CODE, _COLOURS["reference"], "reference region of the ratio", "")
+    return Structure(named, "CONTROL", REFERENCE_CODE, _COLOURS["reference"], "reference region of the ratio")
 
 
 @dataclass(frozen=True)
