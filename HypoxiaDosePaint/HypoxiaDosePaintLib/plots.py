@@ -37,8 +37,10 @@ def volume_by_threshold_svg(result: Result) -> str:
     axes.plot(curve.x, curve.y, color=HYPOXIC_COLOUR, linewidth=2)
     _threshold_line(axes, result)
     text = f"{ml_text(result.hypoxic_volume_ml)}\n{percent_text(result.hypoxic_fraction)} of GTV"
-    axes.plot([result.threshold], [result.hypoxic_volume_ml], "o", color=LINE_COLOUR, markersize=7)
-    axes.annotate(text, (result.threshold, result.hypoxic_volume_ml), (10, 8), textcoords="offset points", fontsize=10)
+    if np.isfinite(result.threshold):
+        place = (result.threshold, result.hypoxic_volume_ml)
+        axes.plot(*place, "o", color=LINE_COLOUR, markersize=7)
+        axes.annotate(text, place, (10, 8), textcoords="offset points", fontsize=10)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(_readable(curve.x_label))
     axes.set_ylabel(_readable(curve.y_label))
@@ -56,15 +58,17 @@ def _hypoxic(x: np.ndarray, result: Result) -> np.ndarray:
 def _threshold_line(axes: Any, result: Result) -> None:
     """Vertical line at the threshold, named in the axes' title."""
     unit = result.images.map.volume.unit
-    axes.axvline(result.threshold, color=LINE_COLOUR, linewidth=1.5, linestyle="--")
+    if np.isfinite(result.threshold):
+        axes.axvline(result.threshold, color=LINE_COLOUR, linewidth=1.5, linestyle="--")
     label = f"hypoxic: {threshold_text(result.threshold, result.comparison, unit)}"
-    axes.set_title(label, fontsize=10, loc="left")
+    axes.set_title(label.replace("$", r"\$"), fontsize=10, loc="left")
 
 
 def _readable(label: str) -> str:
     """Axis label with its UCUM unit as people write it."""
     head, bracket, unit = label.rpartition(" (")
-    return f"{head} ({unit_text(unit[:-1])})" if bracket and unit.endswith(")") else label
+    text = f"{head} ({unit_text(unit[:-1])})" if bracket and unit.endswith(")") else label
+    return text.replace("$", r"\$")  # a lone $ would begin mathematics
 
 
 def _figure() -> tuple[Any, Any]:
@@ -86,7 +90,8 @@ def _svg(figure: Any, name: str) -> str:
 
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path", "font.family": "DejaVu Sans"}):
-        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(stream, metadata=no_metadata)
     text = stream.getvalue()
     text = text[text.index("<svg") :].replace('id="', f'id="{name}_').replace('="#', f'="#{name}_')
     return text.replace("url(#", f"url(#{name}_")

@@ -9,8 +9,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import HypoxiaMapperLib
 import numpy as np
+
+import HypoxiaMapperLib
 from HypoxiaMapperLib.errors import OutputError
 
 from .pictures.frame import Picture, checkerboard, compose
@@ -57,8 +58,8 @@ def render_pictures(result: Result, out: Path | None = None, size: int = PANE_PI
         views = {p.key: plain_pane(plan, p) for p in plan.panes if p.background != "solid"}
     for pane in plan.panes:
         if pane.key.startswith("registration_pet_"):
-            other = views[pane.key.replace("_pet_", "_whole_")]
-            views[pane.key.replace("_pet_", "_checker_")] = checkerboard(other, views[pane.key], pane)
+            ct = views[pane.key.replace("_pet_", "_ct_")]
+            views[pane.key.replace("_pet_", "_checker_")] = checkerboard(ct, views[pane.key], pane)
     files = {name: compose(p, views, plan, result, not failure) for name, p in _layout(plan, set(views)).items()}
     warning = f"The pictures were not rendered by Slicer, and there is no 3D view: {failure}" if failure else ""
     if out is not None:
@@ -75,7 +76,7 @@ def _layout(plan: Plan, available: set[str]) -> dict[str, Picture]:
 
     layout = {o: Picture(f"{o.capitalize()} slice through the hypoxic volume", ((panes[o],),)) for o in ORIENTATIONS}
     if "solid_axial" in available:
-        layout["three_d"] = Picture("Targets in 3D", (row("solid"),), colour_bar=False)
+        layout["three_d"] = Picture("Targets in 3D", (row("solid")[1:] + row("solid")[:1],), colour_bar=False)
     layout["overview"] = Picture("Overview", (row("overview"),))
     tiles = [p for p in plan.panes if p.key.startswith("slice_")]
     pages = range(0, len(tiles), TILES_PER_PAGE)
@@ -85,10 +86,9 @@ def _layout(plan: Plan, available: set[str]) -> dict[str, Picture]:
         rows = tuple(tuple(page[i : i + 5]) for i in range(0, len(page), 5))
         layout[f"slices_{number}"] = Picture(f"Every slice of the hypoxic volume ({len(tiles)}){of}", rows)
     if "registration_pet_axial" in panes:
-        pet = row("registration_pet")
-        checker = tuple(replace(p, key=p.key.replace("_pet_", "_checker_")) for p in pet)
+        checker = tuple(replace(p, key=p.key.replace("_pet_", "_checker_")) for p in row("registration_pet"))
         title = "Registration to sign off: PET with CT outlines (top), CT and PET in squares (bottom)"
-        layout["registration"] = Picture(title, (pet, checker), colour_bar=False, group="body")
+        layout["registration"] = Picture(title, (row("registration_outlined"), checker), colour_bar=False, group="body")
     return layout
 
 
@@ -145,4 +145,5 @@ def _write(files: dict[str, bytes], out: Path) -> None:
     except FileExistsError as error:
         raise OutputError(f"{error.filename} exists already.", "Choose a new output folder.") from error
     except OSError as error:
-        raise OutputError(f"Pictures cannot be written to {out}: {error.strerror}.", "Check space and rights.") from error
+        message = f"Pictures cannot be written to {out}: {error.strerror}."
+        raise OutputError(message, "Check space and rights.") from error

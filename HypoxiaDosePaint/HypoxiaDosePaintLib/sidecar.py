@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from HypoxiaMapperLib.errors import OutputError
 
 from .result import Result, TargetRow

@@ -42,10 +42,22 @@ def number_text(value: object) -> str:
 
 
 def threshold_text(threshold: float, comparison: str, unit: str) -> str:
-    """Threshold with its comparison and unit, e.g. ``> 1.4 ratio``."""
+    """Threshold with its comparison and unit, e.g. ``> 1.4 (ratio)``."""
     if math.isnan(threshold):
         return "none"
-    return f"{comparison} {threshold:g} {unit_text(unit)}".strip()
+    shown = unit_text(unit)
+    return f"{comparison} {threshold:g} ({shown})" if shown else f"{comparison} {threshold:g}"
+
+
+def name_text(person_name: str) -> str:
+    """A DICOM person name as people write it: ``Doe^Jane^M`` gives ``Doe, Jane M``."""
+    family, _, given = person_name.partition("^")
+    return ", ".join(part for part in (family.strip(), given.replace("^", " ").strip()) if part)
+
+
+def date_text(date: str) -> str:
+    """A DICOM date as ISO 8601: ``20260227`` gives ``2026-02-27``; anything else unchanged."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdigit() else date
 
 
 _ENDINGS = (

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
+
 from HypoxiaDosePaintLib.prescription import Prescription, make_prescription
 from HypoxiaDosePaintLib.request import Margins, Request, Sphere, SubvolumeOptions
 from HypoxiaDosePaintLib.result import (
@@ -152,10 +153,7 @@ def sample_result(
     return Result(
         software="slicer-hypoxia 0.1.0",
         created="2026-03-02T18:55:12+01:00",
-        request=Request("patient", "out", "fdg_surrogate" if surrogate else "tracer_ratio", "welz77",
-                        method_params={"tracer": "FMISO"}, gtv_rois=("GTVp",), reference_sphere=Sphere((-35, 10, -40), 9),
-                        organ_rois=("SpinalCord",), subvolume=SubvolumeOptions(threshold=THRESHOLD),
-                        boost_margins=Margins.uniform(4), accepted_by="Dr A. Example" if accepted else ""),
+        request=_request(surrogate, accepted),
         patient={"id": "DIGITAL-001", "name": "Digital^Patient", "sex": "O", "birth_date": "1960-01-01"},
         series=_series(surrogate),
         method=_method(surrogate),
@@ -165,7 +163,7 @@ def sample_result(
         hypoxic_volume_ml=hypoxic_ml, hypoxic_fraction=hypoxic_ml / images.gtvs[0].volume_ml,
         dropped=(Dropped("GTVp_Hyp", "smaller than 0.5 ml", 0.047, (12.4, -8.0, 20.0)),),
         prescription=prescription, targets=targets,
-        histogram=Curve(tuple((edges[1:] + edges[:-1]) / 2), tuple(counts * ml), "Tissue-to-blood ratio", "Volume (ml)"),
+        histogram=Curve(tuple((edges[1:] + edges[:-1]) / 2), tuple(counts * ml), "Ratio ({ratio})", "Volume (ml)"),
         volume_by_threshold=Curve(tuple(steps), tuple(float((in_gtv > t).sum() * ml) for t in steps),
                                   "Threshold (ratio)", "Hypoxic volume (ml)"),
         registration=RegistrationUse("rigid, computed here", tuple(np.eye(4).ravel()),
@@ -178,6 +176,16 @@ def sample_result(
         proof=tuple(ProofRow(t.name, t.volume_ml, t.volume_ml * 0.9996, 0.9981, 0.012, True) for t in targets)
         if accepted else (),
         truth={"true_hypoxic_volume_ml": 5.31, "blurred_truth_volume_ml": 5.02, "deviation_from_blurred_percent": 1.2},
+    )  # fmt: skip
+
+
+def _request(surrogate: bool, accepted: bool) -> Request:
+    """The request such a result would come from."""
+    return Request(
+        "patient", "out", "fdg_surrogate" if surrogate else "tracer_ratio", "welz77", method_params={"tracer": "FMISO"},
+        gtv_rois=("GTVp",), reference_sphere=Sphere((-35.0, 10.0, -40.0), 9.0), organ_rois=("SpinalCord",),
+        subvolume=SubvolumeOptions(threshold=THRESHOLD), boost_margins=Margins.uniform(4),
+        accepted_by="Dr A. Example" if accepted else "",
     )  # fmt: skip
 
 

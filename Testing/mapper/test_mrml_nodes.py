@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from HypoxiaMapperLib.errors import GeometryError, RequestError
 from HypoxiaMapperLib.volume import Region, Volume, image_like, same_grid
 
@@ -78,7 +79,7 @@ def test_a_landmark_on_the_patients_left_lies_left_in_slicer(scene):
 def test_unknown_unit_is_refused_with_the_way_out(scene):
     node = volume_to_node(scene, volume(), "stranger")
     node.RemoveAttribute("Hypoxia.Unit")
-    with pytest.raises(RequestError, match="stranger.*unit unknown") as caught:
+    with pytest.raises(RequestError, match=r"stranger.*unit unknown") as caught:
         node_to_volume(node)
     assert "Hypoxia.Unit" in caught.value.hint
 
@@ -99,7 +100,7 @@ def test_a_node_under_a_transform_is_refused(scene):
     node = volume_to_node(scene, volume(), "pet")
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
     node.SetAndObserveTransformNodeID(transform.GetID())
-    with pytest.raises(GeometryError, match="pet.*moved"):
+    with pytest.raises(GeometryError, match=r"pet.*moved"):
         node_to_volume(node)
 
 
@@ -177,6 +178,7 @@ def test_display_follows_window_and_threshold(scene):
     show_as_map(scene, node, (1.0, 2.5), [(0, 0, 0), (1, 0, 0)], transparent_below=0.5)
     display = node.GetDisplayNode()
     assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == pytest.approx((1.0, 2.5))
-    assert display.GetLowerThreshold() == pytest.approx(0.5) and display.GetApplyThreshold()
+    assert display.GetLowerThreshold() == pytest.approx(0.5)
+    assert display.GetApplyThreshold()
     show_as_background(node, (-160, 240))
     assert (display.GetWindow(), display.GetLevel()) == pytest.approx((400, 40))

@@ -96,12 +96,23 @@ def edge_letters(pane: Pane) -> dict[str, str]:
 def _header(draw: Any, picture: Picture, result: Result, width: int) -> None:
     """Title, patient identifier, map and surrogate label."""
     volume = result.images.map.volume
-    draw.text((GAP, 8), picture.title, INK, _font(20, bold=True))
-    draw.text((width - GAP, 10), f"Patient ID {result.patient.get('id', '')}", INK, _font(15), anchor="ra")
+    patient = f"Patient ID {result.patient.get('id', '')}"
+    label = SURROGATE_LABEL if result.images.map.surrogate else ""
     text = f"{volume.quantity}  ·  {result.method.get('title', '')}"
-    draw.text((GAP, 36), text, FAINT, _font(15))
-    if result.images.map.surrogate:
-        draw.text((width - GAP, 36), SURROGATE_LABEL, AMBER, _font(15, bold=True), anchor="ra")
+    for y, left, right, colour, size in ((8, picture.title, patient, INK, 20), (36, text, label, AMBER, 15)):
+        right_font, left_font = _font(15, bold=bool(right == label)), _font(size, bold=size == 20)
+        room = width - 4 * GAP - draw.textlength(right, right_font)
+        draw.text((width - GAP, y + 1), right, colour, right_font, anchor="ra")
+        draw.text((GAP, y), _fitted(draw, left, left_font, room), INK if size == 20 else FAINT, left_font)
+
+
+def _fitted(draw: Any, text: str, font: Any, width: float) -> str:
+    """Text cut to a width in pixels, the cut marked."""
+    if draw.textlength(text, font) <= width:
+        return text
+    while text and draw.textlength(f"{text}…", font) > width:
+        text = text[:-1]
+    return f"{text}…"
 
 
 def _annotate(draw: Any, pane: Pane, left: int, top: int) -> None:
@@ -116,9 +127,8 @@ def _annotate(draw: Any, pane: Pane, left: int, top: int) -> None:
     for edge, (x, y, anchor) in places.items():
         if not (small and edge == "top"):
             draw.text((left + x, top + y), letters[edge], INK, font, anchor=anchor, **halo)
-    title = pane.title.split("  ")[1] if small else pane.title
-    y = 5 if small or n >= 460 else 28
-    draw.text((left + 7, top + y), title, INK, _font(13 if small else 15), **halo)
+    y = 5 if small else 28
+    draw.text((left + 7, top + y), pane.title, INK, _font(13 if small else 15), **halo)
     length = max(mm for mm in (1, 2, 5, 10, 20, 50, 100) if mm <= max(1.0, pane.width_mm * 0.3))
     pixels = round(length / pane.width_mm * n)
     x, y = left + 10, top + n - 12
@@ -160,7 +170,8 @@ def _side(draw: Any, canvas: Any, picture: Picture, plan: Plan, result: Result, 
     for contour in plan.contours:
         if contour.group == picture.group:
             draw.line((left + 6, top + 12, left + 34, top + 12), contour.colour, 5)
-            draw.text((left + 44, top + 12), contour.legend, INK, _font(15), anchor="lm")
+            legend = _fitted(draw, contour.legend, _font(15), SIDE_WIDTH - 52)
+            draw.text((left + 44, top + 12), legend, INK, _font(15), anchor="lm")
             top += 28
 
 

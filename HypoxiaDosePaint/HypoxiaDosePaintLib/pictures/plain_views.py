@@ -31,10 +31,9 @@ def plain_pane(plan: Plan, pane: Pane) -> np.ndarray:
         colours = map_colours()[np.round(level * 255).astype(int)]
         shown = (values > (low + hidden) / 2)[..., None]
         picture = np.where(shown, (1 - MAP_OPACITY) * picture + MAP_OPACITY * colours, picture)
-    for contour in plan.contours:
-        if contour.group == pane.contours:
-            mask = _cut(contour.mask, pane, sitk.sitkNearestNeighbor, 0) > 0
-            picture[_outline(mask)] = np.array(contour.colour) / 255
+    for contour in plan.drawn(pane.contours):
+        mask = _cut(contour.mask, pane, sitk.sitkNearestNeighbor, 0) > 0
+        picture[_outline(mask)] = np.array(contour.colour) / 255
     return np.round(picture * 255).astype(np.uint8)
 
 

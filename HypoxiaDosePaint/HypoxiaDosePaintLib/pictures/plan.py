@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
+
 from HypoxiaMapperLib.volume import Region, Volume, image_like
 
 from ..result import Result
@@ -73,8 +74,11 @@ class Plan:
     windows: dict[str, tuple[float, float]]
     contours: tuple[Contour, ...]
     panes: tuple[Pane, ...]
-    map_name: str
     map_unit: str
+
+    def drawn(self, group: str) -> list[Contour]:
+        """Contours of a group in the order they are drawn: the largest first, so that none hides a smaller one."""
+        return sorted((c for c in self.contours if c.group == group), key=lambda c: -Region(c.name, c.mask).volume_ml)
 
 
 def make_plan(result: Result, pixels: int) -> Plan:
@@ -93,7 +97,7 @@ def make_plan(result: Result, pixels: int) -> Plan:
         windows["pet"] = SUV_WINDOW if images.pet.unit == "g/ml" else _window(images.pet, small["pet"])
     return Plan(
         small, windows, _contours(result, small), _panes(result, target_box, small, pixels),
-        images.map.volume.quantity, images.map.volume.unit,
+        images.map.volume.unit,
     )  # fmt: skip
 
 
@@ -141,9 +145,9 @@ def _panes(result: Result, box: np.ndarray, small: dict[str, sitk.Image], pixels
         panes.append(_pane(grid, f"overview_{low}", name, focus, middle, whole, pixels * 2 // 3, background="whole"))
         panes.append(_pane(grid, f"solid_{low}", name, focus, centre, zoom, pixels * 2 // 3, background="solid"))
         if "pet" in small:
-            for kind, contours in (("pet", "body"), ("whole", "")):
+            for kind, background, contours in (("outlined", "pet", "body"), ("pet", "pet", ""), ("ct", "whole", "")):
                 panes.append(_pane(grid, f"registration_{kind}_{low}", name, focus, middle, whole, pixels * 2 // 3,
-                                   background=kind, show_map=False, contours=contours))  # fmt: skip
+                                   background=background, show_map=False, contours=contours))  # fmt: skip
     return (*panes, *_slice_tiles(result, focus, pixels))
 
 
@@ -164,7 +168,8 @@ def _slice_tiles(result: Result, focus: tuple[float, ...], pixels: int) -> list[
         index = list(grid.TransformPhysicalPointToIndex(focus))
         index[axis] = int(number)
         place = grid.TransformIndexToPhysicalPoint(index)
-        tiles.append(_pane(grid, f"slice_{number:04d}", "Axial", place, centre, width, pixels // 2))
+        tile = _pane(grid, f"slice_{number:04d}", "Axial", place, centre, width, pixels * 2 // 5)
+        tiles.append(replace(tile, title=f"z = {_position_text(place[2])} mm"))
     return sorted(tiles, key=lambda p: -float(np.dot(p.centre_mm, (0, 0, 1))))
 
 
@@ -179,8 +184,8 @@ def _pane(
     axis = _axis_along(grid, normal)
     number = grid.TransformPhysicalPointToContinuousIndex([float(v) for v in focus])[axis]
     letter = _POSITION_LETTER[orientation]
-    position = focus["xyz".index(letter)]
-    title = f"{orientation}  {letter} = {position:.1f} mm  (slice {round(number) + 1}/{grid.GetSize()[axis]})"
+    position = _position_text(focus["xyz".index(letter)])
+    title = f"{orientation}  {letter} = {position} mm  (slice {round(number) + 1}/{grid.GetSize()[axis]})"
     if background == "solid":
         place, title = centre, _SOLID_TITLES[orientation]
     return Pane(key, title, _tuple(right), _tuple(up), _tuple(place), width_mm, pixels, background, show_map, contours)
@@ -192,10 +197,13 @@ def _contours(result: Result, small: dict[str, sitk.Image]) -> tuple[Contour, ..
     out = []
     for structure in result.images.structures:
         solid = 1.0 if structure.code == HYPOXIC_CODE else opacity.get(structure.interpreted_type, 0.0)
+        if structure.dose and structure.dose.label == "boost":
+            solid = 0.3
         legend = f"{structure.name}  {ml_text(structure.region.volume_ml)}"
         out.append((structure.region, legend, structure.colour, solid))
     for number, organ in enumerate(result.images.organs):
-        out.append((organ, organ.name, ORGAN_COLOURS[number % len(ORGAN_COLOURS)], 0.2))
+        legend = f"{organ.name}  {ml_text(organ.volume_ml)}"
+        out.append((organ, legend, ORGAN_COLOURS[number % len(ORGAN_COLOURS)], 0.2))
     contours = [
         Contour(region.name, legend, colour, _crop_mask(region.mask), "targets", solid)
         for region, legend, colour, solid in out
@@ -247,7 +255,8 @@ def _box(region: Region) -> np.ndarray:
     """First and last voxel along i, j, k; shape (3, 2)."""
     array = region.array
     spans = [np.flatnonzero(array.any(axis=tuple(a for a in range(3) if a != 2 - axis))) for axis in range(3)]
-    return np.array([[s[0], s[-1]] if len(s) else [0, n - 1] for s, n in zip(spans, region.mask.GetSize(), strict=True)])
+    sizes = region.mask.GetSize()
+    return np.array([[s[0], s[-1]] if len(s) else [0, n - 1] for s, n in zip(spans, sizes, strict=True)])
 
 
 def _box_centre_mm(grid: sitk.Image, box: np.ndarray) -> np.ndarray:
@@ -275,6 +284,11 @@ def _shrink(volume: Volume) -> sitk.Image:
     """Coarser copy for overviews, at most 256 voxels along each axis."""
     factors = [math.ceil(n / WHOLE_MAX_VOXELS) for n in volume.image.GetSize()]
     return sitk.Cast(sitk.BinShrink(volume.image, factors), sitk.sitkFloat32)
+
+
+def _position_text(position_mm: float) -> str:
+    """Millimetres with up to two decimals, as slice positions are written."""
+    return f"{round(position_mm, 2) + 0.0:.2f}".rstrip("0").rstrip(".")
 
 
 def _axis_along(grid: sitk.Image, direction: np.ndarray) -> int:

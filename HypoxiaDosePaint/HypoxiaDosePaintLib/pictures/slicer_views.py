@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+
 from HypoxiaMapperLib.mrml import (
     make_segmentation,
     region_to_segment,
@@ -39,7 +40,7 @@ def write_plan(plan: Plan, folder: Path) -> None:
     contours = [{f.name: getattr(c, f.name) for f in dataclasses.fields(c) if f.name != "mask"} for c in plan.contours]
     facts = {
         "images": list(plan.images), "windows": plan.windows, "contours": contours,
-        "panes": [dataclasses.asdict(p) for p in plan.panes], "map_name": plan.map_name, "map_unit": plan.map_unit,
+        "panes": [dataclasses.asdict(p) for p in plan.panes], "map_unit": plan.map_unit,
     }  # fmt: skip
     (folder / JOB_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
@@ -54,7 +55,7 @@ def read_plan(folder: Path) -> Plan:
     panes = [Pane(**{k: tuple(v) if isinstance(v, list) else v for k, v in p.items()}) for p in facts["panes"]]
     images = {name: sitk.ReadImage(str(folder / f"{name}.nrrd")) for name in facts["images"]}
     windows = {name: (w[0], w[1]) for name, w in facts["windows"].items()}
-    return Plan(images, windows, tuple(contours), tuple(panes), facts["map_name"], facts["map_unit"])
+    return Plan(images, windows, tuple(contours), tuple(panes), facts["map_unit"])
 
 
 class SlicerViews:
@@ -86,9 +87,8 @@ class SlicerViews:
     def _segmentation(self, group: str) -> Any:
         """Segmentation of a group of contours, drawn as lines."""
         node = make_segmentation(self.scene, group)
-        for contour in self.plan.contours:
-            if contour.group == group:
-                region_to_segment(self.scene, node, Region(contour.name, contour.mask), contour.colour)
+        for contour in self.plan.drawn(group):
+            region_to_segment(self.scene, node, Region(contour.name, contour.mask), contour.colour)
         display = node.GetDisplayNode()
         display.SetVisibility2DFill(False)
         display.SetVisibility2DOutline(True)
@@ -110,8 +110,9 @@ class SlicerViews:
         matrix = _slice_to_ras(pane)
         for row, column in np.ndindex(4, 4):
             node.GetSliceToRAS().SetElement(row, column, float(matrix[row, column]))
-        node.UpdateMatrices()
+        node.SetDimensions(pane.pixels, pane.pixels, 1)
         node.SetFieldOfView(pane.width_mm, pane.width_mm, 1.0)
+        node.UpdateMatrices()
         return _grab(view)
 
     def _slice_view(self) -> Any:
@@ -135,8 +136,7 @@ class SlicerViews:
         display = targets.GetDisplayNode()
         display.SetPreferredDisplayRepresentationName3D("Closed surface")
         segmentation = targets.GetSegmentation()
-        drawn = [c for c in self.plan.contours if c.group == "targets"]
-        for number, contour in enumerate(drawn):
+        for number, contour in enumerate(self.plan.drawn("targets")):
             identifier = segmentation.GetNthSegmentID(number)
             display.SetSegmentOpacity3D(identifier, contour.opacity_3d)
             display.SetSegmentVisibility3D(identifier, contour.opacity_3d > 0)

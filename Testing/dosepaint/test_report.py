@@ -1,0 +1,229 @@
+"""Report, plots, JSON and CSV: complete, escaped, self-contained, labelled, and never over an existing file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from HypoxiaDosePaintLib.plots import histogram_svg, volume_by_threshold_svg
+from HypoxiaDosePaintLib.prescription import make_prescription
+from HypoxiaDosePaintLib.render import Pictures
+from HypoxiaDosePaintLib.report import report_html, write_report
+from HypoxiaDosePaintLib.request import request_from_json
+from HypoxiaDosePaintLib.result import Curve, Dropped
+from HypoxiaDosePaintLib.sidecar import result_to_json, write_targets_csv
+from HypoxiaDosePaintLib.wording import (
+    SURROGATE_LABEL,
+    date_text,
+    label_text,
+    ml_text,
+    name_text,
+    number_text,
+    threshold_text,
+)
+from HypoxiaMapperLib.errors import OutputError
+from result_samples import sample_result
+
+EVIL = "<script>alert('x')</script>\"><img src=http://evil.example/x>--><b>$%"
+PICTURES = Pictures({"axial": b"\x89PNG axial", "slices_1": b"\x89PNG slices"})
+
+
+@pytest.fixture(scope="module")
+def result():
+    return sample_result(size=48)
+
+
+class Page(HTMLParser):
+    """Tags, addresses and visible text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self.hidden = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [v for k, v in attrs if k in ("src", "href", "xlink:href", "srcset", "action")]
+        self.hidden += tag in ("style", "title")
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag in ("style", "title")
+
+    def handle_data(self, data):
+        if not self.hidden:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def test_page_is_self_contained(result):
+    html = report_html(result, PICTURES)
+    page = Page(html)
+    assert all(a.startswith(("data:image/png;base64,", "#")) for a in page.addresses)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert "@import" not in html
+    assert not re.search(r"url\((?!#)", html)
+    assert "default-src 'none'" in html
+
+
+def test_order_is_banner_state_warnings_numbers_targets_pictures_proof_provenance(result):
+    html = report_html(result, PICTURES)
+    text = Page(html).text
+    assert (
+        text.index("Research use only") < text.index("Accepted by Dr A. Example") < text.index("Read first: 1 warning")
+    )
+    assert re.findall("<h2>(.*?)</h2>", html) == [
+        "Read first: 1 warning", "At a glance", "Targets", "Volume left out", "Pictures", "How firm is the threshold?",
+        "Patient and series", "What was done", "Registration", "Read-back proof",
+        "Against the known truth (digital patient)", "Provenance", "What each number means",
+    ]  # fmt: skip
+
+
+def test_numbers_of_the_prescription_are_the_published_ones(result):
+    """VALIDATION row 10 (EQD2 of 77 Gy in 35) and METHODS section 9 (82.7, 93.3, 110 Gy for iso-effect)."""
+    text = Page(report_html(result, PICTURES)).text
+    assert re.search(r"PTV_7700 PTV [\d.]+ ml 77\.0 Gy 2\.20 Gy 78\.3 Gy 80\.1 Gy", text)
+    assert "5.7 Gy missing at 10 mmHg; 16.3 Gy missing at 5 mmHg; 33.0 Gy missing at 2.5 mmHg" in text
+    assert f"{ml_text(result.hypoxic_volume_ml)} hypoxic volume" in text
+    assert f"{100 * result.hypoxic_fraction:.1f} % of the GTV" in text
+    assert "> 1.4 (ratio) counts as hypoxic" in text
+
+
+def test_nothing_accepted_is_said_and_no_proof_is_claimed():
+    text = Page(report_html(sample_result(size=48, accepted=False), PICTURES)).text
+    assert "NOT ACCEPTED No person has accepted this result. No DICOM was exported." in text
+    assert "Nothing was exported, so there is nothing to prove." in text
+    assert "passed" not in text
+
+
+def test_failed_proof_cannot_be_overlooked(result):
+    row = replace(result.proof[0], passed=False, reason="Dice 0.91 below 0.99")
+    text = Page(report_html(replace(result, proof=(row, *result.proof[1:])), PICTURES)).text
+    assert "Read-back proof: FAILED" in text
+    assert "NOT every structure came back as shown." in text
+    assert "FAILED Dice 0.91 below 0.99" in text
+
+
+def test_surrogate_is_named_in_every_place(result):
+    text = Page(report_html(sample_result(size=48, surrogate=True), PICTURES)).text
+    assert SURROGATE_LABEL not in Page(report_html(result, PICTURES)).text
+    for before in ("At a glance", "Targets"):
+        assert SURROGATE_LABEL in text[: text.index(before) if before == "At a glance" else None]
+    sections = re.split("At a glance|Pictures|How firm is|Patient and series|What was done|Registration", text)
+    glance, pictures, plots, method = sections[1], sections[2], sections[3], sections[5]
+    assert glance.count("(surrogate)") == 3
+    assert pictures.count(SURROGATE_LABEL) == len(PICTURES)
+    assert plots.count(SURROGATE_LABEL) == 2
+    assert SURROGATE_LABEL in method
+
+
+def test_text_of_others_is_escaped(result):
+    evil = replace(
+        result,
+        patient={"id": EVIL, "name": EVIL},
+        warnings=(EVIL,),
+        method={**result.method, "title": EVIL, "citation": EVIL, "parameters": {EVIL: EVIL}},
+        series=(replace(result.series[0], description=EVIL, facts={EVIL: EVIL}),),
+        dropped=(Dropped(EVIL, EVIL, 0.1, (0.0, 0.0, 0.0)),),
+        targets=(replace(result.targets[0], name=EVIL, description=EVIL),),
+        proof=(replace(result.proof[0], structure=EVIL, reason=EVIL),),
+        details={EVIL: {EVIL: [EVIL]}},
+        truth={EVIL: EVIL},
+        accepted_by=EVIL,
+        exported=(EVIL,),
+        histogram=Curve(result.histogram.x, result.histogram.y, EVIL, EVIL),
+        volume_by_threshold=Curve(result.volume_by_threshold.x, result.volume_by_threshold.y, EVIL, EVIL),
+    )
+    page = Page(report_html(evil, Pictures(dict(PICTURES), (EVIL,))))
+    assert "script" not in page.tags
+    assert page.tags.count("img") == len(PICTURES)
+    assert not [a for a in page.addresses if "evil" in a]
+    assert page.text.count("<script>alert('x')</script>") > 10
+
+
+def test_warnings_of_the_pictures_and_their_absence_are_shown(result):
+    text = Page(report_html(result, Pictures({}, ("The pictures were not rendered by Slicer: no EGL",)))).text
+    assert "Read first: 2 warnings" in text
+    assert "no EGL" in text
+    assert "No pictures could be made" in text
+
+
+def test_override_is_told(result):
+    over = make_prescription("hot", 70.0, 90.0, 35, "Dr B: trial arm")
+    assert "Limit overridden by Dr B: trial arm" in Page(report_html(replace(result, prescription=over), {})).text
+
+
+def test_report_is_deterministic_and_never_overwrites(result, tmp_path):
+    path = tmp_path / "report.html"
+    write_report(result, PICTURES, path)
+    assert path.read_text(encoding="utf-8") == report_html(result, PICTURES)
+    with pytest.raises(OutputError, match="exists already"):
+        write_report(result, PICTURES, path)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_report(result, PICTURES, tmp_path / "missing" / "report.html")
+
+
+def test_the_two_plots_share_no_id(result):
+    ids = [re.findall(r'\bid="([^"]+)"', svg) for svg in (histogram_svg(result), volume_by_threshold_svg(result))]
+    assert ids[0]
+    assert not set(ids[0]) & set(ids[1])
+    for svg in (histogram_svg(result), volume_by_threshold_svg(result)):
+        used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', svg))
+        assert used <= set(re.findall(r'\bid="([^"]+)"', svg))
+
+
+def test_plots_without_a_threshold_still_draw(result):
+    undefined = replace(result, threshold=float("nan"))
+    assert histogram_svg(undefined).startswith("<svg")
+    assert volume_by_threshold_svg(undefined).startswith("<svg")
+
+
+def test_json_holds_everything_but_the_voxels(result):
+    odd = replace(result, details={"nan_mm": float("nan"), "array": result.images.map.volume.array[20, 20, :3]})
+    data = json.loads(result_to_json(odd), parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
+    assert "images" not in data
+    assert data["details"]["nan_mm"] is None
+    assert len(data["details"]["array"]) == 3
+    assert request_from_json(json.dumps(data["request"])) == result.request
+    assert data["prescription"]["boost"]["eqd2_tumour_gy"] == pytest.approx(78.283, abs=0.01)
+    assert data["prescription"]["residual_deficit_gy"]["5_mmhg"] == pytest.approx(16.33, abs=0.01)
+    assert [t["name"] for t in data["targets"]] == [t.name for t in result.targets]
+    assert data["hypoxic_volume_ml"] == result.hypoxic_volume_ml
+
+
+def test_csv_comes_back_and_starts_no_formula(result, tmp_path):
+    targets = (replace(result.targets[0], description="=cmd()"), *result.targets[1:])
+    path = tmp_path / "targets.csv"
+    write_targets_csv(replace(result, targets=targets), path)
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [r["name"] for r in rows] == [t.name for t in targets]
+    boost = next(r for r in rows if r["name"] == "PTV_7700")
+    assert (float(boost["dose_gy"]), int(boost["fractions"])) == (77.0, 35)
+    assert float(boost["volume_ml"]) == pytest.approx(next(t.volume_ml for t in targets if t.name == "PTV_7700"))
+    assert rows[0]["dose_gy"] == ""
+    assert rows[0]["description"] == "'=cmd()"
+    with pytest.raises(OutputError, match="exists already"):
+        write_targets_csv(result, path)
+
+
+def test_wording():
+    assert (ml_text(3.068), ml_text(11.61), ml_text(0.0)) == ("3.07 ml", "11.6 ml", "0.00 ml")
+    assert threshold_text(1.4, ">=", "{ratio}") == ">= 1.4 (ratio)"
+    assert threshold_text(10, "<", "mm[Hg]") == "< 10 (mmHg)"
+    assert label_text("reference_mean_g_ml") == "Reference mean (g/ml)"
+    assert label_text("hypoxic_volume_ml") == "Hypoxic volume (ml)"
+    assert number_text(True) == "yes"
+    assert number_text((1.23456, float("nan"))) == "1.235, undefined"
+    assert (name_text("Doe^Jane^M"), name_text("Doe"), name_text("")) == ("Doe, Jane M", "Doe", "")
+    assert (date_text("20260227"), date_text("2026-02-27")) == ("2026-02-27", "2026-02-27")
