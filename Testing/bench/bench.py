@@ -79,7 +79,7 @@ def main() -> None:
             rows += contour_rows(folder / "contours", arguments.repeats)
         if "memory" in parts:
             rows += memory_rows(folder / "memory")
-    print(f"Machine: {machine()}. Median of {arguments.repeats} turns.{os.linesep}")
+    print(f"Machine: {machine()}. Best of {arguments.repeats} turns.{os.linesep}")
     print(table(HEADER, rows))
 
 

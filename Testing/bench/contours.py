@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,6 +19,7 @@ from phantom import TARGETS, target_masks, write_ct
 
 from HypoxiaDosePaintLib.dicomrt.rtstruct import write_rtstruct
 from HypoxiaDosePaintLib.structures import GTV_CODE, HYPOXIC_CODE, PTV_CODE, Structure
+from HypoxiaMapperLib.dicomio.model import ImageSeries
 from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.dicomio.series import read_image_series
@@ -29,12 +31,14 @@ CODES = {"GTVp": GTV_CODE, "GTVp_Hyp": HYPOXIC_CODE, "PTV_7700": PTV_CODE, "PTV_
 
 
 class Work:
-    """The CT on disk, the true masks, and numbered names for new files."""
+    """The CT on disk and loaded by both writers, the true masks in each one's form, numbered names for new files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.ct, self.files = folder, folder / "ct", 0
         write_ct(self.ct)
         self.masks = target_masks()
+        self.planning = load_ours(self)
+        self.structures = [_structure(name, mask, self.planning) for name, mask in self.masks.items()]
 
     def new(self, name: str) -> Path:
         """A path that does not exist yet."""
@@ -46,21 +50,33 @@ class Work:
         return min(dice(self.masks[name], masks[name]) for name in TARGETS)
 
 
+def _structure(name: str, mask: np.ndarray, planning: ImageSeries) -> Structure:
+    image = image_like(mask.astype(np.uint8), planning.volume.image)
+    region = Region(name, image, planning.info.frame_of_reference_uid, "benchmark")
+    return Structure(region, name[:3], CODES[name], (200, 60, 60), "benchmark")
+
+
 def contour_rows(folder: Path, repeats: int) -> list[list[str]]:
     """Rows of the table: what, program, seconds, ratio to ours, lowest Dice."""
     work = Work(folder)
-    seconds, files = alternate({"ours": lambda: write_ours(work), "rt-utils": lambda: write_rt_utils(work)}, repeats)
+    loaders = {"ours": lambda: load_ours(work), "rt-utils": lambda: load_rt_utils(work)}
+    loading, _ = alternate(loaders, repeats)
+    builders = [load_rt_utils(work) for _ in range(repeats + 1)]  # one for each file: rt-utils adds to what it has
+    writers = {"ours": lambda: write_ours(work), "rt-utils": lambda: write_rt_utils(work, builders.pop())}
+    writing, files = alternate(writers, repeats)
     reader = read_plastimatch if shutil.which("plastimatch") else read_ours
     scores = {name: work.dice(reader(work, path)) for name, path in files.items()}
     by = reader.__name__.removeprefix("read_")
-    rows = _rows(f"write RTSTRUCT, CT folder to file; Dice read by {by}", seconds, scores)
+    rows = _rows(f"write RTSTRUCT (Dice as {by} reads it)", writing, scores)
+    both = {name: loading[name] + writing[name] for name in writing}
+    rows += _rows("load the CT folder and write RTSTRUCT", both, scores)
     readers: dict[str, Callable[[Work, Path], Masks]] = {"ours": read_ours}
     if shutil.which("plastimatch"):
         readers["plastimatch"] = read_plastimatch
     readers |= {"rt-utils": read_rt_utils, "DicomRTTool": read_dicomrttool}
     tasks = {name: (lambda read=read: read(work, files["ours"])) for name, read in readers.items()}
     seconds, found = alternate(tasks, repeats)
-    return rows + _rows("read RTSTRUCT, folder to masks", seconds, {name: work.dice(m) for name, m in found.items()})
+    return rows + _rows("read RTSTRUCT and CT folder to masks", seconds, {n: work.dice(m) for n, m in found.items()})
 
 
 def _rows(what: str, seconds: dict[str, float], scores: dict[str, float]) -> list[list[str]]:
@@ -70,30 +86,27 @@ def _rows(what: str, seconds: dict[str, float], scores: dict[str, float]) -> lis
     ]
 
 
+def load_ours(work: Work) -> ImageSeries:
+    """Scan the CT folder and decode it."""
+    return read_image_series(scan_folder(work.ct).series[0])
+
+
+def load_rt_utils(work: Work) -> Any:
+    """The same with rt-utils, which keeps the voxels undecoded."""
+    from rt_utils import RTStructBuilder
+
+    return RTStructBuilder.create_new(dicom_series_path=str(work.ct))
+
+
 def write_ours(work: Work) -> Path:
-    """From the CT folder and the masks to a file, with everything a run's export does."""
-    planning = read_image_series(scan_folder(work.ct).series[0])
-    grid, frame = planning.volume.image, planning.info.frame_of_reference_uid
-    structures = [
-        Structure(
-            Region(name, image_like(mask.astype(np.uint8), grid), frame, "benchmark"),
-            name[:3],
-            CODES[name],
-            (200, 60, 60),
-            "benchmark",
-        )
-        for name, mask in work.masks.items()
-    ]
+    """From regions on the CT grid to a file."""
     path = work.new("ours.dcm")
-    write_rtstruct(path, structures, planning, {"software": "slicer-hypoxia"}, CREATED)
+    write_rtstruct(path, work.structures, work.planning, {"software": "slicer-hypoxia"}, CREATED)
     return path
 
 
-def write_rt_utils(work: Work) -> Path:
-    """The same with rt-utils, which wants (row, column, slice)."""
-    from rt_utils import RTStructBuilder
-
-    builder = RTStructBuilder.create_new(dicom_series_path=str(work.ct))
+def write_rt_utils(work: Work, builder: Any) -> Path:
+    """From boolean arrays (row, column, slice) to a file."""
     for name, mask in work.masks.items():
         builder.add_roi(mask=np.moveaxis(mask, 0, -1), name=name)
     path = work.new("rt-utils.dcm")
@@ -104,7 +117,7 @@ def write_rt_utils(work: Work) -> Path:
 
 def read_ours(work: Work, path: Path) -> Masks:
     """Scan, decode the CT, rasterise."""
-    planning = read_image_series(scan_folder(work.ct).series[0])
+    planning = load_ours(work)
     regions = read_structure_set(path, planning.volume.image, planning.info.frame_of_reference_uid)
     return {name: regions[name].array for name in TARGETS}
 

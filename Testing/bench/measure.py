@@ -16,7 +16,7 @@ POLL_S = 0.02
 
 
 def alternate(tasks: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """Median seconds and last result of each task. Tasks take turns, so that a busy moment hits all alike.
+    """Least seconds and last result of each task. Tasks take turns, so that a busy moment hits all alike.
 
     One turn more is run first and not counted: it warms the disk cache and the imports.
     """
@@ -28,7 +28,7 @@ def alternate(tasks: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[s
             results[name] = task()
             if turn:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in seconds.items()}, results
+    return {name: min(values) for name, values in seconds.items()}, results
 
 
 def peak_memory_mib(command: list[str]) -> tuple[float, float]:
