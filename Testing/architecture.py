@@ -52,7 +52,7 @@ LAYERS = {
 MEMBERS = {
     MAPPER: {
         "core": "__init__ errors volume suv tracers resample registration methods._base",
-        "methods": "methods fitting kinetics inference",
+        "methods": "methods fitting kinetics inference worker",
         "dicom": "dicomio",
         "simulate": "simulate",
         "mrml": "mrml",

@@ -1,0 +1,253 @@
+"""What the user chose in the mapper panel, what is still missing, and the job that follows. No Qt."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import GeometryError, HypoxiaError, RequestError
+from ..methods import Method, all_methods
+from ..mrml import segment_to_region
+from ..mrml.geometry import LPS_TO_RAS
+from ..resample import sphere_region
+from ..volume import Region, Volume
+from ..worker import Job
+from .map_nodes import Fingerprints
+from .node_images import NodeImages, role_of
+
+ALIGNMENT_TEXTS = {
+    "same_frame": "Same frame of reference",
+    "scene": "As placed in the scene (checked by me)",
+    "rigid": "Rigid registration, computed now",
+}
+SPHERE_NAME = "Ref_Sphere"
+_REFERENCE_WORDS = ("ref_blood", "blood", "ref_muscle", "muscle", "aorta", "reference")
+
+
+@dataclass(frozen=True)
+class SegmentChoice:
+    """A segment of a segmentation node."""
+
+    node: Any = None
+    segment_id: str = ""
+
+    def exists(self) -> bool:
+        """True if the segment is there."""
+        return self.node is not None and self.node.GetSegmentation().GetSegment(self.segment_id) is not None
+
+
+@dataclass(frozen=True)
+class MapperChoices:
+    """Everything step 1 and 2 ask for."""
+
+    planning: Any = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    gtv: SegmentChoice = SegmentChoice()
+    reference: SegmentChoice = SegmentChoice()
+    reference_roi: Any = None  # markups ROI node, taken when no reference segment is chosen
+    tracer: str = ""  # stated by the user where the header does not say it
+    method: str = "tracer_ratio"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    alignment: str = "same_frame"
+
+
+class MapperDecisions:
+    """Answers the panel's questions about a set of choices.
+
+    Parameters
+    ----------
+    images : NodeImages
+        Gives the Volume of a node.
+    """
+
+    def __init__(self, images: NodeImages) -> None:
+        self.images = images
+        self.fingerprints = Fingerprints()
+
+    def method(self, choices: MapperChoices) -> Method:
+        """The chosen method.
+
+        Raises
+        ------
+        RequestError
+            Listing the valid names.
+        """
+        if choices.method not in all_methods():
+            raise RequestError(f"There is no method {choices.method!r}.", f"Valid: {', '.join(all_methods())}.")
+        return all_methods()[choices.method]
+
+    def missing_images(self, choices: MapperChoices) -> list[str]:
+        """What step 1 still needs, one line each; empty when it is complete."""
+        method = self.method(choices)
+        lines = [] if choices.planning is not None else ["Choose the planning CT."]
+        for spec in method.inputs:
+            if choices.inputs.get(spec.key) is None:
+                if spec.required:
+                    lines.append(f"Choose the {spec.description}.")
+                continue
+            lines += self._problems_of_input(spec, choices)
+        wanted = {r.key for r in method.regions if r.required}
+        if "gtv" in wanted | {"gtv"} and not choices.gtv.exists():
+            lines.append("Choose the GTV segment.")
+        if "reference" in wanted and not choices.reference.exists() and choices.reference_roi is None:
+            lines.append("Choose a reference segment (blood or muscle), or place a sphere.")
+        return lines
+
+    def _problems_of_input(self, spec: Any, choices: MapperChoices) -> list[str]:
+        """Why a chosen input cannot be used; empty when it can."""
+        node = choices.inputs[spec.key]
+        try:
+            volume = self.images.volume(node)
+        except HypoxiaError as error:
+            return [str(error)]
+        if spec.quantity and volume.quantity != spec.quantity:
+            return [f"{node.GetName()!r} is {volume.quantity}; this method needs {spec.quantity}."]
+        tracer = self.tracer_of(volume, choices)
+        if spec.tracers and tracer not in spec.tracers:
+            said = "has no known tracer: state it" if tracer == "unknown" else f"is a {tracer} PET"
+            return [f"{node.GetName()!r} {said}; this method needs {' or '.join(spec.tracers)}."]
+        return []
+
+    @staticmethod
+    def tracer_of(volume: Volume, choices: MapperChoices) -> str:
+        """Tracer of a PET: what the header says, else what the user stated."""
+        in_file = str(volume.facts.get("tracer", "unknown"))
+        return in_file if in_file != "unknown" else (choices.tracer or "unknown")
+
+    def missing_method(self, choices: MapperChoices) -> list[str]:
+        """What step 2 still needs."""
+        method = self.method(choices)
+        reason = method.unavailable_reason()
+        lines = [f"{method.title}: {reason}."] if reason else []
+        try:
+            method.make_params(dict(choices.params))
+        except RequestError as error:
+            lines.append(str(error))
+        return lines
+
+    def why_not_run(self, choices: MapperChoices, running: bool = False) -> str:
+        """Why Run is off, in words for its tooltip; empty when it may be pressed."""
+        if running:
+            return "A computation is running."
+        return "\n".join(self.missing_images(choices) + self.missing_method(choices))
+
+    def make_job(self, choices: MapperChoices) -> Job:
+        """The job of the choices.
+
+        Raises
+        ------
+        HypoxiaError
+            If something is missing or does not fit together.
+        """
+        reason = self.why_not_run(choices)
+        if reason:
+            raise RequestError(reason.splitlines()[0], "Complete the steps above.")
+        planning = self.images.volume(choices.planning)
+        inputs = {}
+        for key, node in choices.inputs.items():
+            if node is not None:
+                inputs[key] = self._with_tracer(self.images.volume(node), choices)
+        regions = {"gtv": self._region(choices.gtv, planning)}
+        reference = self.reference_region(choices, planning)
+        if reference is not None:
+            regions["reference"] = reference
+        for region in regions.values():
+            if not region.array.any():
+                raise GeometryError(f"{region.name} has no voxel on the planning CT.", "Check the segment.")
+        return Job(choices.method, dict(choices.params), planning, inputs, regions, choices.alignment)
+
+    def _with_tracer(self, volume: Volume, choices: MapperChoices) -> Volume:
+        """The PET with the tracer the user stated, where the header does not say one."""
+        if volume.facts.get("tracer", "unknown") != "unknown" or not choices.tracer:
+            return volume
+        facts = {**volume.facts, "tracer": choices.tracer, "tracer_source": "stated by the user"}
+        return dataclasses.replace(volume, facts=facts)
+
+    @staticmethod
+    def _region(choice: SegmentChoice, planning: Volume) -> Region:
+        region = segment_to_region(choice.node, choice.segment_id, planning.image)
+        return dataclasses.replace(region, frame_of_reference_uid=planning.frame_of_reference_uid)
+
+    def reference_region(self, choices: MapperChoices, planning: Volume) -> Region | None:
+        """The reference segment, else a sphere in the placed ROI, else None."""
+        if choices.reference.exists():
+            return self._region(choices.reference, planning)
+        if choices.reference_roi is None:
+            return None
+        centre, radius = sphere_of_roi(choices.reference_roi)
+        return sphere_region(planning.image, centre, radius, SPHERE_NAME, planning.frame_of_reference_uid)
+
+    def fingerprint(self, choices: MapperChoices) -> dict[str, str]:
+        """Text per input that changes when the input does; a map made with another is stale."""
+        prints = self.fingerprints
+        found = {f"image {k}": prints.volume(n) for k, n in choices.inputs.items() if n is not None}
+        if choices.planning is not None:
+            found["planning CT"] = prints.volume(choices.planning)
+        if choices.gtv.exists():
+            found["GTV"] = prints.segment(choices.gtv.node, choices.gtv.segment_id)
+        if choices.reference.exists():
+            found["reference"] = prints.segment(choices.reference.node, choices.reference.segment_id)
+        elif choices.reference_roi is not None:
+            found["reference"] = repr(sphere_of_roi(choices.reference_roi))
+        found["method"] = choices.method
+        found["parameters"] = json.dumps(dict(choices.params), sort_keys=True)
+        found["alignment"], found["tracer"] = choices.alignment, choices.tracer
+        return found
+
+
+def sphere_of_roi(roi: Any) -> tuple[tuple[float, float, float], float]:
+    """Centre (LPS mm) and radius (mm) of the largest sphere in a markups ROI.
+
+    Raises
+    ------
+    RequestError
+        If the ROI has not been placed.
+    """
+    size, centre = [0.0] * 3, [0.0] * 3
+    roi.GetSizeWorld(size)
+    roi.GetCenterWorld(centre)
+    if min(size) <= 0:
+        raise RequestError(f"ROI {roi.GetName()!r} has not been placed.", "Place it in a slice view.")
+    lps = LPS_TO_RAS @ [*centre, 1.0]
+    return (float(lps[0]), float(lps[1]), float(lps[2])), min(size) / 2
+
+
+def guess_choices(
+    choices: MapperChoices, volumes: list[Any], segmentations: list[Any], images: NodeImages
+) -> MapperChoices:
+    """Fill in what is empty from DICOM tags and segment names; what the user chose stays."""
+    roles = {node.GetID(): role_of(node, images) for node in volumes}
+    planning = choices.planning
+    if planning is None:
+        cts = [n for n in volumes if roles[n.GetID()][0] == "planning_ct"]
+        planning = cts[0] if len(cts) == 1 else None
+    inputs = dict(choices.inputs)
+    for spec in all_methods()[choices.method].inputs if choices.method in all_methods() else ():
+        if inputs.get(spec.key) is None:
+            fitting = [n for n in volumes if roles[n.GetID()] in {("pet", t) for t in spec.tracers}]
+            inputs[spec.key] = fitting[0] if len(fitting) == 1 else None
+    names = [(s, i) for s in segmentations for i in segment_ids(s)]
+    gtv = choices.gtv if choices.gtv.exists() else _by_name(names, ("gtvp", "gtv"))
+    reference = choices.reference
+    if not reference.exists() and choices.reference_roi is None:
+        reference = _by_name(names, _REFERENCE_WORDS)
+    return dataclasses.replace(choices, planning=planning, inputs=inputs, gtv=gtv, reference=reference)
+
+
+def segment_ids(segmentation: Any) -> list[str]:
+    """Identifiers of all segments."""
+    inner = segmentation.GetSegmentation()
+    return [inner.GetNthSegmentID(n) for n in range(inner.GetNumberOfSegments())]
+
+
+def _by_name(names: list[tuple[Any, str]], words: tuple[str, ...]) -> SegmentChoice:
+    """The first segment whose name begins with or holds one of the words, earlier words first."""
+    for word in words:
+        for node, identifier in names:
+            name = node.GetSegmentation().GetSegment(identifier).GetName().lower()
+            if name == word or name.startswith(word) or (len(word) > 4 and word in name):
+                return SegmentChoice(node, identifier)
+    return SegmentChoice()

@@ -1,0 +1,186 @@
+"""From a volume node of the scene to a Volume with a unit: its own attributes, else its DICOM files, else refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from ..dicomio.model import ImageSeries, SeriesInfo
+from ..dicomio.pet import read_pet_series
+from ..dicomio.scan import scan_folder
+from ..dicomio.series import read_image_series
+from ..errors import GeometryError, InputError, RequestError
+from ..mrml import node_to_volume
+from ..mrml.geometry import from_vtk_matrix, require_no_transform, set_geometry
+from ..mrml.volumes import QUANTITY, UNIT
+from ..volume import Volume
+
+FileLookup = Callable[[Sequence[str]], Sequence[str]]
+"""Paths of SOP Instance UIDs, as ``slicer.dicomDatabase`` knows them; empty text for an unknown one."""
+
+INSTANCE_UIDS = "DICOM.instanceUIDs"  # written by Slicer's own DICOM readers, separated by blanks
+FOLDER = "Hypoxia.DicomFolder"  # where this extension read the series from
+SERIES = "Hypoxia.SeriesInstanceUID"
+STATED_UNITS = {"SUVbw (g/ml)": ("SUVbw", "g/ml"), "CT number (HU)": ("CT number", "[hnsf'U]")}
+"""Units a person may state for a node that does not say its own: text in the panel, quantity, UCUM unit."""
+
+
+class NodeImages:
+    """Images of nodes; what was read from DICOM is kept, because headers do not change while a scene is open.
+
+    Parameters
+    ----------
+    files_of : callable
+        Paths of SOP Instance UIDs.
+    """
+
+    def __init__(self, files_of: FileLookup) -> None:
+        self._files_of = files_of
+        self._infos: dict[tuple[str, str], SeriesInfo | None] = {}
+        self._series: dict[str, ImageSeries] = {}
+
+    def clear(self) -> None:
+        """Forget everything, when the scene closes."""
+        self._infos.clear()
+        self._series.clear()
+
+    def info(self, node: Any) -> SeriesInfo | None:
+        """The DICOM series a node was read from, or None when its files cannot be found."""
+        key = (node.GetAttribute(SERIES) or "", node.GetAttribute(INSTANCE_UIDS) or "")
+        if key not in self._infos:
+            self._infos[key] = self._find(node)
+        return self._infos[key]
+
+    def series(self, node: Any) -> ImageSeries:
+        """The series of a node as read from its files; a PET comes as SUVbw.
+
+        Raises
+        ------
+        InputError
+            If the files cannot be found or read, or SUV cannot be computed: naming tag and way out.
+        """
+        info = self.info(node)
+        if info is None:
+            raise InputError(
+                f"The DICOM files of {node.GetName()!r} were not found.",
+                "Load it from the DICOM module or with 'Load DICOM folder'; import its files again if they have moved.",
+            )
+        if info.series_uid not in self._series:
+            read = read_pet_series if info.modality == "PT" else read_image_series
+            self._series[info.series_uid] = read(info)
+        return self._series[info.series_uid]
+
+    def volume(self, node: Any) -> Volume:
+        """Volume of a node: voxels with a known unit, at the place the node has in the scene.
+
+        Raises
+        ------
+        RequestError
+            If nothing says what the voxels measure, with the ways to fix it.
+        GeometryError
+            If the node stands under a transform, or its grid is not the one of its files.
+        """
+        require_no_transform(node)
+        if node.GetAttribute(UNIT) and node.GetAttribute(QUANTITY):
+            volume = node_to_volume(node)
+            return replace(volume, facts={**volume.facts, "node": node.GetName()})
+        if self.info(node) is None:
+            try:
+                return node_to_volume(node)
+            except RequestError as error:
+                raise RequestError(
+                    f"{node.GetName()!r}: unit unknown.",
+                    "Load it from DICOM, or state its unit below after making sure what its voxels measure.",
+                ) from error
+        volume = self.series(node).volume
+        if node.GetImageData() is None or tuple(node.GetImageData().GetDimensions()) != volume.image.GetSize():
+            raise GeometryError(
+                f"{node.GetName()!r} does not have the grid of its DICOM files (cropped or resampled in Slicer).",
+                "Use the volume as loaded from DICOM.",
+            )
+        return replace(volume, image=_at_node(volume.image, node))
+
+    def _find(self, node: Any) -> SeriesInfo | None:
+        """The series by the database, else by the folder it was read from."""
+        uids = (node.GetAttribute(INSTANCE_UIDS) or "").split()
+        paths = [Path(p) for p in self._files_of(uids) if p] if uids else []
+        folder, wanted = node.GetAttribute(FOLDER) or "", node.GetAttribute(SERIES) or ""
+        if len(paths) == len(uids) and all(p.is_file() for p in paths) and paths:
+            parent = Path(os.path.commonpath([p.parent for p in paths]))
+            for info in scan_folder(parent).series:
+                if set(paths) <= set(info.files):
+                    return replace(info, files=tuple(f for f in info.files if f in set(paths)))
+        if folder and Path(folder).is_dir():
+            return next((s for s in scan_folder(Path(folder)).series if s.series_uid == wanted), None)
+        return None
+
+
+def _at_node(image: sitk.Image, node: Any) -> sitk.Image:
+    """The same voxels with the geometry of the node.
+
+    Slicer may show slices in the opposite order; then the voxels are turned to the node's own order first.
+    """
+    from vtkmodules.vtkCommonMath import vtkMatrix4x4
+
+    matrix = vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    target = sitk.Image(image.GetSize(), sitk.sitkUInt8)
+    set_geometry(target, from_vtk_matrix(matrix))
+    axes = [sum(a * b for a, b in zip(_axis(image, n), _axis(target, n), strict=True)) < 0 for n in range(3)]
+    turned = sitk.Flip(image, axes) if any(axes) else sitk.Image(image)
+    turned.CopyInformation(target)
+    return turned
+
+
+def _axis(image: sitk.Image, number: int) -> tuple[float, float, float]:
+    """Direction of one voxel axis in LPS."""
+    direction = image.GetDirection()
+    return direction[number], direction[3 + number], direction[6 + number]
+
+
+def state_unit(node: Any, text: str) -> None:
+    """Take a person's word for what the voxels of a node measure, and say so in its history.
+
+    Raises
+    ------
+    RequestError
+        Unknown text.
+    """
+    if text not in STATED_UNITS:
+        raise RequestError(f"Unit {text!r} is unknown.", f"Valid: {', '.join(STATED_UNITS)}.")
+    quantity, unit = STATED_UNITS[text]
+    node.SetAttribute(QUANTITY, quantity)
+    node.SetAttribute(UNIT, unit)
+    node.SetAttribute("Hypoxia.Operations", '["unit stated by the user"]')
+
+
+def role_of(node: Any, images: NodeImages) -> tuple[str, str]:
+    """Role and kind of a volume node (``("pet", "FMISO")``), from DICOM; two empty texts when unknown."""
+    info = images.info(node)
+    return (info.role, info.kind) if info else ("", "")
+
+
+def suv_line(volume: Volume) -> str:
+    """How the PET became SUV, in one line for a physicist: factor, tracer, time, decay reference, weight, dose."""
+    facts = volume.facts
+    if volume.quantity != "SUVbw":
+        return f"{volume.quantity} ({volume.unit}): not SUV"
+    if "suv_factor" not in facts:
+        return "SUVbw as stated; no DICOM header to check it against"
+    factor = facts["suv_factor"]
+    shown = f"{factor:.4g}" if isinstance(factor, int | float) else "by slice"
+    minutes, weight, dose = (facts.get(k) for k in ("minutes_after_injection", "weight_kg", "injected_activity_mbq"))
+    parts = [
+        f"{facts.get('tracer', 'unknown')}",
+        "scan start unknown" if minutes is None else f"{minutes:.0f} min p.i.",
+        f"factor {shown}",
+        f"decay {facts.get('decay_correction', 'unknown')}",
+        "weight unknown" if weight is None else f"{weight:g} kg",
+        "activity unknown" if dose is None else f"{dose:.0f} MBq",
+    ]
+    return " · ".join(parts)

@@ -1,0 +1,140 @@
+"""A DICOM folder into the scene with this extension's own exact readers: images, SUV, structures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..dicomio.model import ImageSeries, ScanResult, SeriesInfo
+from ..dicomio.pet import read_pet_series
+from ..dicomio.rtstruct import read_structure_set
+from ..dicomio.scan import require_one_patient, scan_folder
+from ..dicomio.series import read_image_series
+from ..errors import HypoxiaError, InputError
+from ..methods import Progress, no_progress
+from ..mrml import make_segmentation, region_to_segment, show_as_background, volume_to_node
+from .node_images import FOLDER, INSTANCE_UIDS, SERIES
+
+CT_WINDOW_HU = (-160.0, 240.0)  # soft tissue, window 400 level 40
+SUV_WINDOW = (0.0, 6.0)  # window 6, level 3: what readers of PET are used to
+_COLOURS = (
+    (230, 60, 60), (240, 150, 40), (250, 225, 60), (90, 200, 90), (70, 160, 240), (200, 90, 220), (150, 100, 70),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Nodes that a folder gave, and what was left out with the reason."""
+
+    volumes: tuple[Any, ...]
+    segmentations: tuple[Any, ...]
+    notes: tuple[str, ...]
+
+
+def load_patient(scene: Any, folder: Path, progress: Progress = no_progress) -> Loaded:
+    """Read every CT, PET and MR series and every structure set of one patient into the scene.
+
+    Raises
+    ------
+    InputError
+        If the folder holds several patients or nothing usable.
+    """
+    scan = scan_folder(folder, lambda f, t: progress(0.2 * f, t))
+    require_one_patient(scan)
+    infos = [s for s in scan.series if s.role in ("planning_ct", "pet", "mr")]
+    if not infos:
+        raise InputError(f"{folder} holds no CT, PET or MR series.", "Choose the folder with the images.")
+    images: dict[str, ImageSeries] = {}
+    nodes, notes = [], []
+    for number, info in enumerate(infos):
+        progress(0.2 + 0.6 * number / len(infos), f"reading {info.description or info.modality}")
+        try:
+            image = read_pet_series(info) if info.role == "pet" else read_image_series(info)
+        except HypoxiaError as error:
+            notes.append(f"{info.description or info.modality} was not loaded: {error}")
+            continue
+        images[info.series_uid] = image
+        nodes.append(_add_volume(scene, image, folder))
+    segmentations = []
+    for info in scan.by_role("rtstruct"):
+        progress(0.9, f"reading structures of {info.description or 'RTSTRUCT'}")
+        segmentations += _add_structures(scene, info, scan, images, nodes, notes)
+    progress(1.0, f"{len(nodes)} images, {len(segmentations)} structure sets")
+    return Loaded(tuple(nodes), tuple(segmentations), tuple(notes))
+
+
+def _add_volume(scene: Any, image: ImageSeries, folder: Path) -> Any:
+    """One image with its unit, window, series and place in the subject hierarchy."""
+    info = image.info
+    name = f"{info.modality} {info.kind or info.description}".strip()
+    node = volume_to_node(scene, image.volume, scene.GenerateUniqueName(name))
+    node.SetAttribute(INSTANCE_UIDS, " ".join(image.volume.source_uids))
+    node.SetAttribute(FOLDER, str(folder))
+    node.SetAttribute(SERIES, info.series_uid)
+    if info.role == "planning_ct":
+        show_as_background(node, CT_WINDOW_HU)
+    elif info.role == "pet":
+        show_as_background(node, SUV_WINDOW)
+        node.GetDisplayNode().SetAndObserveColorNodeID("vtkMRMLColorTableNodeInvertedGrey")
+    else:
+        node.CreateDefaultDisplayNodes()
+    place_in_hierarchy(scene, node, info)
+    return node
+
+
+def _add_structures(
+    scene: Any,
+    info: SeriesInfo,
+    scan: ScanResult,
+    images: dict[str, ImageSeries],
+    nodes: Sequence[Any],
+    notes: list[str],
+) -> list[Any]:
+    """The ROIs of one structure set as segments on the grid they were drawn on."""
+    drawn_on = [u for u in info.referenced_series_uids if u in images]
+    candidates = drawn_on or [s.series_uid for s in scan.by_role("planning_ct") if s.series_uid in images]
+    if not candidates:
+        notes.append(f"{info.description or 'RTSTRUCT'} was not loaded: its images are not in the folder.")
+        return []
+    volume = images[candidates[0]].volume
+    try:
+        regions = read_structure_set(info.files[0], volume.image, volume.frame_of_reference_uid)
+    except HypoxiaError as error:
+        notes.append(f"{info.description or 'RTSTRUCT'} was not loaded: {error}")
+        return []
+    node = make_segmentation(scene, scene.GenerateUniqueName(info.description or "Structures"))
+    reference = next((n for n in nodes if n.GetAttribute(SERIES) == candidates[0]), None)
+    if reference is not None:
+        node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    for number, region in enumerate(regions.values()):
+        region_to_segment(scene, node, region, _COLOURS[number % len(_COLOURS)])
+    place_in_hierarchy(scene, node, info)
+    return [node]
+
+
+def place_in_hierarchy(scene: Any, node: Any, info: SeriesInfo) -> None:
+    """Put a node under its patient and study in the subject hierarchy, making them if they are new."""
+    import slicer
+
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    if tree is None:
+        return
+    names = slicer.vtkMRMLSubjectHierarchyConstants
+    uid_name = names.GetDICOMUIDName()
+
+    def branch(parent: int, uid: str, title: str, level: str) -> int:
+        found = tree.GetItemByUID(uid_name, uid)
+        if found:
+            return found
+        item = tree.CreateHierarchyItem(parent, title, level)
+        tree.SetItemUID(item, uid_name, uid)
+        return item
+
+    patient_uid = info.patient_id or info.patient_name or "unknown"
+    title = info.patient_name or patient_uid
+    patient = branch(tree.GetSceneItemID(), patient_uid, title, names.GetSubjectHierarchyLevelPatient())
+    study = branch(patient, info.study_uid, f"Study {info.study_date}".strip(), names.GetSubjectHierarchyLevelStudy())
+    item = tree.GetItemByDataNode(node) or tree.CreateItem(study, node)
+    tree.SetItemParent(item, study)

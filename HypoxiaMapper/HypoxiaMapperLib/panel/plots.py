@@ -1,0 +1,93 @@
+"""Histogram and volume-against-threshold of a map as Slicer plot nodes, with a line that follows the threshold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .threshold import ThresholdTable
+
+OWNER = "Hypoxia.PlotOf"  # attribute of the nodes: which plot they belong to
+_BLUE, _RED = (0.2, 0.45, 0.8), (0.85, 0.2, 0.2)  # series colours on the plot's own white ground
+
+
+class ThresholdPlots:
+    """Two charts of one map.
+
+    Parameters
+    ----------
+    scene : vtkMRMLScene
+        Receives tables, series and charts; charts made before are used again.
+    """
+
+    def __init__(self, scene: Any) -> None:
+        self.scene = scene
+        self.histogram = _chart(scene, "Hypoxia histogram")
+        self.curve = _chart(scene, "Hypoxic volume by threshold")
+        self._tops = {"histogram": 1.0, "curve": 1.0}
+
+    def show(self, table: ThresholdTable, quantity: str, unit: str) -> None:
+        """Fill both charts from a threshold table."""
+        label = f"{quantity} ({unit})"
+        self._tops["histogram"] = _fill(self.scene, self.histogram, *table.histogram(), label, "Volume per bin (ml)")
+        y_label = f"Volume {table.comparison} threshold (ml)"
+        self._tops["curve"] = _fill(self.scene, self.curve, *table.curve(), f"Threshold: {label}", y_label)
+
+    def move_threshold(self, threshold: float) -> None:
+        """Move the line of both charts."""
+        for chart, key in ((self.histogram, "histogram"), (self.curve, "curve")):
+            lines = _series(self.scene, chart, "threshold", _RED).GetTableNode()
+            _set_columns(lines, np.array([threshold, threshold]), np.array([0.0, self._tops[key]]))
+
+
+def _chart(scene: Any, name: str) -> Any:
+    """The chart of that name, made if it is not there."""
+    chart = scene.GetFirstNodeByName(name)
+    if chart is None or not chart.IsA("vtkMRMLPlotChartNode"):
+        chart = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", name)
+        chart.SetTitle(name)
+        chart.SetLegendVisibility(False)
+    return chart
+
+
+def _fill(scene: Any, chart: Any, x: np.ndarray, y: np.ndarray, x_label: str, y_label: str) -> float:
+    """Put one curve into a chart; its highest value."""
+    series = _series(scene, chart, "map", _BLUE)
+    _set_columns(series.GetTableNode(), x, y)
+    chart.SetXAxisTitle(x_label)
+    chart.SetYAxisTitle(y_label)
+    return float(y.max())
+
+
+def _series(scene: Any, chart: Any, key: str, colour: tuple[float, float, float]) -> Any:
+    """The series of a chart with that key, with its table; made if it is not there."""
+    for number in range(chart.GetNumberOfPlotSeriesNodes()):
+        series = chart.GetNthPlotSeriesNode(number)
+        if series.GetAttribute(OWNER) == key:
+            return series
+    table = scene.AddNewNodeByClass("vtkMRMLTableNode", f"{chart.GetName()} {key} table")
+    series = scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", f"{chart.GetName()} {key}")
+    series.SetAttribute(OWNER, key)
+    series.SetAndObserveTableNodeID(table.GetID())
+    series.SetXColumnName("x")
+    series.SetYColumnName("y")
+    series.SetPlotType(series.PlotTypeScatter)
+    series.SetMarkerStyle(series.MarkerStyleNone)
+    series.SetLineWidth(2)
+    series.SetColor(*colour)
+    chart.AddAndObservePlotSeriesNodeID(series.GetID())
+    return series
+
+
+def _set_columns(table_node: Any, x: np.ndarray, y: np.ndarray) -> None:
+    """Replace both columns of a table node by arrays of equal length."""
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+    from vtkmodules.vtkCommonDataModel import vtkTable
+
+    table = vtkTable()
+    for name, values in (("x", x), ("y", y)):
+        column = numpy_to_vtk(np.ascontiguousarray(values, np.float64), deep=True)
+        column.SetName(name)
+        table.AddColumn(column)
+    table_node.SetAndObserveTable(table)

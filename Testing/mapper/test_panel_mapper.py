@@ -1,0 +1,418 @@
+"""The mapper panel's decisions and nodes on the real MRML: what is missing, what is stale, what a threshold gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from HypoxiaMapperLib.errors import HypoxiaError, RequestError
+from HypoxiaMapperLib.volume import Region, Volume, image_like
+from HypoxiaMapperLib.worker import Job, JobResult, parse_progress, read_result, run_job, write_job
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
+
+from HypoxiaMapperLib.methods import HypoxiaMap, no_progress  # noqa: E402
+from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment, volume_to_node  # noqa: E402
+from HypoxiaMapperLib.panel.child import PACKAGE_PARENT, ChildRun, worker_arguments  # noqa: E402
+from HypoxiaMapperLib.panel.choices import (  # noqa: E402
+    MapperChoices,
+    MapperDecisions,
+    SegmentChoice,
+    guess_choices,
+    sphere_of_roi,
+)
+from HypoxiaMapperLib.panel.hypoxic_segment import (  # noqa: E402
+    hypoxic_mask,
+    region_with_history,
+    segment_state,
+    write_hypoxic_segment,
+)
+from HypoxiaMapperLib.panel.map_nodes import changed_inputs, map_facts, map_to_node, node_to_map  # noqa: E402
+from HypoxiaMapperLib.panel.node_images import NodeImages, state_unit, suv_line  # noqa: E402
+from HypoxiaMapperLib.panel.plots import ThresholdPlots  # noqa: E402
+from HypoxiaMapperLib.panel.threshold import ThresholdTable, make_threshold_table  # noqa: E402
+from HypoxiaMapperLib.panel.views import probe_text, set_display_threshold, value_at  # noqa: E402
+
+SHAPE = (20, 24, 28)
+FRAME = "1.2.3"
+
+
+def grid() -> sitk.Image:
+    image = sitk.Image(list(reversed(SHAPE)), sitk.sitkFloat32)
+    image.SetSpacing((2.0, 2.0, 2.5))
+    image.SetOrigin((-20.0, -30.0, 40.0))
+    return image
+
+
+def box(name: str, low: int, high: int) -> Region:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[low:high, low:high, low:high] = 1
+    return Region(name, image_like(mask, grid()), FRAME, "drawn")
+
+
+GTV, BLOOD = box("GTVp", 8, 16), box("Ref_Blood", 1, 6)
+
+
+def pet_volume() -> Volume:
+    """Blood 1.0, GTV rising from 1.0 to 2.0 along x, elsewhere 0.8 g/ml."""
+    array = np.full(SHAPE, 0.8, np.float32)
+    array[BLOOD.array] = 1.0
+    array[8:16, 8:16, 8:16] = np.linspace(1.0, 2.0, 8, dtype=np.float32)
+    facts = {"tracer": "FMISO", "minutes_after_injection": 150.0, "suv_factor": 0.5, "decay_correction": "START"}
+    return Volume(image_like(array, grid()), "SUVbw", "g/ml", FRAME, (), (), facts)
+
+
+class Patient:
+    """A scene with CT, PET, GTV and blood."""
+
+    def __init__(self) -> None:
+        self.scene = slicer.vtkMRMLScene()
+        ct = Volume(image_like(np.zeros(SHAPE, np.int16), grid()), "CT number", "[hnsf'U]", FRAME)
+        self.ct = volume_to_node(self.scene, ct, "CT")
+        self.pet = volume_to_node(self.scene, pet_volume(), "PET FMISO")
+        self.structures = make_segmentation(self.scene, "Structures")
+        self.gtv = SegmentChoice(self.structures, region_to_segment(self.scene, self.structures, GTV, (255, 0, 0)))
+        self.blood = SegmentChoice(self.structures, region_to_segment(self.scene, self.structures, BLOOD, (0, 255, 0)))
+        self.images = NodeImages(lambda uids: [""] * len(uids))
+        self.decisions = MapperDecisions(self.images)
+        self.choices = MapperChoices(
+            planning=self.ct, inputs={"pet": self.pet}, gtv=self.gtv, reference=self.blood,
+            params={"reference_kind": "blood"},
+        )  # fmt: skip
+
+
+@pytest.fixture
+def patient() -> Patient:
+    return Patient()
+
+
+def test_a_complete_choice_may_run(patient):
+    assert patient.decisions.why_not_run(patient.choices) == ""
+    assert patient.decisions.why_not_run(patient.choices, running=True) == "A computation is running."
+
+
+def test_every_missing_thing_is_named(patient):
+    reason = patient.decisions.why_not_run(MapperChoices())
+    for word in ("planning CT", "static PET of a hypoxia tracer", "GTV segment", "reference segment"):
+        assert word in reason
+    assert len(reason.splitlines()) == 4
+
+
+def test_a_node_without_unit_is_refused_and_stating_it_fixes_that(patient):
+    for key in ("Hypoxia.Unit", "Hypoxia.Quantity"):
+        patient.pet.RemoveAttribute(key)
+    assert "unit unknown" in patient.decisions.why_not_run(patient.choices)
+    state_unit(patient.pet, "SUVbw (g/ml)")
+    assert patient.decisions.why_not_run(patient.choices) == ""
+    with pytest.raises(RequestError, match="furlong"):
+        state_unit(patient.pet, "furlong")
+
+
+def test_wrong_quantity_and_wrong_tracer_are_refused(patient):
+    state_unit(patient.pet, "CT number (HU)")
+    assert "needs SUVbw" in patient.decisions.why_not_run(patient.choices)
+    state_unit(patient.pet, "SUVbw (g/ml)")
+    patient.pet.SetAttribute("Hypoxia.Facts", '{"tracer": "FDG"}')
+    assert "is a FDG PET" in patient.decisions.why_not_run(patient.choices)
+    patient.pet.SetAttribute("Hypoxia.Facts", "{}")
+    assert "no known tracer" in patient.decisions.why_not_run(patient.choices)
+    stated = dataclasses.replace(patient.choices, tracer="FMISO")
+    assert patient.decisions.why_not_run(stated) == ""
+    assert patient.decisions.make_job(stated).inputs["pet"].facts["tracer_source"] == "stated by the user"
+
+
+def test_a_bad_parameter_is_named(patient):
+    bad = dataclasses.replace(patient.choices, params={"statistic": "mode"})
+    assert "statistic" in patient.decisions.why_not_run(bad)
+
+
+def test_roles_are_guessed_from_names_and_never_overwrite(patient):
+    found = guess_choices(MapperChoices(), [patient.ct, patient.pet], [patient.structures], patient.images)
+    assert (found.gtv.segment_id, found.reference.segment_id) == (patient.gtv.segment_id, patient.blood.segment_id)
+    chosen = guess_choices(MapperChoices(gtv=patient.blood), [], [patient.structures], patient.images)
+    assert chosen.gtv == patient.blood
+
+
+def test_sphere_of_a_placed_roi_is_in_lps(patient):
+    roi = patient.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    with pytest.raises(RequestError, match="not been placed"):
+        sphere_of_roi(roi)
+    roi.SetCenter(10.0, 20.0, 55.0)
+    roi.SetSize(8.0, 10.0, 12.0)
+    centre, radius = sphere_of_roi(roi)
+    assert centre == pytest.approx((-10.0, -20.0, 55.0))
+    assert radius == pytest.approx(4.0)
+
+
+def test_the_sphere_is_the_reference_when_no_segment_is_chosen(patient):
+    roi = patient.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    x, y, z = grid().TransformContinuousIndexToPhysicalPoint((3.0, 3.0, 3.0))
+    roi.SetCenter(-x, -y, z)
+    roi.SetSize(10.0, 10.0, 10.0)
+    choices = dataclasses.replace(patient.choices, reference=SegmentChoice(), reference_roi=roi)
+    reference = patient.decisions.make_job(choices).regions["reference"]
+    assert reference.volume_ml == pytest.approx(4 / 3 * math.pi * 0.125, rel=0.1)
+    assert (reference.array & GTV.array).sum() == 0
+
+
+def run_here(patient: Patient) -> JobResult:
+    return run_job(patient.decisions.make_job(patient.choices), no_progress)
+
+
+def test_job_survives_the_folder_and_the_child_process(patient, tmp_path):
+    """The map of a child process equals the one computed here, and progress was told."""
+    write_job(patient.decisions.make_job(patient.choices), tmp_path)
+    process = subprocess.Popen(
+        worker_arguments(sys.executable, tmp_path),
+        cwd=PACKAGE_PARENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    run = ChildRun(process)
+    while run.poll() is None:
+        time.sleep(0.05)
+    assert process.returncode == 0, run.log
+    assert run.fraction == pytest.approx(1.0)
+    here, there = run_here(patient).map, read_result(tmp_path).map
+    np.testing.assert_array_equal(there.volume.array, here.volume.array)
+    assert (there.threshold, there.comparison, there.warnings) == (1.2, ">", here.warnings)
+    assert there.volume.quantity == here.volume.quantity == "FMISO uptake ratio to blood"
+
+
+def test_an_error_of_the_child_is_told_word_for_word(patient, tmp_path):
+    job = patient.decisions.make_job(patient.choices)
+    write_job(dataclasses.replace(job, regions={**job.regions, "reference": GTV}), tmp_path)
+    finished = subprocess.run(
+        worker_arguments(sys.executable, tmp_path), cwd=PACKAGE_PARENT, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 3
+    with pytest.raises(HypoxiaError, match="overlaps GTVp"):
+        read_result(tmp_path)
+
+
+def test_a_child_that_died_without_a_word_is_reported(tmp_path):
+    with pytest.raises(HypoxiaError, match="without a result"):
+        read_result(tmp_path)
+
+
+def test_cancel_ends_the_worker_behind_a_launcher():
+    """What was started is a launcher (as PythonSlicer is); the worker it starts must end too."""
+    worker = "import os, time; print('PID', os.getpid(), flush=True); time.sleep(60)"
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
+    run = ChildRun(subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE, text=True))
+    while run.worker_pid is None:
+        assert run.poll() is None
+        time.sleep(0.02)
+    run.cancel()
+    assert run.cancelled
+    deadline = time.monotonic() + 10
+    while run.poll() is None and time.monotonic() < deadline:  # the pipe closes when the last writer is gone
+        time.sleep(0.02)
+    assert run.poll() is not None
+
+
+def test_progress_lines():
+    assert parse_progress("PROGRESS 0.42 computing ratio\n") == (0.42, "computing ratio")
+    assert parse_progress("something else") is None
+    assert parse_progress("PROGRESS soon text") is None
+
+
+def test_rigid_and_scene_alignment_warn(patient):
+    job: Job = dataclasses.replace(patient.decisions.make_job(patient.choices), alignment="scene")
+    other = dataclasses.replace(job.inputs["pet"], frame_of_reference_uid="9.9")
+    found = run_job(dataclasses.replace(job, inputs={"pet": other}), no_progress)
+    assert "look at the overlay" in found.map.warnings[0]
+    with pytest.raises(HypoxiaError, match="frame of reference"):
+        run_job(dataclasses.replace(job, inputs={"pet": other}, alignment="same_frame"), no_progress)
+
+
+def test_the_map_node_keeps_everything_through_a_saved_scene(patient, tmp_path):
+    result = run_here(patient)
+    uncertainty = result.map.volume.with_array(np.full(SHAPE, 0.1, np.float32), "made up")
+    result = dataclasses.replace(result, map=dataclasses.replace(result.map, uncertainty=uncertainty))
+    prints = patient.decisions.fingerprint(patient.choices)
+    node = map_to_node(patient.scene, result, "Map", prints, "tracer_ratio")
+    text = tmp_path / "s.mrml"
+    patient.scene.SetURL(str(text))
+    node.AddDefaultStorageNode()
+    facts_before = map_facts(node)
+    assert patient.scene.Commit(str(text))
+    again = slicer.vtkMRMLScene()
+    again.SetURL(str(text))
+    again.Import()
+    loaded = again.GetFirstNodeByName("Map")
+    assert map_facts(loaded) == facts_before
+    assert json.loads(loaded.GetAttribute("Hypoxia.Inputs")) == prints
+    back = node_to_map(node)
+    assert (back.threshold, back.comparison, back.surrogate) == (1.2, ">", False)
+    assert back.uncertainty.array.max() == pytest.approx(0.1)
+    np.testing.assert_array_equal(back.volume.array, result.map.volume.array)
+
+
+def test_what_changed_is_named(patient):
+    prints = patient.decisions.fingerprint(patient.choices)
+    node = map_to_node(patient.scene, run_here(patient), "Map", prints, "tracer_ratio")
+    assert changed_inputs(node, patient.decisions.fingerprint(patient.choices)) == ()
+    inner = patient.structures.GetSegmentation()
+    inner.RemoveSegment(patient.gtv.segment_id)
+    smaller = region_to_segment(patient.scene, patient.structures, box("GTVp", 9, 15), (255, 0, 0))
+    assert smaller == patient.gtv.segment_id
+    assert changed_inputs(node, patient.decisions.fingerprint(patient.choices)) == ("GTV",)
+    other = dataclasses.replace(patient.choices, params={"statistic": "median", "reference_kind": "blood"})
+    assert changed_inputs(node, patient.decisions.fingerprint(other)) == ("GTV", "parameters")
+
+
+def test_a_changed_voxel_makes_the_map_stale(patient):
+    node = map_to_node(
+        patient.scene, run_here(patient), "Map", patient.decisions.fingerprint(patient.choices), "tracer_ratio"
+    )
+    patient.pet.GetImageData().SetScalarComponentFromDouble(3, 3, 3, 0, 7.0)
+    patient.pet.GetImageData().GetPointData().GetScalars().Modified()
+    patient.pet.GetImageData().Modified()
+    patient.pet.Modified()
+    assert changed_inputs(node, patient.decisions.fingerprint(patient.choices)) == ("image pet",)
+
+
+def test_threshold_table_against_counting(patient):
+    found = run_here(patient).map
+    table = make_threshold_table(found.volume, GTV, ">")
+    values = found.volume.array[GTV.array]
+    for threshold in (0.5, 1.0, 1.2, float(values[100]), 2.0, 3.0):
+        assert table.volume_ml(threshold) == pytest.approx(np.count_nonzero(values > threshold) * 0.01)
+        at_least = dataclasses.replace(table, comparison=">=")
+        assert at_least.volume_ml(threshold) == pytest.approx(np.count_nonzero(values >= threshold) * 0.01)
+        below = dataclasses.replace(table, comparison="<")
+        assert below.volume_ml(threshold) == pytest.approx(np.count_nonzero(values < threshold) * 0.01)
+    assert table.fraction(-1.0) == 1.0
+    assert table.histogram()[1].sum() == pytest.approx(GTV.volume_ml)
+
+
+def test_threshold_table_counts_undefined_voxels_as_gtv():
+    array = np.ones(SHAPE, np.float32)
+    array[8, 8, 8] = np.nan
+    table = make_threshold_table(Volume(image_like(array, grid()), "q", "1", FRAME), GTV, ">=")
+    assert table.fraction(1.0) == pytest.approx(511 / 512)
+
+
+def test_the_slider_is_fast_on_a_large_map():
+    """At least 15 updates a second on 256 cubed, numbers, display threshold and both plot lines together."""
+    scene = slicer.vtkMRMLScene()
+    values = np.random.default_rng(1).random(256**3, dtype=np.float32)
+    image = sitk.GetImageFromArray(values.reshape(256, 256, 256))
+    node = volume_to_node(scene, Volume(image, "ratio", "{ratio}", FRAME), "map")
+    node.CreateDefaultDisplayNodes()
+    table = ThresholdTable(np.sort(values), 0.001, values.size * 0.001, ">")
+    plots = ThresholdPlots(scene)
+    plots.show(table, "ratio", "{ratio}")
+    start = time.perf_counter()
+    for number in range(60):
+        threshold = number / 60
+        table.volume_ml(threshold)
+        set_display_threshold(node, threshold, ">")
+        plots.move_threshold(threshold)
+    assert 60 / (time.perf_counter() - start) > 15
+
+
+def test_plots_follow_the_threshold(patient):
+    table = make_threshold_table(run_here(patient).map.volume, GTV, ">")
+    plots = ThresholdPlots(patient.scene)
+    plots.show(table, "ratio", "{ratio}")
+    plots.move_threshold(1.3)
+    assert ThresholdPlots(patient.scene).curve is plots.curve
+    line = plots.curve.GetNthPlotSeriesNode(1).GetTableNode().GetTable()
+    assert [line.GetValue(r, 0).ToDouble() for r in (0, 1)] == [1.3, 1.3]
+    curve = plots.curve.GetNthPlotSeriesNode(0).GetTableNode().GetTable()
+    assert curve.GetValue(0, 1).ToDouble() == pytest.approx(table.volume_ml(table.limits()[0]))
+    assert plots.curve.GetXAxisTitle() == "Threshold: ratio ({ratio})"
+
+
+@pytest.mark.parametrize(("comparison", "expected"), [(">", [False, False, True]), (">=", [False, True, True])])
+def test_display_threshold_shows_what_is_counted(patient, comparison, expected):
+    patient.pet.CreateDefaultDisplayNodes()
+    set_display_threshold(patient.pet, 1.2, comparison)
+    display = patient.pet.GetDisplayNode()
+    voxels = [float(np.float32(v)) for v in (1.1, 1.2, 1.3)]
+    shown = [display.GetLowerThreshold() <= v <= display.GetUpperThreshold() for v in voxels]
+    assert shown == expected
+
+
+def test_hypoxic_segment_is_made_refreshed_and_its_edits_are_told(patient):
+    found = run_here(patient).map
+    mask = hypoxic_mask(found.volume, GTV, 1.2, ">")
+    region = GTV.with_array(mask, "ratio > 1.2", "GTVp_Hyp")
+    node, identifier = write_hypoxic_segment(patient.scene, None, patient.ct, region)
+    state = segment_state(node, identifier, grid())
+    table = make_threshold_table(found.volume, GTV, ">")
+    assert state.volume_ml == pytest.approx(table.volume_ml(1.2))
+    assert not state.edited
+    assert "~99HYPOX^HYPOXIC_VOLUME^" in terminology(node, identifier)
+    edited = mask.copy()
+    edited[8, 8, 15] = False
+    edited[7, 8, 15] = edited[7, 9, 15] = True
+    labelmap = slicer.vtkOrientedImageData()
+    node.GetBinaryLabelmapRepresentation(identifier, labelmap)
+    assert replace_voxels(node, identifier, GTV.with_array(edited, "", "GTVp_Hyp"))
+    state = segment_state(node, identifier, grid())
+    assert (state.added_ml, state.removed_ml) == (pytest.approx(0.02), pytest.approx(0.01))
+    assert "0.02 ml added, 0.01 ml removed" in region_with_history(node, identifier, grid()).source
+    again, second = write_hypoxic_segment(patient.scene, node, patient.ct, region)
+    assert (again, second, node.GetSegmentation().GetNumberOfSegments()) == (node, identifier, 1)
+    assert not segment_state(node, identifier, grid()).edited
+
+
+def terminology(node, identifier: str) -> str:
+    from vtkmodules.vtkCommonCore import reference
+
+    value, segment = reference(""), node.GetSegmentation().GetSegment(identifier)
+    segment.GetTag(segment.GetTerminologyEntryTagName(), value)
+    return str(value)
+
+
+def replace_voxels(node, identifier: str, region: Region) -> bool:
+    """What the Segment Editor does: new voxels in the same segment."""
+    from HypoxiaMapperLib.mrml.geometry import fill_image_data, index_to_ras, to_vtk_matrix
+
+    labelmap = slicer.vtkOrientedImageData()
+    fill_image_data(labelmap, region.array.astype(np.uint8))
+    labelmap.SetImageToWorldMatrix(to_vtk_matrix(index_to_ras(region.mask)))
+    return slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(labelmap, node, identifier)
+
+
+def test_probe_gives_value_unit_and_uncertainty(patient):
+    x, y, z = grid().TransformIndexToPhysicalPoint((15, 10, 9))
+    here = (-x, -y, z)
+    assert value_at(patient.pet, here) == pytest.approx(2.0)
+    assert probe_text(patient.pet, None, "g/ml", here) == "2.00 g/ml"
+    assert probe_text(patient.pet, patient.pet, "g/ml", here) == "2.00 ± 2.00 g/ml"
+    assert probe_text(patient.pet, None, "g/ml", (999.0, 0.0, 0.0)) == "–"
+
+
+def test_suv_line_says_what_a_physicist_checks():
+    line = suv_line(pet_volume())
+    assert line == "FMISO · 150 min p.i. · factor 0.5 · decay START · weight unknown · activity unknown"
+
+
+def test_an_ordinary_volume_is_no_map(patient):
+    with pytest.raises(RequestError, match="no hypoxia map"):
+        map_facts(patient.ct)
+    with pytest.raises(RequestError, match="nothing"):
+        map_facts(None)
+
+
+def test_result_of_a_map_without_threshold_survives(patient, tmp_path):
+    from HypoxiaMapperLib.worker import write_result
+
+    found: HypoxiaMap = dataclasses.replace(run_here(patient).map, threshold=math.nan, quality=np.ones(SHAPE, np.uint8))
+    write_result(JobResult(found), tmp_path)
+    back = read_result(tmp_path).map
+    assert math.isnan(back.threshold)
+    assert back.quality.sum() == np.prod(SHAPE)
