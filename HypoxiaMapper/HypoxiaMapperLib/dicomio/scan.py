@@ -1,23 +1,24 @@
 """Scan a folder: every DICOM series with its role, and every file left out with the reason.
 
-One pass, one read per file, headers only. Facts that belong to a series are taken from its first file; per file only
-identifiers and position are decoded, which keeps the scan near the speed of reading the headers at all.
+One pass over the headers. Of every file only identifiers and position are read and decoded, which keeps the scan near the
+speed of reading the headers at all; the first file of each series is read once more for what describes the series.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from ..errors import InputError
@@ -48,6 +49,10 @@ _READ_ERRORS = (
 _SOP_CLASS, _SOP_INSTANCE, _SERIES = Tag(0x00080016), Tag(0x00080018), Tag(0x0020000E)
 _IMAGE_TYPE, _ROWS, _COLUMNS, _SPACING = Tag(0x00080008), Tag(0x00280010), Tag(0x00280011), Tag(0x00280030)
 _POSITION, _ORIENTATION, _THICKNESS = Tag(0x00200032), Tag(0x00200037), Tag(0x00180050)
+_FILE_TAGS = [
+    *(_SOP_CLASS, _SOP_INSTANCE, _SERIES, _IMAGE_TYPE, _ROWS, _COLUMNS, _SPACING, _POSITION, _ORIENTATION, _THICKNESS)
+]
+_Entries = dict[BaseTag, Any]  # undecoded elements by tag
 _PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00", b"\x7f\xe0\x00\x10")
 
 
@@ -130,49 +135,50 @@ def _scan_file(
     caught: list[warnings.WarningMessage],
 ) -> None:
     """Read one header and put the file into its series, or raise ``_Skip``."""
-    header = _read_header(path, caught)
-    sop_class = _text(header, _SOP_CLASS) or str(header.file_meta.get("MediaStorageSOPClassUID", ""))
-    role = _role(sop_class, header)
-    instance, series = _text(header, _SOP_INSTANCE), _text(header, _SERIES)
+    header = _read_header(path, _FILE_TAGS, caught)
+    entries = dict(header.items())
+    sop_class, instance, series = _sop_class(header), _text(entries, _SOP_INSTANCE), _text(entries, _SERIES)
+    role = _role(sop_class, entries)
     if not instance or not series:
         raise _Skip("no SOP Instance UID (0008,0018) or Series Instance UID (0020,000E)")
     if instance in seen:
         raise _Skip(f"duplicate of {seen[instance]}: same SOP Instance UID (0008,0018)")
-    seen[instance] = path
     is_image = sop_class in _IMAGE_ROLES
-    entry = ScannedFile(Path(path), _plane(os.path.basename(path), header) if is_image else None)
+    entry = ScannedFile(Path(path), _plane(os.path.basename(path), entries) if is_image else None)
     # Objects such as structure sets may share a series and are still separate things.
     key = (series, sop_class if is_image else instance)
-    if key in groups:
-        groups[key][2].append(entry)
-    else:
-        groups[key] = (role, header, [entry])
+    if key not in groups:  # the first of a series is read again for what describes the series
+        groups[key] = (role, _read_header(path, SERIES_TAGS, caught), [])
+    groups[key][2].append(entry)
+    seen[instance] = path
 
 
-def _role(sop_class: str, header: FileDataset) -> str:
+def _role(sop_class: str, entries: _Entries) -> str:
     """Role of a SOP class, or ``_Skip`` for what is not used."""
     if sop_class in _IMAGE_ROLES:
-        if b"LOCALIZER" in _bytes(header, _IMAGE_TYPE):
+        if b"LOCALIZER" in _bytes(entries, _IMAGE_TYPE):
             raise _Skip("localizer (scout) image")
         return _IMAGE_ROLES[sop_class]
     if sop_class in _OBJECT_ROLES:
         return _OBJECT_ROLES[sop_class]
     if sop_class == _DICOMDIR:
         raise _Skip("DICOMDIR: an index of other files")
-    name = UID(sop_class).name if sop_class else "none given"
+    if not sop_class:
+        raise _Skip("truncated or broken: no SOP Class UID (0008,0016)")
+    name = UID(sop_class).name
     if sop_class in _ENHANCED:
         raise _Skip(f"{name}: enhanced multi-frame images are not supported yet; export as single-frame images")
     raise _Skip(f"SOP class is not used here: {name}")
 
 
-def _read_header(path: str, caught: list[warnings.WarningMessage]) -> FileDataset:
-    """Entries ``SERIES_TAGS`` of a file, or ``_Skip`` with the reason it cannot be read."""
+def _read_header(path: str, tags: list[BaseTag], caught: list[warnings.WarningMessage]) -> FileDataset:
+    """The wanted entries of a file, or ``_Skip`` with the reason it cannot be read."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise _Skip("empty file")
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=SERIES_TAGS)
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)  # type: ignore[arg-type]
             _require_complete(file, size, header, caught)
             return header
     except InvalidDicomError:
@@ -189,9 +195,6 @@ def _require_complete(
     file: BinaryIO, size: int, header: FileDataset, caught: list[warnings.WarningMessage]
 ) -> None:
     """``_Skip`` a file that ends before its header or pixel data do."""
-    syntax = header.file_meta.get("TransferSyntaxUID")
-    if syntax == DeflatedExplicitVRLittleEndian:
-        return  # unpacked in memory: the file position says nothing, and a cut stream has raised already
     position = file.tell()
     start = file.read(12)
     if start[:4] in _PIXEL_TAGS:
@@ -202,46 +205,53 @@ def _require_complete(
         if length != 0xFFFFFFFF and missing > 0:
             raise _Skip(f"truncated: pixel data ends {missing} bytes after the file")
         return
+    if header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        return  # unpacked in memory: the file position says nothing, and a cut stream has raised already
     if position > size or any("file" in str(w.message).lower() and "end" in str(w.message).lower() for w in caught):
         raise _Skip("truncated: the header ends after the file")
-    if _text(header, _SOP_CLASS) in _IMAGE_ROLES:
+    if _sop_class(header) in _IMAGE_ROLES:
         raise _Skip("truncated or without image: no pixel data (7FE0,0010)")
 
 
-def _plane(name: str, header: FileDataset) -> SlicePlane | None:
+def _sop_class(header: FileDataset) -> str:
+    """SOP class of the object, or of the file where the object has none (DICOMDIR)."""
+    return _text(dict(header.items()), _SOP_CLASS) or str(header.file_meta.get("MediaStorageSOPClassUID", ""))
+
+
+def _plane(name: str, entries: _Entries) -> SlicePlane | None:
     """Where an image slice lies; None when the header does not say it."""
-    position, orientation = _numbers(header, _POSITION), _numbers(header, _ORIENTATION)
-    spacing, thickness = _numbers(header, _SPACING), _numbers(header, _THICKNESS)
-    if len(position) != 3 or len(orientation) != 6 or len(spacing) != 2:
+    position = _numbers(_bytes(entries, _POSITION))
+    orientation, spacing = _numbers(_bytes(entries, _ORIENTATION)), _numbers(_bytes(entries, _SPACING))
+    thickness = _numbers(_bytes(entries, _THICKNESS))
+    if len(position) != 3 or len(orientation) != 6 or len(spacing) != 2 or _ROWS not in entries:
         return None
-    order = "little" if header.is_little_endian is not False else "big"
-    rows, columns = (int.from_bytes(_bytes(header, tag), order) for tag in (_ROWS, _COLUMNS))  # type: ignore[arg-type]
+    order: Literal["little", "big"] = "little" if entries[_ROWS].is_little_endian else "big"
     return SlicePlane(
         name=name,
         position=position,  # type: ignore[arg-type]
         orientation=orientation,
         pixel_spacing_mm=spacing,  # type: ignore[arg-type]
-        shape=(rows, columns),
+        shape=(int.from_bytes(_bytes(entries, _ROWS), order), int.from_bytes(_bytes(entries, _COLUMNS), order)),
         thickness_mm=thickness[0] if thickness else float("nan"),
     )
 
 
-def _bytes(header: FileDataset, tag: int) -> bytes:
+def _bytes(entries: _Entries, tag: int) -> bytes:
     """Undecoded value; the raw form is many times cheaper than pydicom's value objects."""
-    if tag not in header:
-        return b""
-    value = header.get_item(tag).value  # type: ignore[union-attr]
+    element = entries.get(tag)
+    value = element.value if element is not None else None
     return value if isinstance(value, bytes) else b""
 
 
-def _text(header: FileDataset, tag: int) -> str:
+def _text(entries: _Entries, tag: int) -> str:
     """Undecoded value of an ASCII entry as text without padding."""
-    return _bytes(header, tag).decode("ascii", "replace").strip(" \0")
+    return _bytes(entries, tag).decode("ascii", "replace").strip(" \0")
 
 
-def _numbers(header: FileDataset, tag: int) -> tuple[float, ...]:
-    """Values of a decimal string entry, empty when it is absent or no number."""
+@functools.lru_cache(maxsize=4096)
+def _numbers(text: bytes) -> tuple[float, ...]:
+    """Values of a decimal string, empty when it is no number; slices of a series repeat most of them."""
     try:
-        return tuple(float(part) for part in _bytes(header, tag).strip(b" \0").split(b"\\"))
+        return tuple(float(part) for part in text.strip(b" \0").split(b"\\"))
     except ValueError:
         return ()
