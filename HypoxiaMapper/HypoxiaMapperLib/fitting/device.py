@@ -1,0 +1,112 @@
+"""Where and how precisely a fit runs: device, number type, voxels per chunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import MissingPackageError, RequestError
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("float64", "float32")
+CPU_CHUNK = 8192
+"""Voxels at once on a CPU: the working arrays then stay in the second-level cache, which is faster than any larger chunk."""
+MEMORY_SHARE = 0.4
+"""Share of the free memory of a GPU that one chunk may use."""
+ARRAYS_PER_VOXEL = 12
+"""Working arrays of one voxel, in units of (frames + parameters) numbers, measured on the largest model here."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to run a fit.
+
+    Parameters
+    ----------
+    device : str
+        ``auto`` (CUDA, else CPU), ``cpu``, ``cuda`` or ``mps``.
+    dtype : str
+        ``float64`` or ``float32``; MPS knows only float32.
+    chunk_voxels : int or None
+        Voxels per chunk; None chooses by the device's memory.
+    max_iterations : int
+        Levenberg-Marquardt steps before a voxel counts as not converged.
+    tolerance : float
+        A voxel has converged when the next step would lower its sum of squares by less than this fraction. 1e-7 is
+        a step of less than a thousandth of the standard error.
+    table_tolerance : float or None
+        Relative error allowed to the compressed curves of separable models; None: 1e-7 (float64), 1e-5 (float32).
+    """
+
+    device: str = "auto"
+    dtype: str = "float64"
+    chunk_voxels: int | None = None
+    max_iterations: int = 60
+    tolerance: float = 1e-7
+    table_tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        for word, value, valid in (("device", self.device, DEVICES), ("dtype", self.dtype, DTYPES)):
+            if value not in valid:
+                raise RequestError(f"Fit {word} is {value!r}.", f"Valid values: {', '.join(valid)}.")
+        if self.chunk_voxels is not None and self.chunk_voxels < 1:
+            raise RequestError(f"Fit chunk is {self.chunk_voxels} voxels.", "Give at least 1.")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A resolved device: what ``FitOptions`` means on this machine."""
+
+    device: torch.device
+    dtype: torch.dtype
+    table_tolerance: float
+
+    @property
+    def name(self) -> str:
+        """Device and number type in words, for provenance."""
+        import torch
+
+        hardware = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        return f"{hardware}, {str(self.dtype).removeprefix('torch.')}"
+
+
+def choose_backend(options: FitOptions) -> Backend:
+    """Resolve the device and number type.
+
+    Raises
+    ------
+    MissingPackageError
+        If torch is not installed.
+    RequestError
+        If the device asked for is not there, or float64 is asked of MPS.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingPackageError("Voxel-wise fits need the Python package torch.", "pip install torch") from error
+    name = options.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present[name]:
+        raise RequestError(f"Device {name} is not available here.", "Use device auto or cpu.")
+    if name == "mps" and options.dtype == "float64":
+        raise RequestError("Device mps cannot compute in float64.", "Ask for dtype float32 or device cpu.")
+    default_tolerance = 1e-7 if options.dtype == "float64" else 1e-5
+    return Backend(torch.device(name), getattr(torch, options.dtype), options.table_tolerance or default_tolerance)
+
+
+def chunk_size(backend: Backend, options: FitOptions, n_frames: int, n_parameters: int) -> int:
+    """Voxels per chunk such that the working arrays fit the memory at hand."""
+    if options.chunk_voxels is not None:
+        return options.chunk_voxels
+    if backend.device.type != "cuda":
+        return CPU_CHUNK
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(backend.device)
+    per_voxel = ARRAYS_PER_VOXEL * (n_frames + n_parameters) * backend.dtype.itemsize
+    return max(1024, min(2**21, int(MEMORY_SHARE * free / per_voxel)))

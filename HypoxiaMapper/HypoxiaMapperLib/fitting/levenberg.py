@@ -1,0 +1,182 @@
+"""Levenberg-Marquardt with bounds for many small problems at once; it sees only normal equations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+NormalEquations = Callable[["torch.Tensor", "torch.Tensor"], "tuple[torch.Tensor, torch.Tensor, torch.Tensor]"]
+"""Of parameters (P, n) and the voxels' numbers (n,): sum of squares (n,), J'r (P, n) and J'J (P, P, n)."""
+
+FIRST_DAMPING = 1e-3
+LESS_DAMPING, MORE_DAMPING = 0.2, 6.0
+MAX_DAMPING = 1e12
+COMPACT_BELOW = 0.7
+"""The voxels still at work are copied together when less than this share of those carried is left."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Where the iteration ended: parameters (P, n), sum of squares (n,), J'J (P, P, n), flags (n,) or (P, n)."""
+
+    parameters: torch.Tensor
+    sum_of_squares: torch.Tensor
+    normal: torch.Tensor
+    converged: torch.Tensor
+    at_bound: torch.Tensor
+
+
+def solve(
+    equations: NormalEquations,
+    start: torch.Tensor,
+    lower: torch.Tensor,
+    upper: torch.Tensor,
+    floor: torch.Tensor,
+    max_iterations: int,
+    tolerance: float,
+) -> Solution:
+    """Minimise the sum of squares of every voxel within bounds.
+
+    A projected Levenberg-Marquardt iteration: parameters on a bound whose gradient points outwards are held, the
+    rest take a damped Gauss-Newton step, which is clipped to the bounds and taken only if it lowers the sum of squares.
+
+    Parameters
+    ----------
+    equations : NormalEquations
+        The problem.
+    start : torch.Tensor
+        Start parameters, shape (P, n), inside the bounds.
+    lower, upper : torch.Tensor
+        Bounds, shape (P, 1).
+    floor : torch.Tensor
+        Sum of squares below which a fit is exact to rounding, shape (n,).
+    max_iterations : int
+        Steps per voxel.
+    tolerance : float
+        See ``FitOptions``.
+    """
+    import torch
+
+    n = start.shape[1]
+    final = _empty_solution(start)
+    index = torch.arange(n, device=start.device)
+    p = start.clone()
+    cost, gradient, normal = equations(p, index)
+    damping = torch.full_like(cost, FIRST_DAMPING)
+    done = torch.zeros_like(cost, dtype=torch.bool)
+    for _ in range(max_iterations):
+        held = ((p <= lower) & (gradient <= 0)) | ((p >= upper) & (gradient >= 0))
+        step, gain = _step(normal, gradient, held, damping)
+        done = done | (gain <= tolerance * cost) | (cost <= floor[index]) | (damping > MAX_DAMPING)
+        left = int((~done).sum())
+        if left == 0:
+            break
+        if left < COMPACT_BELOW * len(index):
+            _store(final, index, p, cost, normal, done, held)
+            keep = (~done).nonzero().squeeze(1)
+            index, cost, damping, done = index[keep], cost[keep], damping[keep], done[keep]
+            p, gradient, step = p[:, keep], gradient[:, keep], step[:, keep]
+            normal = normal[:, :, keep]
+        trial = torch.clamp(p + step, lower, upper)
+        new_cost, new_gradient, new_normal = equations(trial, index)
+        better = (new_cost < cost) & ~done
+        p = torch.where(better, trial, p)
+        cost = torch.where(better, new_cost, cost)
+        gradient = torch.where(better, new_gradient, gradient)
+        normal = torch.where(better, new_normal, normal)
+        damping = torch.where(better, damping * LESS_DAMPING, damping * MORE_DAMPING)
+    held = ((p <= lower) & (gradient <= 0)) | ((p >= upper) & (gradient >= 0))
+    _store(final, index, p, cost, normal, done, held)
+    return final
+
+
+def _empty_solution(start: torch.Tensor) -> Solution:
+    """Arrays for the results of all voxels."""
+    import torch
+
+    count, n = start.shape
+    return Solution(
+        start.clone(),
+        torch.empty_like(start[0]),
+        torch.empty((count, count, n), dtype=start.dtype, device=start.device),
+        torch.zeros(n, dtype=torch.bool, device=start.device),
+        torch.zeros((count, n), dtype=torch.bool, device=start.device),
+    )
+
+
+def _store(final: Solution, index: torch.Tensor, p: torch.Tensor, cost: torch.Tensor, normal: torch.Tensor,
+           done: torch.Tensor, held: torch.Tensor) -> None:  # fmt: skip
+    """Write the state of the voxels at work into the results."""
+    final.parameters[:, index] = p
+    final.sum_of_squares[index] = cost
+    final.normal[:, :, index] = normal
+    final.converged[index] = done
+    final.at_bound[:, index] = held
+
+
+def _step(
+    normal: torch.Tensor, gradient: torch.Tensor, held: torch.Tensor, damping: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Damped step (P, n) with held parameters fixed, and the fall of the sum of squares it promises (n,)."""
+    import torch
+
+    free = (~held).to(normal.dtype)
+    free_gradient = gradient * free
+    diagonal = torch.diagonal(normal).T.clone()
+    # A parameter without any influence gets a unit of its own, so that its step is zero and not NaN.
+    largest = diagonal.max(dim=0).values.clamp_min(torch.finfo(normal.dtype).tiny)
+    diagonal = torch.where(diagonal <= 1e-14 * largest, largest, diagonal)
+    factor = cholesky(normal, diagonal * (1.0 + damping), free)
+    step = cholesky_solve(factor, free_gradient) * free
+    gain = (step * (free_gradient + damping * diagonal * step)).sum(0)
+    return step, gain
+
+
+def cholesky(normal: torch.Tensor, diagonal: torch.Tensor, free: torch.Tensor) -> list[list[torch.Tensor]]:
+    """Lower factors of (P, P, n) matrices with another diagonal; rows that are not free become those of the identity.
+
+    Written out over P instead of using a batched library routine, which calls LAPACK once per voxel and costs ten
+    times as much for matrices of this size.
+    """
+    import torch
+
+    count = diagonal.shape[0]
+    smallest = 1e-13 if normal.dtype == torch.float64 else 1e-6
+    factor: list[list[torch.Tensor]] = []
+    for i in range(count):
+        row: list[torch.Tensor] = []
+        for j in range(i):
+            total = normal[i, j] * (free[i] * free[j])
+            for k in range(j):
+                total = total - row[k] * factor[j][k]
+            row.append(total / factor[j][j])
+        pivot = diagonal[i] * free[i] + (1.0 - free[i])
+        total = pivot
+        for k in range(i):
+            total = total - row[k] * row[k]
+        row.append(torch.sqrt(torch.maximum(total, smallest * pivot)))
+        factor.append(row)
+    return factor
+
+
+def cholesky_solve(factor: list[list[torch.Tensor]], right: torch.Tensor) -> torch.Tensor:
+    """Solve for right-hand sides (P, n) with the factors of ``cholesky``."""
+    import torch
+
+    count = len(factor)
+    x: list[torch.Tensor] = []
+    for i in range(count):
+        total = right[i]
+        for k in range(i):
+            total = total - factor[i][k] * x[k]
+        x.append(total / factor[i][i])
+    for i in reversed(range(count)):
+        total = x[i]
+        for k in range(i + 1, count):
+            total = total - factor[k][i] * x[k]
+        x[i] = total / factor[i][i]
+    return torch.stack(x)

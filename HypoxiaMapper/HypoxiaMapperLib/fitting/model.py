@@ -1,0 +1,164 @@
+"""What a model must tell the engine: its parameters, and its curves or its values.
+
+A model is one of two kinds. A ``SeparableModel`` is a sum of curves common to all voxels; its fit never touches the
+frames again after one projection (see ``compress``). A ``FunctionModel`` is any differentiable function.
+Both work on tensors of shape (parameters, voxels): voxels lie last because the frames of a series do so too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ..errors import RequestError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One fitted or derived quantity.
+
+    Parameters
+    ----------
+    name : str
+        As in the literature: ``K1``, ``Ktrans``, ``vB``.
+    unit : str
+        UCUM unit.
+    lower, upper : float
+        Bounds of a fitted parameter; infinite for a derived one.
+    """
+
+    name: str
+    unit: str
+    lower: float = -np.inf
+    upper: float = np.inf
+
+
+class Model:
+    """Base of all models.
+
+    Attributes
+    ----------
+    parameters : tuple of Parameter
+        Fitted parameters, in the order of the first axis of every parameter tensor.
+    derived_parameters : tuple of Parameter
+        Quantities computed from the fitted ones, with standard errors by the delta method.
+    n_frames : int
+        Values per voxel.
+    """
+
+    parameters: tuple[Parameter, ...]
+    derived_parameters: ClassVar[tuple[Parameter, ...]] = ()
+    n_frames: int
+
+    def derived(self, p: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Derived quantities of parameters (parameters, voxels), each of shape (voxels,)."""
+        return {}
+
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds, each of shape (parameters,)."""
+        return np.array([q.lower for q in self.parameters]), np.array([q.upper for q in self.parameters])
+
+    def require_frames(self) -> None:
+        """Refuse data that cannot determine the parameters.
+
+        Raises
+        ------
+        RequestError
+            If there are not more frames than parameters.
+        """
+        if self.n_frames <= len(self.parameters):
+            raise RequestError(
+                f"{type(self).__name__}: {self.n_frames} frames cannot determine {len(self.parameters)} parameters "
+                f"({', '.join(q.name for q in self.parameters)}).",
+                "Use a series with more frames or a simpler model.",
+            )
+
+    def with_bounds(self, bounds: Mapping[str, tuple[float, float]]) -> Model:
+        """The same model with other bounds for the parameters named.
+
+        Raises
+        ------
+        RequestError
+            For an unknown name or an empty interval.
+        """
+        import copy
+
+        names = [q.name for q in self.parameters]
+        for name, (low, high) in bounds.items():
+            if name not in names:
+                raise RequestError(f"There is no parameter {name!r}.", f"Valid parameters: {', '.join(names)}.")
+            if not low < high:
+                raise RequestError(f"Bounds of {name} are {low} to {high}.", "The lower must be below the upper.")
+        changed = copy.copy(self)
+        changed.parameters = tuple(Parameter(q.name, q.unit, *bounds.get(q.name, (q.lower, q.upper)))
+                                   for q in self.parameters)  # fmt: skip
+        return changed
+
+
+class SeparableModel(Model):
+    """y(t) = sum of c_j(p) * fixed_j(t) + sum of a_k(p) * family(theta_k(p), t), all c and a non-negative.
+
+    Attributes
+    ----------
+    n_members : int
+        Number of members of the family in the sum (1 for Tofts, 2 for a reversible two-tissue model).
+    theta_limits : tuple of float
+        Range of theta that is tabulated; beyond it theta is held at the limit.
+    theta_scale : float
+        Theta below which the family changes linearly, above which logarithmically (the table's coordinate is
+        log(1 + theta / theta_scale)).
+    start_grids : tuple of numpy.ndarray
+        For each member the values of theta that the start search tries.
+    """
+
+    n_members: int
+    theta_limits: tuple[float, float]
+    theta_scale: float
+    start_grids: tuple[np.ndarray, ...]
+
+    def fixed(self) -> np.ndarray:
+        """Curves that do not depend on theta, shape (curves, frames); (0, frames) when there is none."""
+        return np.zeros((0, self.n_frames))
+
+    def family(self, theta: np.ndarray) -> np.ndarray:
+        """Curves of the family, shape (len(theta), frames), exact."""
+        raise NotImplementedError
+
+    def mixture(self, p: torch.Tensor) -> torch.Tensor:
+        """Weights and thetas of parameters (P, n): rows are c (fixed), a (members), theta (members)."""
+        raise NotImplementedError
+
+    def parameters_of(self, weights: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        """Inverse of ``mixture``: parameters (P, n) of weights (fixed + members, n) and theta (members, n)."""
+        raise NotImplementedError
+
+    def curves(self, p: np.ndarray) -> np.ndarray:
+        """Exact model curves, shape (frames, n), of parameters (P, n): for display and tests."""
+        import torch
+
+        rows = self.mixture(torch.as_tensor(np.asarray(p, dtype=float))).numpy()
+        fixed = self.fixed()
+        m, k = len(fixed), self.n_members
+        total = fixed.T @ rows[:m]
+        for member in range(k):
+            theta = np.clip(rows[m + k + member], *self.theta_limits)
+            total = total + (self.family(theta) * rows[m + member][:, None]).T
+        return total
+
+
+class FunctionModel(Model):
+    """Any model whose value torch can differentiate."""
+
+    def value(self, p: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
+        """Model values (frames, n) of parameters (P, n); ``extra`` (E, n) are given quantities per voxel, e.g. B1."""
+        raise NotImplementedError
+
+    def start(self, y: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
+        """Start parameters (P, n) from the data (frames, n)."""
+        raise NotImplementedError
