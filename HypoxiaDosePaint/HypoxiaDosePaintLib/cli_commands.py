@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from HypoxiaMapperLib.errors import OutputError, RequestError
+from HypoxiaMapperLib.errors import InputError, OutputError, ProofError, RequestError
 from HypoxiaMapperLib.methods import Progress, all_methods
 from HypoxiaMapperLib.tracers import TRACER_PROTOCOLS
 
@@ -87,11 +87,26 @@ def protocols(arguments: Namespace, progress: Progress) -> str:
 
 def verify(arguments: Namespace, progress: Progress) -> str:
     """Prove an exported set again from the files alone."""
+    from HypoxiaMapperLib.dicomio.scan import scan_folder
+
     from .dicomrt.verify import verify_set
 
     folder = Path(arguments.folder)
-    rows = verify_set(folder, Path(arguments.ct) if arguments.ct else None, progress)
+    ct_folder = Path(arguments.ct) if arguments.ct else Path(_recorded_request(folder).folder)
+    found = scan_folder(ct_folder, progress)
+    rows = verify_set(folder, [path for s in found.by_role("planning_ct") for path in s.files])
+    failed = [f"{r.structure}: {r.reason}" for r in rows if not r.passed]
+    if failed:
+        raise ProofError(f"{folder} is not what was shown: {'; '.join(failed)}.", "Do not use this set; export it again.")
     return _show(arguments, {"proof": [asdict(r) for r in rows]}, text.proof_lines(rows))
+
+
+def _recorded_request(folder: Path) -> Request:
+    """The request that a result folder was made from."""
+    path = folder / "request.json"
+    if not path.exists():
+        raise InputError(f"{folder} holds no request.json.", "Name the planning CT folder with --ct.")
+    return read_request(path)
 
 
 def send(arguments: Namespace, progress: Progress) -> str:

@@ -18,7 +18,7 @@ from HypoxiaMapperLib.registration import register_rigid
 from HypoxiaMapperLib.resample import resample_to
 from HypoxiaMapperLib.volume import Volume
 
-from .dicomrt.export import export_set
+from .dicomrt.export import export_set, proof_reference
 from .output import require_free, staged_output
 from .prescription import Prescription, Protocol, ceiling_reasons, get_protocol, make_prescription
 from .render import render_pictures
@@ -126,7 +126,8 @@ def write(result: Result, planning: ImageSeries, folder: Path, progress: Progres
     """Export (if accepted), prove, picture and report a result into a folder; the result with its proof."""
     if result.accepted_by:
         exported = export_set(result, planning, folder, lambda f, t: progress(0.5 * f, t))
-        result = replace(result, exported=exported.files, proof=exported.proof)
+        reference = proof_reference(result)
+        result = replace(result, exported=exported.files, proof=exported.proof, proof_reference=reference)
     progress(0.5, "rendering pictures")
     pictures = render_pictures(result, folder / "pictures")
     result = replace(result, warnings=(*pictures.warnings, *result.warnings))

@@ -139,4 +139,5 @@ class Result:
     accepted_by: str = ""
     exported: tuple[str, ...] = ()  # file names relative to the output folder
     proof: tuple[ProofRow, ...] = ()
+    proof_reference: Mapping[str, Any] = field(default_factory=dict)  # by which the set is proven again from its files
     truth: Mapping[str, Any] = field(default_factory=dict)  # digital patients only
