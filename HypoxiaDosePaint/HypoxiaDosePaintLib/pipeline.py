@@ -16,7 +16,7 @@ from HypoxiaMapperLib.errors import RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap, Method, Progress, get_method, no_progress
 from HypoxiaMapperLib.registration import register_rigid
 from HypoxiaMapperLib.resample import resample_to
-from HypoxiaMapperLib.volume import Volume
+from HypoxiaMapperLib.volume import Region, Volume
 
 from .dicomrt.export import export_set, proof_reference
 from .output import require_free, staged_output
@@ -98,17 +98,39 @@ def compute(request: Request, progress: Progress = no_progress) -> Computed:
     """Everything up to the result, nothing written."""
     method = get_method(request.method)
     params = method.make_params(request.method_params)
-    protocol = get_protocol(request.protocol)
-    prescription = prescribe(request, protocol)
+    prescribe(request, get_protocol(request.protocol))  # refused before the long reading begins
     inputs = gather(request, method, lambda f, t: progress(0.5 * f, t))
     gtv = union(inputs.gtvs, "GTV")
     pet, registration = align(request, inputs, lambda f, t: progress(0.5 + 0.2 * f, t))
     regions = {"gtv": gtv} | ({"reference": inputs.reference} if inputs.reference else {})
     progress(0.7, f"computing {method.title}")
     hypoxia_map = method.compute({"pet": pet}, regions, params)
-    progress(0.8, "finding the hypoxic subvolume")
-    subvolume = find_subvolume(hypoxia_map, inputs.gtvs, request.subvolume, request.override)
-    progress(0.9, "building targets")
+    return paint(request, inputs, pet, registration, hypoxia_map, progress=lambda f, t: progress(0.8 + 0.2 * f, t))
+
+
+def paint(
+    request: Request,
+    inputs: Inputs,
+    pet: Volume,
+    registration: RegistrationUse,
+    hypoxia_map: HypoxiaMap,
+    drawn: Region | None = None,
+    progress: Progress = no_progress,
+) -> Computed:
+    """From a map on the planning grid to the result, nothing written.
+
+    Parameters
+    ----------
+    drawn : Region, optional
+        Hypoxic region that a person drew or edited; it then takes the place of the threshold.
+    """
+    method = get_method(request.method)
+    params = method.make_params(request.method_params)
+    protocol = get_protocol(request.protocol)
+    prescription = prescribe(request, protocol)
+    progress(0.0, "finding the hypoxic subvolume")
+    subvolume = find_subvolume(hypoxia_map, inputs.gtvs, request.subvolume, request.override, drawn)
+    progress(0.5, "building targets")
     base_margins, boost_margins = margins(request, protocol)
     targets = build_targets(
         inputs.gtvs, subvolume, inputs.reference, inputs.organs, request.organ_gap_mm, prescription, base_margins,
@@ -244,7 +266,7 @@ def _warnings(parts: Parts) -> tuple[str, ...]:
     over = ceiling_reasons(parts.prescription.boost)
     found = [f"Dose ceiling overridden ({'; '.join(over)}) by {parts.prescription.override}."] if over else []
     if parts.registration.mode.startswith("rigid"):
-        found.append("The PET was registered here by a rigid transform: look at its picture before accepting.")
+        found.append("Rigid registration was computed here: look at the registration picture before accepting.")
     found += [*parts.hypoxia_map.warnings, *parts.subvolume.warnings, *parts.targets.warnings, *parts.inputs.warnings]
     if parts.protocol_margins:
         found.append(f"Margins: {parts.protocol.margin_source}.")
