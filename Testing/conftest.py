@@ -77,3 +77,31 @@ def digital_patient(tmp_path_factory: pytest.TempPathFactory, worker_id: str) ->
         if not made.exists():
             made.write_bytes(pickle.dumps(make_patient(shared / "digital_patient", seed=PATIENT_SEED)))
         return pickle.loads(made.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def exported_set(digital_patient: Any, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Result folder of one accepted run on the digital patient, made once for all test processes: read only."""
+    from HypoxiaDosePaintLib.pipeline import run
+    from HypoxiaDosePaintLib.request import Request
+
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    out = shared / "exported_set"
+    with FileLock(shared / "exported_set.lock"):
+        if not out.exists():
+            run(
+                Request(
+                    folder=str(digital_patient.folder),
+                    output=str(out),
+                    method="tracer_ratio",
+                    protocol="welz_77_70_35",
+                    gtv_rois=digital_patient.gtv_rois,
+                    reference_roi=digital_patient.reference_roi,
+                    organ_rois=digital_patient.organ_rois,
+                    accepted_by="Test Reviewer",
+                    write_rtdose=True,
+                )
+            )
+    return out
