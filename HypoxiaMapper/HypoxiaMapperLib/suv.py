@@ -80,9 +80,7 @@ def lean_body_mass_james128_kg(weight_kg: float, height_cm: float, sex: str) -> 
 def lean_body_mass_janmahasatian_kg(weight_kg: float, height_cm: float, sex: str) -> float:
     """Lean body mass after Janmahasatian, kg: M 9270 W / (6680 + 216 BMI), F 9270 W / (8780 + 244 BMI)."""
     bmi = weight_kg / (_height(height_cm) / 100.0) ** 2
-    return _by_sex(
-        sex, lambda: 9270 * weight_kg / (6680 + 216 * bmi), lambda: 9270 * weight_kg / (8780 + 244 * bmi)
-    )
+    return _by_sex(sex, lambda: 9270 * weight_kg / (6680 + 216 * bmi), lambda: 9270 * weight_kg / (8780 + 244 * bmi))
 
 
 def body_surface_area_m2(weight_kg: float, height_cm: float) -> float:

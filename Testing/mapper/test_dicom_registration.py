@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_samples import DEFORMABLE_REGISTRATION, SPATIAL_REGISTRATION, new_dataset, write_ct
 from pydicom.dataset import Dataset
 
+from dicom_samples import DEFORMABLE_REGISTRATION, SPATIAL_REGISTRATION, new_dataset, write_ct
 from HypoxiaMapperLib.dicomio.registration import read_transform, transform_warnings
 from HypoxiaMapperLib.errors import GeometryError, InputError
 
@@ -156,7 +156,7 @@ def test_deformable_refusals(tmp_path):
     path = write_deformable(tmp_path / "d.dcm", np.zeros((4, 5, 6, 3)))
     with pytest.raises(GeometryError, match="opposite direction"):
         read_transform(path, PET, PLAN)
-    with pytest.raises(GeometryError, match="1.2.3"):
+    with pytest.raises(GeometryError, match=r"1.2.3"):
         read_transform(path, PLAN, OTHER)
     with pytest.raises(InputError, match="0064,0009"):
         read_transform(write_deformable(tmp_path / "e.dcm", np.zeros((3, 5, 6, 3))), PLAN, PET)

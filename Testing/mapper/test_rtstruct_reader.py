@@ -6,8 +6,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_samples import FRAME, write_ct, write_rtstruct
 
+from dicom_samples import FRAME, write_ct, write_rtstruct
 from HypoxiaMapperLib.dicomio.rtstruct import list_rois, read_structure_set
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.dicomio.series import read_image_series
@@ -133,9 +133,9 @@ def test_contours_denser_than_slices_do_not_cancel(tmp_path):
 def test_tilted_contour_and_contour_outside_are_refused(tmp_path):
     tilted = box(1.5, 4.5, 1.5, 4.5, 2)
     tilted[2:, 2] = 3.2
-    with pytest.raises(GeometryError, match="'A'.*slice plane"):
+    with pytest.raises(GeometryError, match=r"'A'.*slice plane"):
         read_one(tmp_path, [tilted])
-    with pytest.raises(GeometryError, match="'A'.*above or below"):
+    with pytest.raises(GeometryError, match=r"'A'.*above or below"):
         read_one(tmp_path, [box(1.5, 4.5, 1.5, 4.5, 7)])
 
 
@@ -152,7 +152,7 @@ def test_names(tmp_path):
     assert list_rois(path) == ("GTVp", "Cord", "Empty")
     assert list(read_structure_set(path, image, FRAME)) == ["GTVp", "Cord"]
     assert list(read_structure_set(path, image, FRAME, ["Cord"])) == ["Cord"]
-    with pytest.raises(RequestError, match="no ROI named 'GTVx'.*GTVp, Cord, Empty"):
+    with pytest.raises(RequestError, match=r"no ROI named 'GTVx'.*GTVp, Cord, Empty"):
         read_structure_set(path, image, FRAME, ["GTVx"])
     with pytest.raises(InputError, match="'Empty' is empty"):
         read_structure_set(path, image, FRAME, ["Empty"])
@@ -165,7 +165,7 @@ def test_names(tmp_path):
 
 def test_other_frame_of_reference_is_refused(tmp_path):
     path = write_rtstruct(tmp_path / "rs.dcm", {"A": [box(1.5, 4.5, 1.5, 4.5, 2)]}, frame_uid="1.2.99")
-    with pytest.raises(GeometryError, match="1.2.99"):
+    with pytest.raises(GeometryError, match=r"1.2.99"):
         read_structure_set(path, grid(), FRAME)
     with pytest.raises(GeometryError, match="none given"):
         read_structure_set(path, grid(), "")
@@ -175,7 +175,7 @@ def test_broken_contour_data_and_wrong_files_are_refused(tmp_path):
     path = write_rtstruct(tmp_path / "rs.dcm", {"A": [box(1.5, 4.5, 1.5, 4.5, 2)]})
     broken = path.read_bytes().replace(b"4.5\\1.5\\2", b"x.5\\1.5\\2", 1)
     (tmp_path / "broken.dcm").write_bytes(broken)
-    with pytest.raises(InputError, match="'A'.*3006,0050"):
+    with pytest.raises(InputError, match=r"'A'.*3006,0050"):
         read_structure_set(tmp_path / "broken.dcm", grid(), FRAME)
     with pytest.raises(InputError, match="not an RTSTRUCT"):
         list_rois(write_ct(tmp_path / "ct")[0])

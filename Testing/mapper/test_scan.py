@@ -8,6 +8,10 @@ import shutil
 import numpy as np
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
 from dicom_samples import (
     DEFORMABLE_REGISTRATION,
     FRAME,
@@ -18,10 +22,6 @@ from dicom_samples import (
     write_pet,
     write_rtstruct,
 )
-from pydicom.data import get_testdata_file
-from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
-
 from HypoxiaMapperLib.dicomio.scan import require_one_patient, scan_folder
 from HypoxiaMapperLib.errors import InputError
 

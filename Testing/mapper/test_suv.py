@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from HypoxiaMapperLib import suv
 from HypoxiaMapperLib.errors import InputError
 

@@ -305,7 +305,7 @@ def _frame_duration_s(header: Dataset) -> float:
     duration_ms = _number(header, "ActualFrameDuration")
     if not duration_ms:
         raise InputError(
-            "Actual Frame Duration (0018,1242) is missing; the mean decay time of the frame needs it.", "Enter it, in ms."
+            "Actual Frame Duration (0018,1242) is missing; the mean decay time needs it.", "Enter it, in milliseconds."
         )
     return duration_ms / 1000.0
 
@@ -322,7 +322,7 @@ def _need(facts: _Facts, key: str, tag: str) -> float:
     """A number SUV cannot do without."""
     value = facts.values[key]
     if not value:
-        raise InputError(f"{tag} is missing or zero.", "Enter it in the PET headers; SUV cannot be computed without it.")
+        raise InputError(f"{tag} is missing or zero.", "Enter it in the PET headers; SUV needs it.")
     return float(value)
 
 
@@ -330,7 +330,7 @@ def _number(header: Dataset, keyword: str, zero_allowed: bool = False) -> float 
     """A finite number, None when absent, empty, negative or (unless allowed) zero."""
     value = header.get(keyword)
     try:
-        number = float(value) if value not in (None, "") else None  # type: ignore[arg-type]
+        number = float(value) if value not in (None, "") else None
     except (TypeError, ValueError):
         raise InputError(f"{keyword} holds {value!r}, not a number.", "Correct the header.") from None
     if number is None or not np.isfinite(number) or (number <= 0 and not (zero_allowed and number == 0)):

@@ -12,7 +12,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-# QIBA FDG-PET/CT: an injection is believed from 1 h after to less than 2 half-lives before the scan (METHODS section 1).
+# QIBA FDG-PET/CT (METHODS section 1): believed from 1 h after to less than 2 half-lives before the scan.
 EARLIEST_MINUTES = -60.0
 LATEST_HALF_LIVES = 2.0
 # HX4 is also scanned 4 h after injection (METHODS section 2), just over two half-lives of fluorine-18.
@@ -114,7 +114,7 @@ def injection_time(
         return None
     if doubts:
         raise InputError(
-            f"Implausible injection time: {' '.join(doubts)} Believed are {EARLIEST_MINUTES:.0f} to {latest_min:.0f} min.",
+            f"Implausible injection time: {' '.join(doubts)} Believed: {EARLIEST_MINUTES:.0f} to {latest_min:.0f} min.",
             "Correct Radiopharmaceutical Start DateTime (0018,1078) or the acquisition time.",
         )
     raise InputError(

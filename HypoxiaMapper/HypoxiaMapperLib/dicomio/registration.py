@@ -6,6 +6,7 @@ moving frame (LPS mm), so that the moving image can be sampled on the planning g
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,8 +107,10 @@ def _spatial_matrix(registration: Dataset, name: str, planning_uid: str, moving_
         uid = str(item.get("FrameOfReferenceUID", "") or "")
         matrix = _item_matrix(item.get("MatrixRegistrationSequence"), name)
         if uid in to_registered and not np.allclose(to_registered[uid], matrix, atol=1e-6):
-            what = "a matrix of the registered frame itself that is not the identity" if uid == registered_uid else (
-                "several different matrices"
+            what = (
+                "a matrix of the registered frame itself that is not the identity"
+                if uid == registered_uid
+                else ("several different matrices")
             )
             raise GeometryError(f"{name}: {what} (frame of reference {uid}).", "Export a registration with one matrix.")
         to_registered[uid] = matrix
@@ -126,7 +129,7 @@ def _require_frames(known: dict[str, np.ndarray], name: str, planning_uid: str, 
             )
 
 
-def _item_matrix(sequence: Dataset | None, name: str) -> np.ndarray:
+def _item_matrix(sequence: Iterable[Dataset] | None, name: str) -> np.ndarray:
     """Product of the matrices of a Matrix Registration Sequence, shape (4, 4); identity when it is absent.
 
     Several matrices are multiplied only where their order does not matter: writers do not agree on it.
@@ -203,7 +206,7 @@ def _deformable(registration: Dataset, name: str, planning_uid: str, moving_uid:
     pre = _single_matrix(item, "PreDeformationMatrixRegistrationSequence", name)
     post = _single_matrix(item, "PostDeformationMatrixRegistrationSequence", name)
     # M_pre x + d(x) = M_pre (x + A_pre^-1 d(x)), so the displacement can be applied first, where its grid lies.
-    chain = [_affine(post @ pre)]
+    chain: list[sitk.Transform] = [_affine(post @ pre)]
     grids = item.get("DeformableRegistrationGridSequence") or []
     if grids:
         chain.append(_displacement(grids[0], np.linalg.inv(pre[:3, :3]), name))

@@ -7,6 +7,7 @@ keyholes and CLOSEDPLANAR_XOR all follow from it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _RTSTRUCT_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
 _CLOSED_TYPES = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "")
 _CONTOUR_DATA = 0x30060050
+_TOO_FEW = "closed contour of fewer than 3 points"
 _ON_PLANE = 0.01  # slices; less is rounding of the coordinates
 _HALF_SLICE = 0.5 + 1e-3
 _ROUNDING_DIGITS = 6  # index space; makes a pixel centre that lies on a contour fall the same way everywhere
@@ -160,7 +162,7 @@ def _closed_contours(item: Dataset | None, grid: sitk.Image, name: str) -> _Cont
             continue
         points = _points(contour, name)
         if len(points) < 3:
-            ignored["closed contour of fewer than 3 points"] = ignored.get("closed contour of fewer than 3 points", 0) + 1
+            ignored[_TOO_FEW] = ignored.get(_TOO_FEW, 0) + 1
             continue
         chunks.append(points)
     notes = tuple(f"{count} {kind} item(s) ignored" for kind, count in ignored.items())
@@ -174,17 +176,22 @@ def _points(contour: Dataset, name: str) -> np.ndarray:
     """Points of a contour in LPS mm, shape (n, 3), straight from the undecoded text."""
     if _CONTOUR_DATA not in contour:
         return np.empty((0, 3))
-    raw = contour.get_item(_CONTOUR_DATA).value  # type: ignore[union-attr]
-    try:
-        if isinstance(raw, bytes):
-            values = np.array(raw.rstrip(b" \0\\").split(b"\\"), dtype="S").astype(float)
-        else:
-            values = np.array(raw if raw is not None else [], dtype=float)
-    except ValueError as error:
-        raise InputError(f"ROI {name!r}: Contour Data (3006,0050) holds no number ({error}).", "Export it again.") from None
-    if values.size % 3 or not np.isfinite(values).all():
+    raw = contour.get_item(_CONTOUR_DATA).value
+    if isinstance(raw, bytes):
+        text = raw.rstrip(b" \0\\")
+        expected = text.count(b"\\") + 1 if text else 0
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", DeprecationWarning)  # NumPy's present way to say "not a number"
+                values = np.fromstring(text, float, sep="\\") if text else np.empty(0)
+        except (DeprecationWarning, ValueError):
+            values = np.full(expected, np.nan)
+    else:
+        values = np.array([] if raw is None else raw, float)
+        expected = values.size
+    if values.size != expected or values.size % 3 or not np.isfinite(values).all():
         raise InputError(
-            f"ROI {name!r}: Contour Data (3006,0050) of {values.size} values is not a list of finite points.",
+            f"ROI {name!r}: Contour Data (3006,0050) of {expected} values is not a list of finite points.",
             "Export the structure set again.",
         )
     return values.reshape(-1, 3)
@@ -223,8 +230,8 @@ def _slice_of_each(contours: _Contours, grid: sitk.Image, name: str) -> tuple[np
     if tilted.size:
         k = int(tilted[0])
         raise GeometryError(
-            f"ROI {name!r}: contour {k + 1} does not lie in a slice plane of the image (it runs from slice {low[k]:.2f} "
-            f"to {high[k]:.2f}; {tilted.size} such contours).",
+            f"ROI {name!r}: contour {k + 1} does not lie in a slice plane of the image (it runs from slice "
+            f"{low[k]:.2f} to {high[k]:.2f}; {tilted.size} such contours).",
             "Read it on the image it was drawn on.",
         )
     depth = grid.GetSize()[2]
@@ -255,4 +262,4 @@ def _nearest_only(planes: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, 
     dropped = int((~keep).sum())
     if not dropped:
         return keep, ()
-    return keep, (f"warning: {dropped} contours lie between the slices of the image; the nearest of each slice was used",)
+    return keep, (f"warning: {dropped} contours between the slices were left out, the nearest of each slice was used",)

@@ -1,7 +1,7 @@
 """Scan a folder: every DICOM series with its role, and every file left out with the reason.
 
-One pass over the headers. Of every file only identifiers and position are read and decoded, which keeps the scan near the
-speed of reading the headers at all; the first file of each series is read once more for what describes the series.
+One pass over the headers. Of every file only identifiers and position are read and decoded, which keeps the scan near
+the speed of reading the headers at all; the first file of each series is read once more for what describes it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -52,7 +52,7 @@ _POSITION, _ORIENTATION, _THICKNESS = Tag(0x00200032), Tag(0x00200037), Tag(0x00
 _FILE_TAGS = [
     *(_SOP_CLASS, _SOP_INSTANCE, _SERIES, _IMAGE_TYPE, _ROWS, _COLUMNS, _SPACING, _POSITION, _ORIENTATION, _THICKNESS)
 ]
-_Entries = dict[BaseTag, Any]  # undecoded elements by tag
+_Entries = Mapping[Any, Any]  # undecoded elements by tag
 _PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00", b"\x7f\xe0\x00\x10")
 
 
@@ -178,7 +178,7 @@ def _read_header(path: str, tags: list[BaseTag], caught: list[warnings.WarningMe
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise _Skip("empty file")
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)  # type: ignore[arg-type]
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
             _require_complete(file, size, header, caught)
             return header
     except InvalidDicomError:
@@ -191,9 +191,7 @@ def _read_header(path: str, tags: list[BaseTag], caught: list[warnings.WarningMe
         raise _Skip(f"truncated or broken DICOM header ({type(error).__name__}: {error})") from None
 
 
-def _require_complete(
-    file: BinaryIO, size: int, header: FileDataset, caught: list[warnings.WarningMessage]
-) -> None:
+def _require_complete(file: BinaryIO, size: int, header: FileDataset, caught: list[warnings.WarningMessage]) -> None:
     """``_Skip`` a file that ends before its header or pixel data do."""
     position = file.tell()
     start = file.read(12)
@@ -228,9 +226,9 @@ def _plane(name: str, entries: _Entries) -> SlicePlane | None:
     order: Literal["little", "big"] = "little" if entries[_ROWS].is_little_endian else "big"
     return SlicePlane(
         name=name,
-        position=position,  # type: ignore[arg-type]
+        position=position,
         orientation=orientation,
-        pixel_spacing_mm=spacing,  # type: ignore[arg-type]
+        pixel_spacing_mm=spacing,
         shape=(int.from_bytes(_bytes(entries, _ROWS), order), int.from_bytes(_bytes(entries, _COLUMNS), order)),
         thickness_mm=thickness[0] if thickness else float("nan"),
     )

@@ -224,6 +224,7 @@ def _refuse_4d(planes: Sequence[SlicePlane], headers: Sequence[Dataset], series:
                 "Export one frame as its own series.",
             )
     raise GeometryError(
-        f"{series}: 4D series without order, every slice position exists {count} times and no tag tells the frames apart.",
+        f"{series}: 4D series without order, every slice position exists {count} times and no tag tells the frames "
+        "apart.",
         "Export the frames as separate series.",
     )

@@ -148,7 +148,7 @@ def _rtstruct_references(header: Dataset) -> tuple[str, tuple[str, ...]]:
 
 
 def _registration_frames(header: Dataset) -> tuple[str, list[str]]:
-    """"rigid" or "deformable" and the frames of reference a registration joins."""
+    """ "rigid" or "deformable" and the frames of reference a registration joins."""
     frames = [_text(header, "FrameOfReferenceUID")]
     deformable = header.get("DeformableRegistrationSequence")
     for item in deformable or header.get("RegistrationSequence") or []:
