@@ -36,7 +36,7 @@ GEOMETRIES = {  # name: shape (z, y, x), spacing (x, y, z) mm, direction cosines
     "oblique": ((12, 40, 44), (0.97, 0.97, 2.5), sitk.Euler3DTransform((0, 0, 0), *TILT).GetMatrix()),
     "non_square": ((12, 36, 52), (0.7, 1.9, 3.27), np.eye(3)),
     "feet_first": ((12, 40, 44), (0.9765625, 0.9765625, 1.25), np.diag([-1.0, 1.0, -1.0])),
-    "sagittal": ((14, 36, 40), (1.1, 1.3, 2.2), np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]], float)),
+    "sagittal": ((14, 36, 40), (1.1, 1.3, 2.2), np.array([[0, 0, -1], [1, 0, 0], [0, -1, 0]], float)),
 }
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import dcmwrite
+from pydicom import config, dcmwrite
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
-from pydicom.valuerep import format_number_as_ds
+from pydicom.valuerep import format_number_as_ds, validate_value
 
 from HypoxiaMapperLib import __version__
 from HypoxiaMapperLib.dicomio.model import ImageSeries
@@ -98,12 +99,23 @@ def patient_and_study(header: Dataset) -> Dataset:
     for keyword in (*_PATIENT_STUDY, *_PATIENT_STUDY_OPTIONAL):
         if keyword in header and header[keyword].VR == "PN":
             setattr(ds, keyword, str(header[keyword].value or ""))  # drops the character set it was read with
-        elif keyword in header:
+        elif keyword in header and _is_valid(header[keyword]):
             ds[keyword] = copy.deepcopy(header[keyword])
         elif keyword in _PATIENT_STUDY:
             setattr(ds, keyword, "")
     ds.StudyInstanceUID = header.StudyInstanceUID
     return ds
+
+
+def _is_valid(element: DataElement) -> bool:
+    """False for a value that its VR does not allow, as a study ID of 17 characters: copied, it would make ours bad."""
+    try:
+        if element.VR != "SQ":
+            for value in element.value if element.VM > 1 else [element.value]:
+                validate_value(element.VR, str(value), config.RAISE)
+    except ValueError:
+        return False
+    return True
 
 
 def title(provenance: Mapping[str, Any], text: str) -> str:
@@ -159,7 +171,11 @@ def source_headers(planning: ImageSeries, slices: Iterable[int]) -> list[Dataset
     found = []
     for k in slices:
         header = copy.copy(planning.headers[k])
-        header.update(patient_and_study(header))
+        checked = patient_and_study(header)
+        for keyword in _PATIENT_STUDY_OPTIONAL:
+            if keyword in header and keyword not in checked:
+                del header[keyword]
+        header.update(checked)
         if header.PatientSex not in ("M", "F", "O"):
             header.PatientSex = ""
         found.append(header)

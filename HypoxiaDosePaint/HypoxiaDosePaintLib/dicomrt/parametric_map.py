@@ -22,6 +22,7 @@ from .common import (
     MAX_SHORT_TEXT,
     RESEARCH_TEXT,
     acceptor,
+    code_item,
     finish_object,
     highdicom_equipment,
     save,
@@ -48,6 +49,7 @@ QUANTITY_CODES = {
     "OEF": Code("126392", "DCM", "Oxygen Extraction Fraction"),
 }
 PRIVATE_SCHEME = "99HYPOX"
+WHOLE_BODY = Code("38266002", "SCT", "Entire body")
 
 
 def quantity_code(quantity: str) -> Code:
@@ -102,13 +104,13 @@ def write_parametric_map(
     require_same_grid(volume.image, planning.volume.image, label)
     box = box or (slice(None),) * 3
     part = [range(*s.indices(n)) for s, n in zip(box, volume.array.shape, strict=True)]
-    voxels = np.ascontiguousarray(volume.array[box], dtype=np.float32)
+    voxels = np.array(volume.array[box], dtype=np.float32, order="C")
     voxels[~np.isfinite(voxels)] = np.nan
     if not np.isfinite(voxels).any():
         raise LimitError(f"{label}: there is no defined voxel to export.", "Check the region and the method.")
     low, high = float(np.nanmin(voxels)), float(np.nanmax(voxels))
     mapping = RealWorldValueMapping(
-        lut_label=quantity.value[:16], lut_explanation=label[:64], unit=coded(unit), value_range=(low, high),
+        lut_label=label[:16], lut_explanation=label[:64], unit=coded(unit), value_range=(low, high),
         slope=1.0, intercept=0.0, quantity_definition=coded(quantity),
     )  # fmt: skip
     # LINEAR_EXACT, as LINEAR cannot be narrower than 1 and a ratio map often is (PS3.3 C.11.2.1.2)
@@ -126,11 +128,21 @@ def write_parametric_map(
         **highdicom_equipment(created),
     )
     ds.FloatPixelPaddingValue = ds.FloatPixelPaddingRangeLimit = float("nan")
-    ds.Laterality = ""
+    ds.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_frame_anatomy()]
     finish_object(ds, provenance, created)
     ds.SeriesDescription = title(provenance, label)
     ds.ImageComments = f"{label}. Voxels without a value are NaN. {RESEARCH_TEXT}."[:MAX_SHORT_TEXT]
     return save(ds, path)
+
+
+def _frame_anatomy() -> Dataset:
+    """The least that can be said of the region; dcmqi, and through it 3D Slicer, crashes on a map without."""
+    from pydicom.dataset import Dataset
+
+    anatomy = Dataset()
+    anatomy.FrameLaterality = "U"
+    anatomy.AnatomicRegionSequence = [code_item(WHOLE_BODY)]
+    return anatomy
 
 
 def _planes(planning: ImageSeries, slices: range, row: int, column: int) -> dict[str, Any]:
