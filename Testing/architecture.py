@@ -60,7 +60,7 @@ MEMBERS = {
     },
     PAINT: {
         "core": "__init__ request prescription radiobiology structures margins output wording",
-        "contract": "result subvolume planqa",
+        "contract": "result drawn subvolume planqa",
         "dicom": "dicomrt",
         "network": "send",
         "parts": "selection targets",

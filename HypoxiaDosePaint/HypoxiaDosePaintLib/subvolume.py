@@ -19,6 +19,7 @@ from HypoxiaMapperLib.errors import GeometryError, LimitError, RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap
 from HypoxiaMapperLib.volume import Region, require_same_grid
 
+from .drawn import part_inside
 from .margins import bounding_box, close_mask
 from .request import SubvolumeOptions
 from .result import Curve, Dropped, GtvFinding
@@ -102,7 +103,11 @@ class _Box:
 
 
 def find_subvolume(
-    hypoxia_map: HypoxiaMap, gtvs: Sequence[Region], options: SubvolumeOptions, override: str = ""
+    hypoxia_map: HypoxiaMap,
+    gtvs: Sequence[Region],
+    options: SubvolumeOptions,
+    override: str = "",
+    drawn: Region | None = None,
 ) -> Subvolume:
     """Cut the hypoxic subvolume out of a map.
 
@@ -118,6 +123,8 @@ def find_subvolume(
         Threshold (None: the map's own), comparison, minimum island in ml, closing in mm, maximum fraction.
     override : str
         Name and reason of the person who accepts a hypoxic fraction above the maximum; empty for none.
+    drawn : Region, optional
+        A region that a person drew or edited; its part inside the GTVs takes the place of the threshold.
 
     Raises
     ------
@@ -133,13 +140,20 @@ def find_subvolume(
     rule, warnings = _rule(hypoxia_map, options)
     box = _box_around(hypoxia_map, gtvs)
     warnings += _notes_on_gtvs(box, gtvs)
-    found, closing_notes = _close(_beyond_threshold(box, rule, hypoxia_map, gtvs), box, options.closing_mm)
+    if drawn is None:
+        found, drawn_notes = _beyond_threshold(box, rule, hypoxia_map, gtvs), []
+    else:
+        require_same_grid(hypoxia_map.volume.image, drawn.mask, f"Map and {drawn.name}")
+        beyond = rule.hits(box.values) & box.union
+        found, drawn_notes = part_inside(drawn, box.place, box.union, beyond, box.voxel_ml, _names(gtvs))
+    found, closing_notes = _close(found, box, options.closing_mm)
     kept, dropped = _split_islands(found, box, gtvs, options.minimum_component_ml)
-    warnings += closing_notes + _notes_on_dropped(dropped, options) + _note_on_holes(kept, box)
+    warnings += drawn_notes + closing_notes + _notes_on_dropped(dropped, options) + _note_on_holes(kept, box)
     hypoxic_ml, gtv_ml = np.count_nonzero(kept) * box.voxel_ml, np.count_nonzero(box.union) * box.voxel_ml
     warnings += _limit_fraction(hypoxic_ml, gtv_ml, gtvs, options, override)
     shape = hypoxia_map.volume.array.shape
     source = f"{hypoxia_map.volume.quantity} {rule.comparison} {rule.threshold:g} ({rule.source}) in {_names(gtvs)}"
+    source = source if drawn is None else f"{drawn.source} ({drawn.name}), within {_names(gtvs)}"
     name = partial(hypoxic_name, surrogate=hypoxia_map.surrogate)
     return Subvolume(
         region=gtvs[0].with_array(box.whole(kept, shape), source, name("GTV" if len(gtvs) > 1 else gtvs[0].name)),

@@ -1,0 +1,42 @@
+"""A hypoxic region that a person drew or edited, in place of the threshold."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from HypoxiaMapperLib.errors import LimitError
+from HypoxiaMapperLib.volume import Region
+
+
+def part_inside(
+    drawn: Region, place: tuple[slice, ...], gtv: np.ndarray, beyond: np.ndarray, voxel_ml: float, gtv_names: str
+) -> tuple[np.ndarray, list[str]]:
+    """The part of a drawn region inside the GTVs, and what must be said of it.
+
+    Parameters
+    ----------
+    drawn : Region
+        On the grid of the map.
+    place : tuple of slice
+        Box around the GTVs in the image (z, y, x).
+    gtv, beyond : numpy.ndarray
+        Boolean, shape of the box: union of the GTVs, and its voxels beyond the threshold.
+
+    Raises
+    ------
+    LimitError
+        If no drawn voxel lies in a GTV.
+    """
+    whole = sitk.GetArrayViewFromImage(drawn.mask) != 0
+    found = whole[place] & gtv
+    if not found.any():
+        raise LimitError(f"{drawn.name} has no voxel in {gtv_names}.", "Draw it inside the GTV.")
+    outside_ml = (np.count_nonzero(whole) - np.count_nonzero(found)) * voxel_ml
+    differing_ml = np.count_nonzero(found ^ beyond) * voxel_ml
+    notes = [f"{outside_ml:.2f} ml of {drawn.name} lie outside {gtv_names} and were left out."] if outside_ml else []
+    if differing_ml:
+        notes.append(
+            f"{differing_ml:.2f} ml of {drawn.name} differ from the threshold: it was edited or drawn by hand."
+        )
+    return found, notes
