@@ -91,6 +91,13 @@ def test_late_series_time_uses_frame_reference_time_not_the_earliest_acquisition
     assert any("series time" in w for w in facts["warnings"])
 
 
+def test_series_date_of_another_year_is_no_reference(tmp_path):
+    write_pet(tmp_path, SeriesDate="20190101", FrameReferenceTime=round(suv.mean_decay_time_s(300, F18_S) * 1000, 3))
+    value, facts = suv_of(tmp_path)
+    assert value == pytest.approx(1.38168, abs=1e-4)
+    assert facts["warnings"]
+
+
 def test_ge_private_scan_time(tmp_path):
     private = {"GEMS_PETD_01": (0x0009, 0x0D, "DT", "20250101105800.00")}
     write_pet(tmp_path / "a", SeriesTime="113000", FrameReferenceTime=0, private=private)
@@ -209,6 +216,7 @@ def test_dose_in_megabecquerel_is_converted_with_a_warning(tmp_path):
     [
         ({"PatientWeight": None}, "0010,1030"),
         ({"PatientWeight": 0}, "0010,1030"),
+        ({"PatientWeight": 70000}, "0010,1030"),
         ({"RadionuclideTotalDose": None}, "0018,1074"),
         ({"RadionuclideHalfLife": None}, "0018,1075"),
         ({"RadiopharmaceuticalStartTime": None, "RadiopharmaceuticalStartDateTime": None}, "0018,1078.*0018,1072"),

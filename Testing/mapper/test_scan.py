@@ -219,6 +219,16 @@ def test_irregular_series_is_listed_with_its_problem(tmp_path):
     assert "missing slice" in info.details["geometry_problem"]
 
 
+def test_a_value_that_cannot_be_read_does_not_stop_the_scan(tmp_path):
+    write_ct(tmp_path / "ct")
+    for path in write_pet(tmp_path / "pet", RadionuclideHalfLife=6586.25):
+        path.write_bytes(path.read_bytes().replace(b"6586.25 ", b"6586.2x "))
+    result = scan_folder(tmp_path)
+    assert [s.role for s in result.series] == ["planning_ct"]
+    assert len(result.left_out) == 5
+    assert "cannot be read" in result.left_out[0].reason
+
+
 def test_registrations_say_which_frames_they_join(tmp_path):
     rigid, item = new_dataset(SPATIAL_REGISTRATION), Dataset()
     item.FrameOfReferenceUID = "1.2.2"

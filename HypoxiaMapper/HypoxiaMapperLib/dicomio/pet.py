@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from ..errors import InputError
 from ..suv import decay_factor, mean_decay_time_s, suvbw_factor, suvbw_from_suv_factor
 from .model import ImageSeries, SeriesInfo
-from .pet_time import TimeFact, acquisition_time, ge_scan_time, injection_time, series_time
+from .pet_time import EARLIEST_MINUTES, TimeFact, acquisition_time, ge_scan_time, injection_time, series_time
 from .recognise import find_tracer
 from .series import read_image_series
 
@@ -26,6 +26,7 @@ _PHILIPS_SUV, _PHILIPS_ACTIVITY = (0x7053, 0x1000), (0x7053, 0x1009)
 _MBQ_LIMIT = 1e4  # a smaller Radionuclide Total Dose (0.01 MBq) cannot be in Bq: it was written in MBq
 _USUAL_ACTIVITY_MBQ = (20.0, 1500.0)
 _USUAL_WEIGHT_KG = (2.0, 400.0)
+_MAXIMUM_WEIGHT_KG = 1000.0  # heavier than anyone known: grams or a typing error
 _REFERENCE_SPREAD_S = 1.0
 _HALF_LIVES_S = {  # Radionuclide Code Sequence, CID 4020; half-life of 18F from METHODS section 2
     "C-111A1": 6586.2,
@@ -143,6 +144,8 @@ def _require_corrections(headers: Sequence[Dataset], correction: str) -> None:
 def _read_patient_and_dose(header: Dataset, facts: _Facts) -> None:
     """Weight, injected activity and half-life with their sources; None where absent."""
     weight_kg = _number(header, "PatientWeight")
+    if weight_kg and weight_kg > _MAXIMUM_WEIGHT_KG:
+        raise InputError(f"Patient's Weight (0010,1030) is {weight_kg:g} kg.", "Enter it in kilograms, not grams.")
     if weight_kg and not _USUAL_WEIGHT_KG[0] <= weight_kg <= _USUAL_WEIGHT_KG[1]:
         facts.warnings.append(f"Patient's Weight (0010,1030) is {weight_kg:g} kg: unusual.")
     item = _radiopharmaceutical(header, facts)
@@ -238,7 +241,7 @@ def _factor_from_activity(headers: Sequence[Dataset], correction: str, facts: _F
     if injected is None:  # allow_unknown is off: it has raised
         raise InputError("Injection time is missing (0018,1078).", "Enter the injection time.")
     if correction == "START":
-        references = [_reference_time(headers, starts, half_life_s, facts)] * len(headers)
+        references = [_reference_time(headers, starts, injected.time, half_life_s, facts)] * len(headers)
     else:
         references = [
             start.time + timedelta(seconds=mean_decay_time_s(_frame_duration_s(header), half_life_s))
@@ -252,7 +255,7 @@ def _factor_from_activity(headers: Sequence[Dataset], correction: str, facts: _F
 
 
 def _reference_time(
-    headers: Sequence[Dataset], starts: Sequence[TimeFact], half_life_s: float, facts: _Facts
+    headers: Sequence[Dataset], starts: Sequence[TimeFact], injected: datetime, half_life_s: float, facts: _Facts
 ) -> datetime:
     """Moment the voxels of a START-corrected series are decay corrected to.
 
@@ -260,8 +263,11 @@ def _reference_time(
     Reference Time plus the mean decay time of the frame. Taking the earliest acquisition instead would be wrong.
     """
     earliest = min(start.time for start in starts)
+    plausible_from = injected + timedelta(
+        minutes=EARLIEST_MINUTES
+    )  # a date changed by anonymisation is not a reference
     for fact in (series_time(headers[0]), ge_scan_time(headers[0])):
-        if fact and fact.time <= earliest:
+        if fact and plausible_from <= fact.time <= earliest:
             facts.values["reference_time_source"] = fact.source
             return fact.time
     computed = []
@@ -269,8 +275,8 @@ def _reference_time(
         offset_ms = _number(header, "FrameReferenceTime", zero_allowed=True)
         if offset_ms is None:
             raise InputError(
-                "The series time lies after the acquisition and Frame Reference Time (0054,1300) is missing: the decay "
-                "reference cannot be found.",
+                "The series time does not fit the acquisition and Frame Reference Time (0054,1300) is missing: the "
+                "decay reference cannot be found.",
                 "Export the original reconstruction.",
             )
         mean_s = mean_decay_time_s(_frame_duration_s(header), half_life_s)
@@ -284,7 +290,7 @@ def _reference_time(
         )
     facts.values["reference_time_source"] = "acquisition - Frame Reference Time (0054,1300) + mean decay time"
     facts.warnings.append(
-        "The series time lies after the acquisition: the decay reference was found from Frame Reference Time."
+        "The series time does not fit the acquisition: the decay reference was found from Frame Reference Time."
     )
     return min(computed)
 

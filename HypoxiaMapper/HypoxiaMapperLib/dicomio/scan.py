@@ -97,9 +97,15 @@ def scan_folder(folder: Path, progress: Progress = no_progress) -> ScanResult:
                 _scan_file(path, groups, seen, caught)
             except _Skip as skip:
                 left_out.append(LeftOut(Path(path), str(skip)))
-        series = tuple(build_series_info(role, header, files) for role, header, files in groups.values())
+        series = []
+        for role, header, files in groups.values():
+            try:
+                series.append(build_series_info(role, header, files))
+            except _READ_ERRORS as error:
+                reason = f"{role} header holds a value that cannot be read ({error})"
+                left_out += [LeftOut(file.path, reason) for file in files]
     progress(1.0, f"{len(paths)} files, {len(series)} series, {len(left_out)} files left out")
-    return ScanResult(folder, series, tuple(sorted(left_out, key=lambda item: item.path)))
+    return ScanResult(folder, tuple(series), tuple(sorted(left_out, key=lambda item: item.path)))
 
 
 def require_one_patient(scan: ScanResult) -> None:
