@@ -22,9 +22,8 @@ SOFT_TISSUE_HU = (-160.0, 240.0)  # window 400, level 40: the usual soft-tissue 
 SUV_WINDOW = (0.0, 6.0)  # window 6, level 3: what PET readers ask for
 SKIN_HU, BONE_HU = -300.0, 250.0  # outlines that a registration is judged by
 ZOOM_MARGIN_MM = 15.0
-NEAR_MARGIN_MM = 60.0  # planning image kept around the targets, so that a zoomed square pane is filled
 MAP_MARGIN_MM = 5.0  # the map is shown this far outside targets
-WHOLE_MAX_VOXELS = 256  # per axis, for overview pictures
+WHOLE_MAX_VOXELS = 192  # per axis, for overview pictures
 WHOLE_MAX_MM = 500.0
 TILES_PER_PAGE = 30
 ORGAN_COLOURS = ((80, 200, 120), (170, 210, 60), (190, 150, 100), (150, 150, 255), (60, 180, 180))
@@ -85,20 +84,17 @@ def make_plan(result: Result, pixels: int) -> Plan:
     """Choose crops, windows, contours and panes of a result; ``pixels`` is the side of a large pane."""
     images = result.images
     planning, grid = images.planning, images.planning.image
-    target_box = _box(_union([s.region for s in images.structures if s.interpreted_type in ("GTV", "CTV", "PTV")] or
-                             list(images.gtvs)))  # fmt: skip
-    near = _crop(grid, target_box, NEAR_MARGIN_MM)
-    shown, window = _shown_map(result, target_box)
-    small = {"near": near, "map": shown, "whole": _shrink(planning)}
-    windows = {"near": _window(planning, near), "map": window}
+    box = _box(_tumour_regions(result))
+    shown, window = _shown_map(result, box)
+    margin = np.full(3, _zoom_mm(grid, box) / 2) - _box_extent_mm(grid, box) / 2
+    small = {"near": _crop(grid, box, margin), "map": shown, "whole": _shrink(planning)}
+    windows = {"near": _window(planning, small["near"]), "map": window}
     windows["whole"] = windows["near"]
     if images.pet is not None and needs_sign_off(result):
         small["pet"] = _shrink(images.pet)
         windows["pet"] = SUV_WINDOW if images.pet.unit == "g/ml" else _window(images.pet, small["pet"])
-    return Plan(
-        small, windows, _contours(result, small), _panes(result, target_box, small, pixels),
-        images.map.volume.unit,
-    )  # fmt: skip
+    contours = _contours(result, small)
+    return Plan(small, windows, contours, _panes(result, box, small, pixels), images.map.volume.unit)
 
 
 def needs_sign_off(result: Result) -> bool:
@@ -108,10 +104,11 @@ def needs_sign_off(result: Result) -> bool:
 
 def central_voxel(region: Region) -> tuple[int, int, int]:
     """Index (i, j, k) of the voxel inside a region that is nearest to its centre of mass."""
-    zyx = np.argwhere(region.array)
+    box = _box([region])
+    zyx = np.argwhere(sitk.GetArrayFromImage(_crop(region.mask, box)))
     spacing = np.array(region.mask.GetSpacing())[::-1]
-    nearest = zyx[np.argmin((((zyx - zyx.mean(0)) * spacing) ** 2).sum(1))]
-    return int(nearest[2]), int(nearest[1]), int(nearest[0])
+    nearest = zyx[np.argmin((((zyx - zyx.mean(0)) * spacing) ** 2).sum(1))][::-1] + box[:, 0]
+    return int(nearest[0]), int(nearest[1]), int(nearest[2])
 
 
 def screen_vectors(grid: sitk.Image, orientation: str) -> tuple[np.ndarray, np.ndarray]:
@@ -133,8 +130,7 @@ def _panes(result: Result, box: np.ndarray, small: dict[str, sitk.Image], pixels
     grid = images.planning.image
     focus = grid.TransformIndexToPhysicalPoint(central_voxel(images.hypoxic if images.hypoxic.volume_ml else
                                                              images.gtvs[0]))  # fmt: skip
-    centre, extent = _box_centre_mm(grid, box), _box_extent_mm(grid, box)
-    zoom = float(max(60.0, extent.max() + 2 * ZOOM_MARGIN_MM))
+    centre, zoom = _box_centre_mm(grid, box), _zoom_mm(grid, box)
     whole_box = np.array([[0, n - 1] for n in grid.GetSize()])
     whole = float(min(WHOLE_MAX_MM, _box_extent_mm(grid, whole_box).max()))
     middle = _box_centre_mm(grid, whole_box)
@@ -156,13 +152,13 @@ def _slice_tiles(result: Result, focus: tuple[float, ...], pixels: int) -> list[
     grid, hypoxic = result.images.planning.image, result.images.hypoxic
     if not hypoxic.volume_ml:
         return []
-    boosted = _union([hypoxic, *(s.region for s in result.images.structures if s.dose and s.dose.label == "boost")])
-    box = _box(boosted)
+    box = _box([hypoxic, *(s.region for s in result.images.structures if s.dose and s.dose.label == "boost")])
     centre = _box_centre_mm(grid, box)
     width = float(max(40.0, _box_extent_mm(grid, box).max() + ZOOM_MARGIN_MM))
     right, up = screen_vectors(grid, "Axial")
     axis = _axis_along(grid, np.cross(right, up))
-    numbers = np.unique(np.argwhere(hypoxic.array)[:, 2 - axis])
+    others = tuple(a for a in range(3) if a != 2 - axis)
+    numbers = np.flatnonzero(sitk.GetArrayViewFromImage(hypoxic.mask).any(axis=others))
     tiles = []
     for number in numbers:
         index = list(grid.TransformPhysicalPointToIndex(focus))
@@ -218,16 +214,16 @@ def _contours(result: Result, small: dict[str, sitk.Image]) -> tuple[Contour, ..
 
 def _shown_map(result: Result, box: np.ndarray) -> tuple[sitk.Image, tuple[float, float]]:
     """The map near the targets with a window; voxels not to be shown lie one window width below it."""
-    volume, images = result.images.map.volume, result.images
-    regions = [*images.gtvs, *(s.region for s in images.structures if s.interpreted_type in ("GTV", "CTV", "PTV"))]
-    values = sitk.GetArrayFromImage(_crop(volume.image, box, 2 * MAP_MARGIN_MM)).astype(np.float32)
-    mask = _crop(image_like(_union(regions).array.astype(np.uint8), volume.image), box, 2 * MAP_MARGIN_MM)
-    distance = sitk.SignedMaurerDistanceMap(mask, squaredDistance=False, useImageSpacing=True)
-    inside = (sitk.GetArrayFromImage(distance) <= MAP_MARGIN_MM) & np.isfinite(values)
-    of_tumour = np.concatenate([volume.array[g.array] for g in images.gtvs])
+    margin = np.full(3, 2 * MAP_MARGIN_MM)
+    part = _crop(result.images.map.volume.image, box, margin)
+    values = sitk.GetArrayViewFromImage(part)
+    union = _cropped_union(_tumour_regions(result), box, margin)
+    distance = sitk.SignedMaurerDistanceMap(image_like(union.astype(np.uint8), part), False, False, True)
+    inside = (sitk.GetArrayViewFromImage(distance) <= MAP_MARGIN_MM) & np.isfinite(values)
+    of_tumour = values[_cropped_union(list(result.images.gtvs), box, margin)]
     low, high = _nice_window(of_tumour[np.isfinite(of_tumour)])
     shown = np.where(inside, np.maximum(np.nan_to_num(values), low), 2 * low - high)
-    return image_like(shown.astype(np.float32), mask), (low, high)
+    return image_like(shown.astype(np.float32), part), (low, high)
 
 
 def _nice_window(values: np.ndarray) -> tuple[float, float]:
@@ -246,17 +242,35 @@ def _window(volume: Volume, image: sitk.Image) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def _union(regions: list[Region]) -> Region:
-    """One region that covers all."""
-    return regions[0].with_array(np.logical_or.reduce([r.array for r in regions]), "union", "union")
+def _tumour_regions(result: Result) -> list[Region]:
+    """Gross tumour, hypoxic volume and targets: what the zoomed views are about."""
+    drawn = [s.region for s in result.images.structures if s.interpreted_type in ("GTV", "CTV", "PTV")]
+    return [r for r in (*result.images.gtvs, *drawn) if r.volume_ml > 0]
 
 
-def _box(region: Region) -> np.ndarray:
-    """First and last voxel along i, j, k; shape (3, 2)."""
-    array = region.array
-    spans = [np.flatnonzero(array.any(axis=tuple(a for a in range(3) if a != 2 - axis))) for axis in range(3)]
-    sizes = region.mask.GetSize()
-    return np.array([[s[0], s[-1]] if len(s) else [0, n - 1] for s, n in zip(spans, sizes, strict=True)])
+def _cropped_union(regions: list[Region], box: np.ndarray, margin_mm: np.ndarray) -> np.ndarray:
+    """Union of regions within a box and margin, boolean, shape (z, y, x) of that part."""
+    return np.logical_or.reduce([sitk.GetArrayFromImage(_crop(r.mask, box, margin_mm)) for r in regions])
+
+
+def _box(regions: list[Region]) -> np.ndarray:
+    """First and last voxel along i, j, k of all regions together, shape (3, 2); the whole grid if all are empty."""
+    boxes = []
+    for region in regions:
+        view = sitk.GetArrayViewFromImage(region.mask)
+        planes = np.flatnonzero(view.any(axis=(1, 2)))
+        if planes.size:
+            view = view[planes[0] : planes[-1] + 1]  # the other axes need only look where something is
+            spans = (np.flatnonzero(view.any(axis=(0, 1))), np.flatnonzero(view.any(axis=(0, 2))), planes)
+            boxes.append([[s[0], s[-1]] for s in spans])
+    if not boxes:
+        return np.array([[0, n - 1] for n in regions[0].mask.GetSize()])
+    return np.stack([np.min(boxes, axis=0)[:, 0], np.max(boxes, axis=0)[:, 1]], axis=1)
+
+
+def _zoom_mm(grid: sitk.Image, box: np.ndarray) -> float:
+    """Width of the zoomed panes: the targets with a margin, the same for all three orientations."""
+    return float(max(60.0, _box_extent_mm(grid, box).max() + 2 * ZOOM_MARGIN_MM))
 
 
 def _box_centre_mm(grid: sitk.Image, box: np.ndarray) -> np.ndarray:
@@ -267,9 +281,10 @@ def _box_extent_mm(grid: sitk.Image, box: np.ndarray) -> np.ndarray:
     return (box[:, 1] - box[:, 0] + 1) * np.array(grid.GetSpacing())
 
 
-def _crop(image: sitk.Image, box: np.ndarray, margin_mm: float) -> sitk.Image:
-    """Part of an image around a box."""
-    pad = np.ceil(margin_mm / np.array(image.GetSpacing())).astype(int)
+def _crop(image: sitk.Image, box: np.ndarray, margin_mm: np.ndarray | None = None) -> sitk.Image:
+    """Part of an image around a box, with a margin along i, j, k."""
+    margin = np.zeros(3) if margin_mm is None else margin_mm
+    pad = np.ceil(margin / np.array(image.GetSpacing())).astype(int)
     first = np.maximum(box[:, 0] - pad, 0)
     last = np.minimum(box[:, 1] + pad + 1, image.GetSize())
     return sitk.RegionOfInterest(image, [int(n) for n in last - first], [int(n) for n in first])
@@ -277,13 +292,12 @@ def _crop(image: sitk.Image, box: np.ndarray, margin_mm: float) -> sitk.Image:
 
 def _crop_mask(mask: sitk.Image) -> sitk.Image:
     """Mask cropped to its content with one empty voxel around, so that every outline closes."""
-    return sitk.ConstantPad(_crop(mask, _box(Region("mask", mask)), 0.0), [1] * 3, [1] * 3, 0)
+    return sitk.ConstantPad(_crop(mask, _box([Region("mask", mask)])), [1] * 3, [1] * 3, 0)
 
 
 def _shrink(volume: Volume) -> sitk.Image:
-    """Coarser copy for overviews, at most 256 voxels along each axis."""
-    factors = [math.ceil(n / WHOLE_MAX_VOXELS) for n in volume.image.GetSize()]
-    return sitk.Cast(sitk.BinShrink(volume.image, factors), sitk.sitkFloat32)
+    """Coarser copy for overviews, at most 192 voxels along each axis."""
+    return sitk.BinShrink(volume.image, [math.ceil(n / WHOLE_MAX_VOXELS) for n in volume.image.GetSize()])
 
 
 def _position_text(position_mm: float) -> str:
