@@ -263,9 +263,8 @@ def _reference_time(
     Reference Time plus the mean decay time of the frame. Taking the earliest acquisition instead would be wrong.
     """
     earliest = min(start.time for start in starts)
-    plausible_from = injected + timedelta(
-        minutes=EARLIEST_MINUTES
-    )  # a date changed by anonymisation is not a reference
+    # A date changed by anonymisation is no reference.
+    plausible_from = injected + timedelta(minutes=EARLIEST_MINUTES)
     for fact in (series_time(headers[0]), ge_scan_time(headers[0])):
         if fact and plausible_from <= fact.time <= earliest:
             facts.values["reference_time_source"] = fact.source
