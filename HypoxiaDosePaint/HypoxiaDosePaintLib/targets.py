@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import numpy as np
 
@@ -31,8 +32,9 @@ from .subvolume import Subvolume
 AIR_HU = -300.0
 """CT numbers below it count as air or lung in the report; a reporting choice of this software."""
 
+_GTV_COLOURS = ((255, 255, 0), (255, 170, 0), (200, 220, 120))
 _COLOURS = {
-    "gtv": (255, 255, 0), "hypoxic": (255, 0, 255), "boost": (255, 64, 64), "base": (64, 160, 255),
+    "hypoxic": (255, 0, 255), "boost": (255, 64, 64), "base": (64, 160, 255),
     "reference": (0, 220, 120),
 }  # fmt: skip
 
@@ -88,10 +90,10 @@ def _tumour_structures(gtvs: Sequence[Region], subvolume: Subvolume, surrogate: 
     """Each GTV as read, and the hypoxic part of each that has one."""
     structures = []
     code = SURROGATE_CODE if surrogate else HYPOXIC_CODE
-    for gtv, hypoxic in zip(gtvs, subvolume.per_gtv, strict=True):
+    for gtv, hypoxic, colour in zip(gtvs, subvolume.per_gtv, cycle(_GTV_COLOURS), strict=False):
         named = gtv.with_array(gtv.array, gtv.source, safe_name(gtv.name))
         structures.append(
-            Structure(named, "GTV", GTV_CODE, _COLOURS["gtv"], f"{gtv.name} as given, read on the planning CT grid")
+            Structure(named, "GTV", GTV_CODE, colour, f"{gtv.name} as given, read on the planning CT grid")
         )
         if hypoxic.array.any():
             part = hypoxic.with_array(hypoxic.array, hypoxic.source, hypoxic_name(gtv.name, surrogate))
