@@ -6,11 +6,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from HypoxiaMapperLib.errors import LimitError
-from HypoxiaMapperLib.volume import Region
+from HypoxiaMapperLib.volume import Region, Volume, require_same_grid
 
 
 def part_inside(
-    drawn: Region, place: tuple[slice, ...], gtv: np.ndarray, beyond: np.ndarray, voxel_ml: float, gtv_names: str
+    drawn: Region, grid: Volume, place: tuple[slice, ...], gtv: np.ndarray, beyond: np.ndarray, gtv_names: str
 ) -> tuple[np.ndarray, list[str]]:
     """The part of a drawn region inside the GTVs, and what must be said of it.
 
@@ -18,6 +18,8 @@ def part_inside(
     ----------
     drawn : Region
         On the grid of the map.
+    grid : Volume
+        The map.
     place : tuple of slice
         Box around the GTVs in the image (z, y, x).
     gtv, beyond : numpy.ndarray
@@ -25,9 +27,13 @@ def part_inside(
 
     Raises
     ------
+    GeometryError
+        If the drawn region is not on the grid of the map.
     LimitError
         If no drawn voxel lies in a GTV.
     """
+    require_same_grid(grid.image, drawn.mask, f"Map and {drawn.name}")
+    voxel_ml = grid.voxel_volume_ml
     whole = sitk.GetArrayViewFromImage(drawn.mask) != 0
     found = whole[place] & gtv
     if not found.any():

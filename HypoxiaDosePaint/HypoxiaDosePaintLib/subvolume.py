@@ -143,17 +143,16 @@ def find_subvolume(
     if drawn is None:
         found, drawn_notes = _beyond_threshold(box, rule, hypoxia_map, gtvs), []
     else:
-        require_same_grid(hypoxia_map.volume.image, drawn.mask, f"Map and {drawn.name}")
         beyond = rule.hits(box.values) & box.union
-        found, drawn_notes = part_inside(drawn, box.place, box.union, beyond, box.voxel_ml, _names(gtvs))
+        found, drawn_notes = part_inside(drawn, hypoxia_map.volume, box.place, box.union, beyond, _names(gtvs))
     found, closing_notes = _close(found, box, options.closing_mm)
     kept, dropped = _split_islands(found, box, gtvs, options.minimum_component_ml)
     warnings += drawn_notes + closing_notes + _notes_on_dropped(dropped, options) + _note_on_holes(kept, box)
     hypoxic_ml, gtv_ml = np.count_nonzero(kept) * box.voxel_ml, np.count_nonzero(box.union) * box.voxel_ml
     warnings += _limit_fraction(hypoxic_ml, gtv_ml, gtvs, options, override)
     shape = hypoxia_map.volume.array.shape
-    source = f"{hypoxia_map.volume.quantity} {rule.comparison} {rule.threshold:g} ({rule.source}) in {_names(gtvs)}"
-    source = source if drawn is None else f"{drawn.source} ({drawn.name}), within {_names(gtvs)}"
+    cut = f"{hypoxia_map.volume.quantity} {rule.comparison} {rule.threshold:g} ({rule.source}) in {_names(gtvs)}"
+    source = cut if drawn is None else f"{drawn.source} ({drawn.name}), within {_names(gtvs)}"
     name = partial(hypoxic_name, surrogate=hypoxia_map.surrogate)
     return Subvolume(
         region=gtvs[0].with_array(box.whole(kept, shape), source, name("GTV" if len(gtvs) > 1 else gtvs[0].name)),
