@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import SimpleITK as sitk
 
@@ -10,7 +12,12 @@ from HypoxiaMapperLib.volume import Region, Volume, require_same_grid
 
 
 def part_inside(
-    drawn: Region, grid: Volume, place: tuple[slice, ...], gtv: np.ndarray, beyond: np.ndarray, gtv_names: str
+    drawn: Region,
+    volume: Volume,
+    place: tuple[slice, ...],
+    gtv: np.ndarray,
+    hits: Callable[[np.ndarray], np.ndarray],
+    gtv_names: str,
 ) -> tuple[np.ndarray, list[str]]:
     """The part of a drawn region inside the GTVs, and what must be said of it.
 
@@ -18,12 +25,14 @@ def part_inside(
     ----------
     drawn : Region
         On the grid of the map.
-    grid : Volume
+    volume : Volume
         The map.
     place : tuple of slice
         Box around the GTVs in the image (z, y, x).
-    gtv, beyond : numpy.ndarray
-        Boolean, shape of the box: union of the GTVs, and its voxels beyond the threshold.
+    gtv : numpy.ndarray
+        Union of the GTVs, boolean, shape of the box.
+    hits : callable
+        Which map values lie beyond the threshold.
 
     Raises
     ------
@@ -32,14 +41,14 @@ def part_inside(
     LimitError
         If no drawn voxel lies in a GTV.
     """
-    require_same_grid(grid.image, drawn.mask, f"Map and {drawn.name}")
-    voxel_ml = grid.voxel_volume_ml
+    require_same_grid(volume.image, drawn.mask, f"Map and {drawn.name}")
+    voxel_ml = volume.voxel_volume_ml
     whole = sitk.GetArrayViewFromImage(drawn.mask) != 0
     found = whole[place] & gtv
     if not found.any():
         raise LimitError(f"{drawn.name} has no voxel in {gtv_names}.", "Draw it inside the GTV.")
     outside_ml = (np.count_nonzero(whole) - np.count_nonzero(found)) * voxel_ml
-    differing_ml = np.count_nonzero(found ^ beyond) * voxel_ml
+    differing_ml = np.count_nonzero(found ^ (hits(volume.array[place]) & gtv)) * voxel_ml
     notes = [f"{outside_ml:.2f} ml of {drawn.name} lie outside {gtv_names} and were left out."] if outside_ml else []
     if differing_ml:
         notes.append(

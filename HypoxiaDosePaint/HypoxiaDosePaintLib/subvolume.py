@@ -143,8 +143,7 @@ def find_subvolume(
     if drawn is None:
         found, drawn_notes = _beyond_threshold(box, rule, hypoxia_map, gtvs), []
     else:
-        beyond = rule.hits(box.values) & box.union
-        found, drawn_notes = part_inside(drawn, hypoxia_map.volume, box.place, box.union, beyond, _names(gtvs))
+        found, drawn_notes = part_inside(drawn, hypoxia_map.volume, box.place, box.union, rule.hits, _names(gtvs))
     found, closing_notes = _close(found, box, options.closing_mm)
     kept, dropped = _split_islands(found, box, gtvs, options.minimum_component_ml)
     warnings += drawn_notes + closing_notes + _notes_on_dropped(dropped, options) + _note_on_holes(kept, box)
