@@ -97,7 +97,7 @@ def verify(arguments: Namespace, progress: Progress) -> str:
     rows = verify_set(folder, [path for s in found.by_role("planning_ct") for path in s.files])
     failed = [f"{r.structure}: {r.reason}" for r in rows if not r.passed]
     if failed:
-        raise ProofError(f"{folder} is not what was shown: {'; '.join(failed)}.", "Do not use this set; export it again.")
+        raise ProofError(f"{folder} is not what was shown: {'; '.join(failed)}.", "Do not use it; export it again.")
     return _show(arguments, {"proof": [asdict(r) for r in rows]}, text.proof_lines(rows))
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from HypoxiaMapperLib.dicomio.pet import read_pet_series
 
 from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
+from HypoxiaMapperLib.dicomio.pet import read_pet_series
 from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set
 from HypoxiaMapperLib.dicomio.scan import require_one_patient, scan_folder
 from HypoxiaMapperLib.dicomio.series import read_image_series

@@ -1,4 +1,4 @@
-"""Bad input through the command line: one line that says what and where, a hint, an exit code by kind, nothing written."""
+"""Bad input through the command line: one line that says what and where, a hint, an exit code, nothing written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def edit(folder: Path, part: str, change: Callable[[pydicom.Dataset], None], onl
     return files
 
 
-def refused(capsys, folder: Path, code: int, *words: str, options: tuple[str, ...] = RUN, extra: tuple[str, ...] = ()) -> str:
+def refused(
+    capsys, folder: Path, code: int, *words: str, options: tuple[str, ...] = RUN, extra: tuple[str, ...] = ()
+) -> str:
     """Run and check: exit code, one error line with the words, one hint, nothing written."""
     out = folder.parent / "out"
     before = sorted(p.name for p in folder.parent.iterdir())
@@ -263,10 +265,15 @@ def test_cancelling_leaves_nothing(patient, monkeypatch, tmp_path, capsys):
 
 def test_output_that_appears_meanwhile_is_not_overwritten(tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(output.OutputError, match="exists already"), output.staged_output(out) as stage:
-        (stage / "mine.txt").write_text("mine", encoding="utf-8")
-        out.mkdir()
-        (out / "theirs.txt").write_text("theirs", encoding="utf-8")
+
+    def write_while_another_does() -> None:
+        with output.staged_output(out) as stage:
+            (stage / "mine.txt").write_text("mine", encoding="utf-8")
+            out.mkdir()
+            (out / "theirs.txt").write_text("theirs", encoding="utf-8")
+
+    with pytest.raises(output.OutputError, match="exists already"):
+        write_while_another_does()
     assert [p.name for p in out.iterdir()] == ["theirs.txt"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 

@@ -16,7 +16,7 @@ SCALED_RATIO_THRESHOLD = 1.2  # hypoxic at a predicted FMISO ratio above 1.2, 10
 
 
 @dataclass(frozen=True)
-class Params:
+class FdgSurrogateParams:
     """Parameters of ``fdg_surrogate``."""
 
     scaling: str = parameter(
@@ -49,13 +49,13 @@ class FdgSurrogate(Method):
     inputs = (InputSpec("pet", "SUVbw", "static FDG PET", tracers=("FDG",)),)
     regions = (RegionSpec("gtv", "gross tumour volume; its SUVmax scales the map"),)
     surrogate = True
-    Params = Params
+    Params = FdgSurrogateParams
 
     def compute(
         self,
         inputs: Mapping[str, Volume],
         regions: Mapping[str, Region],
-        params: Params,
+        params: FdgSurrogateParams,
         progress: Progress = no_progress,
     ) -> HypoxiaMap:
         """Scaled FDG on the grid of the PET.
@@ -99,14 +99,14 @@ class FdgSurrogate(Method):
         )
 
 
-def _quantity(params: Params) -> str:
+def _quantity(params: FdgSurrogateParams) -> str:
     """Name of the map, the word surrogate first."""
     if params.scaling == "gtv_max":
         return "FDG surrogate: fraction of SUVmax in the GTV"
     return "FDG surrogate: FDG scaled to FMISO ratio"
 
 
-def _scale(pet: Volume, gtv: Region, params: Params) -> tuple[float, float, str, str]:
+def _scale(pet: Volume, gtv: Region, params: FdgSurrogateParams) -> tuple[float, float, str, str]:
     """Factor, threshold, comparison and source of the threshold."""
     if params.scaling == "global_factor":
         if params.global_factor <= 0:

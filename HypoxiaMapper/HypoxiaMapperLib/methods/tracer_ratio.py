@@ -25,7 +25,7 @@ _MUSCLE_WORDS = ("muscle", "musc", "masseter", "sternocleid", "trapezius")
 
 
 @dataclass(frozen=True)
-class Params:
+class TracerRatioParams:
     """Parameters of ``tracer_ratio``."""
 
     tracer_protocol: str = parameter(
@@ -69,13 +69,13 @@ class TracerRatio(Method):
         RegionSpec("reference", "blood (vessel at least 1 cm wide) or muscle, outside any tumour"),
         RegionSpec("gtv", "gross tumour volume; the reference must not overlap it"),
     )
-    Params = Params
+    Params = TracerRatioParams
 
     def compute(
         self,
         inputs: Mapping[str, Volume],
         regions: Mapping[str, Region],
-        params: Params,
+        params: TracerRatioParams,
         progress: Progress = no_progress,
     ) -> HypoxiaMap:
         """Ratio map on the grid of the PET.
@@ -127,7 +127,7 @@ class TracerRatio(Method):
         )
 
 
-def _reference_kind(reference: Region, params: Params) -> str:
+def _reference_kind(reference: Region, params: TracerRatioParams) -> str:
     """Blood or muscle: as stated, else as the region's name says; a contradiction is refused."""
     name = reference.name.lower()
     named = {
@@ -150,7 +150,7 @@ def _reference_kind(reference: Region, params: Params) -> str:
     )
 
 
-def _choose_protocol(tracer: str, kind: str, params: Params) -> TracerProtocol:
+def _choose_protocol(tracer: str, kind: str, params: TracerRatioParams) -> TracerProtocol:
     """The requested protocol, or the first one of this tracer and reference tissue; mismatches are refused."""
     if params.tracer_protocol:
         protocol = get_tracer_protocol(params.tracer_protocol)
@@ -171,7 +171,7 @@ def _choose_protocol(tracer: str, kind: str, params: Params) -> TracerProtocol:
     )
 
 
-def _reference_uptake(pet: Volume, reference: Region, gtv: Region, params: Params) -> float:
+def _reference_uptake(pet: Volume, reference: Region, gtv: Region, params: TracerRatioParams) -> float:
     """Mean or median SUV of the reference region in g/ml."""
     inside = reference.array
     overlap_ml = np.count_nonzero(inside & gtv.array) * pet.voxel_volume_ml
