@@ -48,10 +48,12 @@ LAYERS = {
     "front": _layer(DICOM | PICTURES | {"tqdm", "trame"}, f"{BELOW_FRONT} parts pipeline mrml network"),
 }
 
+# What a method is and returns, without any method.
+_CONTRACT = "methods._base methods.HypoxiaMap methods.Progress methods.no_progress"
 # Layer of each module, the longest name that fits counts. A file that fits none is a decision: write it down here.
 MEMBERS = {
     MAPPER: {
-        "core": "__init__ errors volume suv tracers resample registration methods._base",
+        "core": f"__init__ errors volume suv tracers resample registration {_CONTRACT}",
         "methods": "methods fitting kinetics inference worker",
         "dicom": "dicomio",
         "simulate": "simulate",
@@ -60,11 +62,11 @@ MEMBERS = {
     },
     PAINT: {
         "core": "__init__ request prescription radiobiology structures margins output wording",
-        "contract": "result drawn subvolume planqa",
+        "contract": "result drawn subvolume planqa sidecar",
         "dicom": "dicomrt",
         "network": "send",
         "parts": "selection targets",
-        "report": "report pictures render",
+        "report": "report pictures plots render",
         "pipeline": "pipeline",
         "front": "cli cli_commands cli_text demo batch web",
         "panel": "panel",
@@ -209,7 +211,7 @@ _URL_HOST = re.compile(r"\b(?:https?|ftp|ssh|git)://(?:[^/\s@]*@)?([^/\s:\"'`)>\
 PUBLIC_HOSTS = (
     "doi.org", "github.com", "raw.githubusercontent.com", "slicer.org", "w3.org", "apache.org", "python.org",
     "pypi.org", "nema.org", "cancerimagingarchive.net", "orcid.org", "citation-file-format.github.io", "arxiv.org",
-    "nih.gov", "debian.org", "keepachangelog.com", "semver.org", "localhost", "127.0.0.1", "example.org",
+    "nih.gov", "debian.org", "keepachangelog.com", "semver.org", "localhost", "127.0.0.1", "example.org", "example",
 )  # fmt: skip
 
 
