@@ -25,8 +25,12 @@ def project_files() -> list[Path]:
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
         files = [ROOT / name for name in listed.split("\0") if name]
     except (OSError, subprocess.CalledProcessError):
-        files = [p for p in ROOT.rglob("*") if not IGNORED_FOLDERS & set(p.relative_to(ROOT).parts)]
+        files = [p for p in ROOT.rglob("*") if not any(_left_behind(part) for part in p.relative_to(ROOT).parts)]
     return sorted(p for p in files if p.is_file())
+
+
+def _left_behind(name: str) -> bool:
+    return name in IGNORED_FOLDERS or name.startswith("hypoxia-demo") or name.endswith(".egg-info")
 
 
 def python_files() -> list[Path]:

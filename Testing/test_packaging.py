@@ -19,10 +19,8 @@ LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")
 def wheel(tmp_path_factory):
     """A wheel built from a clean copy: builds in the tree leave files behind that the next wheel would pick up."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "LICENSE"):
+    for name in ("pyproject.toml", "LICENSE", "README.md"):
         shutil.copy(ROOT / name, source)
-    if (ROOT / "README.md").is_file():
-        shutil.copy(ROOT / "README.md", source)
     for folder in PACKAGES.values():
         shutil.copytree(ROOT / folder, source / folder, ignore=LEFT_BEHIND)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
