@@ -179,15 +179,18 @@ def _map_quantity(result: Result) -> Code:
 
 def _box(structures: Sequence[Structure]) -> Box:
     """Smallest box (z, y, x) around all structures, a few voxels wider."""
-    found = []
     shape = structures[0].region.array.shape
-    everything = np.any([s.region.array for s in structures], axis=0)
-    for axis, size in enumerate(shape):
-        filled = np.flatnonzero(_profile(everything, axis))
-        found.append(
-            slice(max(0, int(filled[0]) - BOX_BORDER_VOXELS), min(size, int(filled[-1]) + 1 + BOX_BORDER_VOXELS))
-        )
-    return found[0], found[1], found[2]
+    filled = [np.zeros(size, dtype=bool) for size in shape]
+    for structure in structures:
+        array = structure.region.array
+        for axis in range(3):
+            filled[axis] |= _profile(array, axis) > 0
+    ends = [(int(f.argmax()), int(f.size - f[::-1].argmax())) for f in filled]
+    z, y, x = (
+        slice(max(0, low - BOX_BORDER_VOXELS), min(size, high + BOX_BORDER_VOXELS))
+        for (low, high), size in zip(ends, shape, strict=True)
+    )
+    return z, y, x
 
 
 def _structure_record(structure: Structure) -> dict[str, Any]:

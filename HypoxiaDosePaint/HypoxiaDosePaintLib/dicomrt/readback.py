@@ -20,6 +20,8 @@ from HypoxiaMapperLib.errors import InputError
 PLANE_TOLERANCE_MM = 0.01
 INDEX_TOLERANCE = 0.05  # pixels
 MAX_DS = 16
+Planes = dict[int, np.ndarray]
+"""Pixels of some CT planes by slice index: of a large CT most planes of a structure are empty."""
 CONTOUR_DATA = 0x30060050
 FAULTS = (OSError, InvalidDicomError, AttributeError, KeyError, IndexError, ValueError)
 """What reading a damaged or foreign object raises; each becomes the reason of a failed row."""
@@ -68,13 +70,16 @@ class Grid:
         solved = np.linalg.solve(axes, delta.T).T
         return solved[:, :2], np.abs(solved[:, 2])
 
-    def centre_mm(self, weights: np.ndarray) -> np.ndarray:
-        """Weighted mean position of voxels (slices, rows, columns) in LPS mm."""
-        total = weights.sum()
-        per_plane = weights.sum(axis=(1, 2)) @ self.positions
-        along_column = weights.sum(axis=(0, 1)) @ np.arange(self.columns)
-        along_row = weights.sum(axis=(0, 2)) @ np.arange(self.rows)
-        return (per_plane + along_column * self.step_column + along_row * self.step_row) / total
+    def centre_mm(self, planes: Planes, row: int = 0, column: int = 0) -> np.ndarray:
+        """Weighted mean position of voxels in LPS mm; ``row`` and ``column`` are those of each plane's first pixel."""
+        total, moment = 0.0, np.zeros(3)
+        for k, weights in planes.items():
+            by_row, by_column = weights.sum(axis=1, dtype=float), weights.sum(axis=0, dtype=float)
+            total += by_row.sum()
+            moment += by_row.sum() * self.positions[k]
+            moment += by_row @ (np.arange(by_row.size) + row) * self.step_row
+            moment += by_column @ (np.arange(by_column.size) + column) * self.step_column
+        return moment / total
 
     def plane_of(self, position: Sequence[float]) -> tuple[int, int, int]:
         """Slice, row and column of the voxel centred at a position.
@@ -95,11 +100,21 @@ class Grid:
 
 @dataclass
 class RoiRead:
-    """One ROI as read: its mask on the CT grid, and everything that is wrong with it."""
+    """One ROI as read: its mask on the CT planes that it touches, and everything that is wrong with it."""
 
     number: int
-    mask: np.ndarray
+    planes: Planes = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
+
+
+def voxels(planes: Planes) -> int:
+    """Number of voxels of a mask."""
+    return sum(int(np.count_nonzero(mask)) for mask in planes.values())
+
+
+def shared_voxels(a: Planes, b: Planes) -> int:
+    """Number of voxels that two masks have in common."""
+    return sum(int(np.count_nonzero(mask & b[k])) for k, mask in a.items() if k in b)
 
 
 def read_grid(files: Sequence[Path]) -> Grid:
@@ -191,7 +206,7 @@ def read_rois(ds: Dataset, grid: Grid) -> dict[str, RoiRead]:
     found = {}
     for item in ds.ROIContourSequence:
         roi = numbers[int(item.ReferencedROINumber)]
-        read = RoiRead(int(roi.ROINumber), np.zeros(grid.shape, dtype=bool))
+        read = RoiRead(int(roi.ROINumber))
         if str(roi.ReferencedFrameOfReferenceUID) != grid.frame_uid:
             read.reasons.append("frame of reference is not that of the planning CT")
         for contour in item.get("ContourSequence", []):
@@ -225,14 +240,12 @@ def _add_contour(contour: Dataset, grid: Grid, read: RoiRead) -> None:
         faults.append(f"a contour lies {off_plane.max():.3f} mm off its CT plane")
     read.reasons.extend(f for f in faults if f not in read.reasons)
     filled = fill_polygon(pixels, grid.rows, grid.columns)
-    if contour.ContourGeometricType == "CLOSEDPLANAR_XOR":
-        read.mask[k] ^= filled
-    else:
-        read.mask[k] |= filled
+    before = read.planes.get(k, np.zeros_like(filled))
+    read.planes[k] = before ^ filled if contour.ContourGeometricType == "CLOSEDPLANAR_XOR" else before | filled
 
 
-def read_segments(ds: Dataset, grid: Grid) -> dict[str, np.ndarray]:
-    """Masks of a binary segmentation on the CT grid, by segment label.
+def read_segments(ds: Dataset, grid: Grid) -> dict[str, Planes]:
+    """Masks of a binary segmentation on the CT planes, by segment label.
 
     Raises
     ------
@@ -240,35 +253,42 @@ def read_segments(ds: Dataset, grid: Grid) -> dict[str, np.ndarray]:
         If a frame is not on its CT plane or refers to an image that is not of the planning CT.
     """
     labels = {int(s.SegmentNumber): str(s.SegmentLabel) for s in ds.SegmentSequence}
-    rows, columns = int(ds.Rows), int(ds.Columns)
-    if (rows, columns) != grid.shape[1:]:
-        raise ValueError(f"frames are {rows} x {columns}, the CT {grid.rows} x {grid.columns}")
-    count = len(ds.PerFrameFunctionalGroupsSequence)
-    bits = np.unpackbits(np.frombuffer(ds.PixelData, np.uint8), bitorder="little")
-    frames = bits[: count * rows * columns].reshape(count, rows, columns).astype(bool)
-    masks = {label: np.zeros(grid.shape, dtype=bool) for label in labels.values()}
-    for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
+    if (int(ds.Rows), int(ds.Columns)) != (grid.rows, grid.columns):
+        raise ValueError(f"frames are {ds.Rows} x {ds.Columns}, the CT {grid.rows} x {grid.columns}")
+    stored = np.frombuffer(ds.PixelData, np.uint8)
+    masks: dict[str, Planes] = {label: {} for label in labels.values()}
+    for n, groups in enumerate(ds.PerFrameFunctionalGroupsSequence):
         position = groups.PlanePositionSequence[0].ImagePositionPatient
         source = groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
         k, row, column = grid.plane_of(position)
         if (row, column) != (0, 0) or str(source) != grid.uids[k]:
             raise ValueError(f"the frame at {[float(v) for v in position]} mm is not bound to its CT slice")
         label = labels[int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)]
-        masks[label][k] |= frame
+        masks[label][k] = _unpack_frame(stored, n, grid)
     return masks
+
+
+def _unpack_frame(stored: np.ndarray, n: int, grid: Grid) -> np.ndarray:
+    """Frame n of one-bit pixels that are packed without padding between frames, lowest bit first (PS3.5 8.1.1)."""
+    size = grid.rows * grid.columns
+    first, last = n * size, (n + 1) * size
+    bits = np.unpackbits(stored[first // 8 : -(-last // 8)], bitorder="little")
+    return bits[first % 8 : first % 8 + size].reshape(grid.rows, grid.columns).astype(bool)
 
 
 @dataclass(frozen=True)
 class MapRead:
-    """A map as read: real-world values on the CT grid (NaN where there is none), quantity code and unit."""
+    """A map as read: real-world values (NaN where there is none) by CT plane from a first row and column on."""
 
-    values: np.ndarray
+    planes: Planes
+    row: int
+    column: int
     quantity: str
     unit: str
 
 
 def read_parametric_map(ds: Dataset, grid: Grid) -> MapRead:
-    """Real-world values of a Parametric Map on the CT grid.
+    """Real-world values of a Parametric Map on the CT planes.
 
     Raises
     ------
@@ -277,34 +297,48 @@ def read_parametric_map(ds: Dataset, grid: Grid) -> MapRead:
     """
     shared = ds.SharedFunctionalGroupsSequence[0]
     mapping = shared.RealWorldValueMappingSequence[0]
-    stored = np.frombuffer(ds.FloatPixelData, "<f4").reshape(-1, int(ds.Rows), int(ds.Columns)).astype(float)
+    stored = np.frombuffer(ds.FloatPixelData, "<f4").reshape(-1, int(ds.Rows), int(ds.Columns))
     values = stored * float(mapping.RealWorldValueSlope) + float(mapping.RealWorldValueIntercept)
     _check_axes(shared.PlaneOrientationSequence[0].ImageOrientationPatient, shared.PixelMeasuresSequence[0], grid)
-    whole = np.full(grid.shape, np.nan)
-    for frame, groups in zip(values, ds.PerFrameFunctionalGroupsSequence, strict=True):
-        k, row, column = grid.plane_of(groups.PlanePositionSequence[0].ImagePositionPatient)
-        whole[k, row : row + frame.shape[0], column : column + frame.shape[1]] = frame
+    positions = [g.PlanePositionSequence[0].ImagePositionPatient for g in ds.PerFrameFunctionalGroupsSequence]
     quantity = mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeValue
-    return MapRead(whole, str(quantity), str(mapping.MeasurementUnitsCodeSequence[0].CodeValue))
+    unit = mapping.MeasurementUnitsCodeSequence[0].CodeValue
+    return MapRead(*_on_planes(values, positions, grid), str(quantity), str(unit))
 
 
 def read_dose(ds: Dataset, grid: Grid) -> MapRead:
-    """Dose of an RT Dose on the CT grid in gray, NaN where it is 0; its comment stands for the quantity.
+    """Dose of an RT Dose on the CT planes in gray, NaN where it is 0; its comment stands for the quantity.
 
     Raises
     ------
     ValueError
         If a frame does not lie on the CT voxels.
     """
-    stored = np.frombuffer(ds.PixelData, "<u2")[: int(ds.NumberOfFrames) * ds.Rows * ds.Columns]
-    dose = stored.reshape(int(ds.NumberOfFrames), ds.Rows, ds.Columns) * float(ds.DoseGridScaling)
+    shape = int(ds.NumberOfFrames), int(ds.Rows), int(ds.Columns)
+    stored = np.frombuffer(ds.PixelData, "<u2")[: np.prod(shape)].reshape(shape)
+    dose = stored * np.float32(ds.DoseGridScaling)
+    dose[dose == 0] = np.nan
     _check_axes(ds.ImageOrientationPatient, ds, grid)
     origin = np.array(ds.ImagePositionPatient, dtype=float)
-    whole = np.full(grid.shape, np.nan)
-    for frame, offset in zip(dose, ds.GridFrameOffsetVector, strict=True):
-        k, row, column = grid.plane_of((origin + float(offset) * grid.normal).tolist())
-        whole[k, row : row + frame.shape[0], column : column + frame.shape[1]] = np.where(frame > 0, frame, np.nan)
-    return MapRead(whole, str(ds.DoseComment), {"GY": "Gy"}.get(str(ds.DoseUnits), str(ds.DoseUnits)))
+    positions = [(origin + float(v) * grid.normal).tolist() for v in ds.GridFrameOffsetVector]
+    unit = {"GY": "Gy"}.get(str(ds.DoseUnits), str(ds.DoseUnits))
+    return MapRead(*_on_planes(dose, positions, grid), str(ds.DoseComment), unit)
+
+
+def _on_planes(frames: np.ndarray, positions: Sequence[Sequence[float]], grid: Grid) -> tuple[Planes, int, int]:
+    """Frames by CT plane, and the CT row and column that all of them begin at.
+
+    Raises
+    ------
+    ValueError
+        If two frames begin at different pixels, or share a plane.
+    """
+    places = [grid.plane_of(p) for p in positions]
+    starts = {(row, column) for _, row, column in places}
+    planes = {k: frame for (k, *_), frame in zip(places, frames, strict=True)}
+    if len(starts) != 1 or len(planes) != len(frames):
+        raise ValueError("frames do not lie straight above each other")
+    return planes, *starts.pop()
 
 
 def _check_axes(orientation: Sequence[float], spacing: Dataset, grid: Grid) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -138,6 +139,7 @@ def _contour(number: int, points: np.ndarray, kind: str, header: Dataset) -> Dat
     contour.ContourNumber = number
     data = format_points(points)
     contour[CONTOUR_DATA] = RawDataElement(CONTOUR_DATA, "DS", len(data), data, 0, True, True)
+    contour.set_original_encoding(True, True, default_encoding)  # else pydicom decodes the bytes to encode them anew
     return contour
 
 

@@ -29,12 +29,16 @@ from .readback import (
     FAULTS,
     INDEX_TOLERANCE,
     Grid,
+    MapRead,
+    Planes,
     RoiRead,
     read_dose,
     read_grid,
     read_parametric_map,
     read_rois,
     read_segments,
+    shared_voxels,
+    voxels,
 )
 
 # VALIDATION row 33 asks for Dice 0.99 of 2 ml and more, within which a lost slice of a long target hides. Contours on
@@ -68,7 +72,7 @@ def verify_rtstruct(path: Path, expected: Mapping[str, Region], planning_files: 
         except ValueError as error:
             rows.append(_structure_row(name, region.volume_ml, None, rois.get(name), grid, [str(error)], None))
             continue
-        centre = grid.centre_mm(mask) if mask.any() else np.full(3, np.nan)
+        centre = grid.centre_mm(mask) if mask else np.full(3, np.nan)
         rows.append(_structure_row(name, region.volume_ml, mask, rois.get(name), grid, [], centre))
     rows += _unexpected(rois, expected, grid)
     return tuple(rows)
@@ -115,10 +119,10 @@ def verify_set(
 
 def _set_rows(
     objects: Mapping[str, Dataset | str], reference: Mapping[str, Any], grid: Grid
-) -> tuple[list[ProofRow], dict[str, RoiRead], dict[str, np.ndarray]]:
+) -> tuple[list[ProofRow], dict[str, RoiRead], dict[str, Planes]]:
     """Rows of structure set, plan and segmentation, and what the first and last hold."""
     rois: dict[str, RoiRead] = {}
-    masks: dict[str, np.ndarray] = {}
+    masks: dict[str, Planes] = {}
     rows = [_object_row("identity", _identity_faults(objects, grid))]
     for name in ("RTSTRUCT", "SEG", "RTPLAN"):
         ds = objects.get(f"{name}.dcm", "the file is missing")
@@ -142,7 +146,7 @@ def _set_rows(
 def _structure_row(
     name: str,
     written_ml: float,
-    shown: np.ndarray | None,
+    shown: Planes | None,
     read: RoiRead | None,
     grid: Grid,
     faults: Sequence[str],
@@ -154,28 +158,27 @@ def _structure_row(
             name, written_ml, 0.0, 0.0, math.inf, False, "; ".join([*faults, "missing in the structure set"])
         )
     reasons = [*faults, *read.reasons]
-    count = int(np.count_nonzero(read.mask))
+    count, shown_count = voxels(read.planes), voxels(shown or {})
+    shared = shared_voxels(read.planes, shown or {})
+    different = count + shown_count - 2 * shared
+    dice = 2 * shared / (count + shown_count) if count + shown_count else 0.0
     read_ml = count * grid.voxel_ml
-    dice = 0.0
-    if shown is not None and (count or shown.any()):
-        dice = 2 * np.count_nonzero(read.mask & shown) / (count + np.count_nonzero(shown))
     shift = math.inf
     if count and centre is not None:
-        shift = float(np.linalg.norm(grid.centre_mm(read.mask) - centre))
-    different = 0 if shown is None else int(np.count_nonzero(read.mask ^ shown))
+        shift = float(np.linalg.norm(grid.centre_mm(read.planes) - centre))
     if shown is None or different:
         reasons.append(f"{different} voxels differ (Dice {dice:.4f})")
     if not abs(read_ml - written_ml) <= VOLUME_TOLERANCE * written_ml:
         reasons.append(f"volume {read_ml:.3f} ml instead of {written_ml:.3f} ml")
     if not shift <= CENTROID_TOLERANCE_MM:
         reasons.append(f"centroid shifted by {shift:.2f} mm")
-    return ProofRow(name, written_ml, read_ml, float(dice), shift, not reasons, "; ".join(reasons))
+    return ProofRow(name, written_ml, read_ml, dice, shift, not reasons, "; ".join(reasons))
 
 
 def _unexpected(rois: Mapping[str, RoiRead], expected: Mapping[str, Any], grid: Grid) -> list[ProofRow]:
     """A failed row for every ROI that was never shown."""
     return [
-        ProofRow(n, 0.0, float(r.mask.sum() * grid.voxel_ml), 0.0, math.inf, False, "was not shown, yet is in the file")
+        ProofRow(n, 0.0, voxels(r.planes) * grid.voxel_ml, 0.0, math.inf, False, "was not shown, yet is in the file")
         for n, r in rois.items()
         if n not in expected
     ]
@@ -261,28 +264,31 @@ def _map_faults(
         return [f"cannot be read: {error}"]
     if (read.quantity, read.unit) != (record["quantity"], record["unit"]):
         faults.append(f"{read.quantity} in {read.unit} instead of {record['quantity']} in {record['unit']}")
-    defined = np.isfinite(read.values)
-    if not defined.any():
+    values = np.concatenate([plane[np.isfinite(plane)] for plane in read.planes.values()])
+    if not values.size:
         return [*faults, "holds no value"]
-    values = read.values[defined]
     tolerance = MAP_TOLERANCE * max(abs(record["minimum"]), abs(record["maximum"]))
     tolerance = max(tolerance, DOSE_TOLERANCE_GY if is_dose else 0.0)
-    found = {"minimum": values.min(), "maximum": values.max(), "mean": values.mean()}
+    found = {"minimum": values.min(), "maximum": values.max(), "mean": values.mean(dtype=float)}
     faults += [
         f"{key} {value:.6g} instead of {record[key]:.6g}"
         for key, value in found.items()
         if not abs(value - record[key]) <= tolerance
     ]
-    shift = float(np.linalg.norm(_map_centre(read.values, grid) - np.array(record["centre_mm"], dtype=float)))
+    shift = float(
+        np.linalg.norm(_map_centre(read, float(values.min()), grid) - np.array(record["centre_mm"], dtype=float))
+    )
     if not shift <= CENTROID_TOLERANCE_MM:
         faults.append(f"values shifted by {shift:.2f} mm")
     return faults
 
 
-def _map_centre(values: np.ndarray, grid: Grid) -> np.ndarray:
+def _map_centre(read: MapRead, minimum: float, grid: Grid) -> np.ndarray:
     """Centre of a map in LPS mm, weighted by its values above its minimum; by all defined voxels where it is flat."""
-    weights = np.nan_to_num(values - np.nanmin(values))
-    return grid.centre_mm(weights if weights.any() else np.isfinite(values))
+    weights = {k: np.nan_to_num(plane - minimum) for k, plane in read.planes.items()}
+    if not any(w.any() for w in weights.values()):
+        weights = {k: np.isfinite(plane) for k, plane in read.planes.items()}
+    return grid.centre_mm(weights, read.row, read.column)
 
 
 def _dose_reference_faults(ds: Dataset, objects: Mapping[str, Dataset | str]) -> list[str]:
@@ -295,8 +301,8 @@ def _dose_reference_faults(ds: Dataset, objects: Mapping[str, Dataset | str]) ->
     return faults
 
 
-def _on_grid(region: Region, grid: Grid) -> np.ndarray:
-    """Mask of a region, its slices in the order of the CT files.
+def _on_grid(region: Region, grid: Grid) -> Planes:
+    """Mask of a region on the CT planes that it touches.
 
     Raises
     ------
@@ -317,7 +323,7 @@ def _on_grid(region: Region, grid: Grid) -> np.ndarray:
     array = region.array
     if array.shape[1:] != rows_columns or sorted(order) != list(range(array.shape[0])):
         raise ValueError("the image shown has other slices than the planning CT")
-    return array[order]
+    return {i: array[k] for i, k in enumerate(order) if array[k].any()}
 
 
 def _open(path: Path) -> Dataset | str:
