@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from HypoxiaMapperLib.errors import OutputError
 
 from . import wording
 from .plots import histogram_svg, volume_by_threshold_svg
+from .request import Margins
 from .result import Result
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
@@ -79,7 +81,9 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
         deficits=result.prescription.deficits_gy(),
         proof_passed=bool(result.proof) and all(row.passed for row in result.proof),
         request_json=result.request.to_json(),
-        source_operations=result.images.map.volume.operations,
+        choices=choices(result),
+        steps=result.images.map.volume.operations,
+        details={k: v for k, v in result.details.items() if k != "map_operations"},  # shown as steps
     )
 
 
@@ -92,11 +96,37 @@ def acceptance(result: Result) -> dict[str, Any]:
     return {"accepted": True, "title": f"Accepted by {result.accepted_by}", "text": files}
 
 
+def choices(result: Result) -> dict[str, Any]:
+    """What the request chose for subvolume and targets, for the table of what was done."""
+    request = result.request
+    sphere = request.reference_sphere
+    centre = "" if sphere is None else ", ".join(f"{c:g}" for c in sphere.centre_mm)
+    return {
+        "GTV": request.gtv_rois,
+        "reference": f"sphere of {sphere.radius_mm:g} mm at {centre} mm LPS" if sphere else request.reference_roi,
+        "organs_at_risk": request.organ_rois,
+        "distance_to_organs_mm": request.organ_gap_mm,
+        "subvolume": dataclasses.asdict(request.subvolume),
+        "margin_of_boost": margin(request.boost_margins),
+        "margin_of_base": margin(request.base_margins),
+    }
+
+
+def margin(margins: Margins | None) -> str:
+    """Margins in words, one number where they are equal."""
+    if margins is None:
+        return "protocol's own"
+    sides = {f.name.removesuffix("_mm"): getattr(margins, f.name) for f in dataclasses.fields(margins)}
+    if len(set(sides.values())) == 1:
+        return f"{margins.left_mm:g} mm on every side"
+    return ", ".join(f"{side} {mm:g}" for side, mm in sides.items()) + " mm"
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Label and text of every entry of a mapping; mappings inside it become ``outer: inner``."""
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
-        label = f"{prefix}{wording.label_text(str(key))}"
+        label = prefix + wording.label_text(str(key), capital=not prefix)
         if isinstance(value, Mapping):
             rows += flatten(value, f"{label}: ")
         else:
@@ -105,10 +135,12 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
 
 
 def _join(value: Any) -> str:
-    """One cell of a table."""
+    """One cell of a table; a dash where nothing was said."""
+    if value is None:
+        return "–"
     if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], str):
         return "; ".join(value)
-    return wording.number_text(value)
+    return wording.number_text(value) or "–"
 
 
 def _caption(name: str) -> str:

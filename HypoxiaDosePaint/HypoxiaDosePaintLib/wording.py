@@ -61,17 +61,18 @@ def date_text(date: str) -> str:
 
 
 _ENDINGS = (
-    ("_percent", "%"), ("_mm", "mm"), ("_ml", "ml"), ("_gy", "Gy"), ("_mmhg", "mmHg"), ("_g_ml", "g/ml"), ("_s", "s"),
-    ("_min", "min"), ("_mbq", "MBq"), ("_kg", "kg"), ("_bq_ml", "Bq/ml"),
+    ("_percent", "%"), ("_mm", "mm"), ("_ml", "ml"), ("_gy", "Gy"), ("_mmhg", "mmHg"), ("_g_ml", "g/ml"), ("_kg", "kg"),
+    ("_g_per_ml", "g/ml"), ("_s", "s"), ("_min", "min"), ("_mbq", "MBq"), ("_bq_ml", "Bq/ml"),
 )  # fmt: skip
+_ACRONYMS = {w.lower(): w for w in ("SUV", "UID", "PET", "CT", "MR", "ROI", "ROIs", "GTV", "PTV", "SOP", "ID")}
 
 
-def label_text(key: str) -> str:
+def label_text(key: str, capital: bool = True) -> str:
     """A field name as a label: ``hypoxic_volume_ml`` gives ``Hypoxic volume (ml)``."""
     unit = ""
     for ending, text in sorted(_ENDINGS, key=lambda e: -len(e[0])):
         if key.lower().endswith(ending):
             key, unit = key[: -len(ending)], f" ({text})"
             break
-    words = key.replace("_", " ").strip()
-    return words[:1].upper() + words[1:] + unit
+    words = " ".join(_ACRONYMS.get(w, w) for w in key.replace("_", " ").split())
+    return (words[:1].upper() + words[1:] if capital else words) + unit

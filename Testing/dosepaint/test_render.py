@@ -53,23 +53,29 @@ def pane(plan, key):
     return next(p for p in plan.panes if p.key == key)
 
 
-def agreement(plan, a, b) -> float:
-    """Correlation of two pictures away from the outlines, which the two ways draw differently."""
+def difference(plan, a, b) -> float:
+    """Mean difference of two pictures (0-255) away from the outlines, which the two ways draw differently."""
     lines = np.zeros(a.shape[:2], bool)
     for contour in plan.contours:
         lines |= (a == contour.colour).all(axis=2) | (b == contour.colour).all(axis=2)
     away = ~binary_dilation(lines, iterations=3)
-    return float(np.corrcoef(a[away].astype(float).ravel(), b[away].astype(float).ravel())[0, 1])
+    return float(np.abs(a[away].astype(float) - b[away]).mean())
+
+
+def assert_same_view(plan, p, view) -> None:
+    """A view shows the plane of its pane; mirrored or moved by three pixels it would fit worse."""
+    plain = plain_pane(plan, p)
+    found = difference(plan, view, plain)
+    assert found < 6, p.key  # sharp edges at half a pixel
+    for moved in (plain[:, ::-1], plain[::-1], np.roll(plain, 3, axis=0), np.roll(plain, 3, axis=1)):
+        assert found < 0.7 * difference(plan, view, moved), p.key
 
 
 def test_slicer_shows_what_plain_resampling_shows(plan, views):
-    """Two independent ways to cut the same plane; a mirrored or shifted view would not pass."""
+    """Two independent ways to cut the same plane."""
     for p in plan.panes:
         if p.background not in ("solid", "pet"):
-            plain = plain_pane(plan, p)
-            assert agreement(plan, views[p.key], plain) > 0.95, p.key
-            for moved in (plain[:, ::-1], np.roll(plain, 3, axis=0), np.roll(plain, 3, axis=1)):
-                assert agreement(plan, views[p.key], plain) > agreement(plan, views[p.key], moved), p.key
+            assert_same_view(plan, p, views[p.key])
 
 
 def test_pet_is_dark_where_uptake_is_high(plan, views):
@@ -142,7 +148,7 @@ def test_oblique_grid_is_shown_along_its_own_slices():
     few = replace(plan, panes=tuple(p for p in plan.panes if p.key in ("axial", "coronal", "overview_sagittal")))
     views = slicer_views(few)
     for p in few.panes:
-        assert agreement(plan, views[p.key], plain_pane(plan, p)) > 0.95, p.key
+        assert_same_view(plan, p, views[p.key])
     again = slicer_views(few)
     assert all((views[k] == again[k]).all() for k in views), "two renderings of one plan differ"
 

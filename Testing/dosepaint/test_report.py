@@ -14,7 +14,7 @@ from HypoxiaDosePaintLib.plots import histogram_svg, volume_by_threshold_svg
 from HypoxiaDosePaintLib.prescription import make_prescription
 from HypoxiaDosePaintLib.render import Pictures
 from HypoxiaDosePaintLib.report import report_html, write_report
-from HypoxiaDosePaintLib.request import request_from_json
+from HypoxiaDosePaintLib.request import Margins, request_from_json
 from HypoxiaDosePaintLib.result import Curve, Dropped
 from HypoxiaDosePaintLib.sidecar import result_to_json, write_targets_csv
 from HypoxiaDosePaintLib.wording import (
@@ -97,6 +97,18 @@ def test_numbers_of_the_prescription_are_the_published_ones(result):
     assert f"{ml_text(result.hypoxic_volume_ml)} hypoxic volume" in text
     assert f"{100 * result.hypoxic_fraction:.1f} % of the GTV" in text
     assert "> 1.4 (ratio) counts as hypoxic" in text
+
+
+def test_choices_of_the_request_are_told(result):
+    text = Page(report_html(result, PICTURES)).text
+    for part in (
+        "Reference sphere of 9 mm at -35, 10, -40 mm LPS", "Organs at risk SpinalCord", "Distance to organs (mm) 3",
+        "Subvolume: minimum component (ml) 0.5", "Margin of boost 4 mm on every side", "Margin of base protocol's own",
+    ):  # fmt: skip
+        assert part in text
+    uneven = replace(result, request=replace(result.request, base_margins=Margins(3, 3, 3, 3, 6, 6)))
+    wanted = "left 3, right 3, anterior 3, posterior 3, superior 6, inferior 6 mm"
+    assert wanted in Page(report_html(uneven, PICTURES)).text
 
 
 def test_nothing_accepted_is_said_and_no_proof_is_claimed():

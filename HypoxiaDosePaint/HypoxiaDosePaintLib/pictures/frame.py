@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -85,7 +85,7 @@ def checkerboard(one: np.ndarray, other: np.ndarray, pane: Pane) -> np.ndarray:
 def edge_letters(pane: Pane) -> dict[str, str]:
     """Patient directions at the four edges of a pane: R, L, A, P, S or I."""
 
-    def letter(vector: Sequence[float]) -> str:
+    def letter(vector: np.ndarray) -> str:
         axis = int(np.argmax(np.abs(vector)))
         return ("LR", "PA", "SI")[axis][0 if vector[axis] > 0 else 1]
 

@@ -26,7 +26,7 @@ MAP_MARGIN_MM = 5.0  # the map is shown this far outside targets
 WHOLE_MAX_VOXELS = 192  # per axis, for overview pictures
 WHOLE_MAX_MM = 500.0
 TILES_PER_PAGE = 30
-ORGAN_COLOURS = ((80, 200, 120), (170, 210, 60), (190, 150, 100), (150, 150, 255), (60, 180, 180))
+ORGAN_COLOURS = ((64, 224, 208), (205, 133, 63), (176, 196, 222), (147, 112, 219), (143, 188, 143))  # no target's
 
 SCREEN_AXES = {  # screen right and screen up in LPS; patient right is on screen left, anterior up or left
     "Axial": ((1, 0, 0), (0, -1, 0)),
@@ -86,7 +86,8 @@ def make_plan(result: Result, pixels: int) -> Plan:
     planning, grid = images.planning, images.planning.image
     box = _box(_tumour_regions(result))
     shown, window = _shown_map(result, box)
-    margin = np.full(3, _zoom_mm(grid, box) / 2) - _box_extent_mm(grid, box) / 2
+    width = max(_zoom_mm(grid, box, name) for name in SCREEN_AXES)
+    margin = (width - _box_extent_mm(grid, box)) / 2 + np.array(grid.GetSpacing())
     small = {"near": _crop(grid, box, margin), "map": shown, "whole": _shrink(planning)}
     windows = {"near": _window(planning, small["near"]), "map": window}
     windows["whole"] = windows["near"]
@@ -130,13 +131,13 @@ def _panes(result: Result, box: np.ndarray, small: dict[str, sitk.Image], pixels
     grid = images.planning.image
     focus = grid.TransformIndexToPhysicalPoint(central_voxel(images.hypoxic if images.hypoxic.volume_ml else
                                                              images.gtvs[0]))  # fmt: skip
-    centre, zoom = _box_centre_mm(grid, box), _zoom_mm(grid, box)
+    centre = _box_centre_mm(grid, box)
     whole_box = np.array([[0, n - 1] for n in grid.GetSize()])
     whole = float(min(WHOLE_MAX_MM, _box_extent_mm(grid, whole_box).max()))
     middle = _box_centre_mm(grid, whole_box)
     panes = []
     for name in SCREEN_AXES:
-        low = name.lower()
+        low, zoom = name.lower(), _zoom_mm(grid, box, name)
         panes.append(_pane(grid, low, name, focus, centre, zoom, pixels))
         panes.append(_pane(grid, f"overview_{low}", name, focus, middle, whole, pixels * 2 // 3, background="whole"))
         panes.append(_pane(grid, f"solid_{low}", name, focus, centre, zoom, pixels * 2 // 3, background="solid"))
@@ -154,8 +155,9 @@ def _slice_tiles(result: Result, focus: tuple[float, ...], pixels: int) -> list[
         return []
     box = _box([hypoxic, *(s.region for s in result.images.structures if s.dose and s.dose.label == "boost")])
     centre = _box_centre_mm(grid, box)
-    width = float(max(40.0, _box_extent_mm(grid, box).max() + ZOOM_MARGIN_MM))
     right, up = screen_vectors(grid, "Axial")
+    extent = _box_extent_mm(grid, box)[[_axis_along(grid, right), _axis_along(grid, up)]]
+    width = float(max(40.0, extent.max() + ZOOM_MARGIN_MM))
     axis = _axis_along(grid, np.cross(right, up))
     others = tuple(a for a in range(3) if a != 2 - axis)
     numbers = np.flatnonzero(sitk.GetArrayViewFromImage(hypoxic.mask).any(axis=others))
@@ -268,9 +270,10 @@ def _box(regions: list[Region]) -> np.ndarray:
     return np.stack([np.min(boxes, axis=0)[:, 0], np.max(boxes, axis=0)[:, 1]], axis=1)
 
 
-def _zoom_mm(grid: sitk.Image, box: np.ndarray) -> float:
-    """Width of the zoomed panes: the targets with a margin, the same for all three orientations."""
-    return float(max(60.0, _box_extent_mm(grid, box).max() + 2 * ZOOM_MARGIN_MM))
+def _zoom_mm(grid: sitk.Image, box: np.ndarray, orientation: str) -> float:
+    """Width of a zoomed pane: the extent of a box in its plane, with a margin."""
+    in_plane = [_axis_along(grid, vector) for vector in screen_vectors(grid, orientation)]
+    return float(max(60.0, _box_extent_mm(grid, box)[in_plane].max() + 2 * ZOOM_MARGIN_MM))
 
 
 def _box_centre_mm(grid: sitk.Image, box: np.ndarray) -> np.ndarray:

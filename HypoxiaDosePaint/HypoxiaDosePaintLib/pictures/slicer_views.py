@@ -52,7 +52,8 @@ def read_plan(folder: Path) -> Plan:
         Contour(**{**c, "colour": tuple(c["colour"]), "mask": sitk.ReadImage(str(folder / f"contour_{n}.nrrd"))})
         for n, c in enumerate(facts["contours"])
     ]
-    panes = [Pane(**{k: tuple(v) if isinstance(v, list) else v for k, v in p.items()}) for p in facts["panes"]]
+    vectors = ("right", "up", "centre_mm")
+    panes = [Pane(**{**p, **{name: tuple(p[name]) for name in vectors}}) for p in facts["panes"]]
     images = {name: sitk.ReadImage(str(folder / f"{name}.nrrd")) for name in facts["images"]}
     windows = {name: (w[0], w[1]) for name, w in facts["windows"].items()}
     return Plan(images, windows, tuple(contours), tuple(panes), facts["map_unit"])
