@@ -397,7 +397,7 @@ def test_probe_gives_value_unit_and_uncertainty(patient):
 
 
 def test_suv_line_says_what_a_physicist_checks():
-    line = suv_line(pet_volume())
+    line = suv_line("SUVbw", pet_volume().facts)
     assert line == "FMISO · 150 min p.i. · factor 0.5 · decay START · weight unknown · activity unknown"
 
 

@@ -100,21 +100,21 @@ class MapperDecisions:
         """Why a chosen input cannot be used; empty when it can."""
         node = choices.inputs[spec.key]
         try:
-            volume = self.images.volume(node)
+            quantity, facts = self.images.describe(node)
         except HypoxiaError as error:
             return [str(error)]
-        if spec.quantity and volume.quantity != spec.quantity:
-            return [f"{node.GetName()!r} is {volume.quantity}; this method needs {spec.quantity}."]
-        tracer = self.tracer_of(volume, choices)
+        if spec.quantity and quantity != spec.quantity:
+            return [f"{node.GetName()!r} is {quantity}; this method needs {spec.quantity}."]
+        tracer = self.tracer_of(facts, choices)
         if spec.tracers and tracer not in spec.tracers:
             said = "has no known tracer: state it" if tracer == "unknown" else f"is a {tracer} PET"
             return [f"{node.GetName()!r} {said}; this method needs {' or '.join(spec.tracers)}."]
         return []
 
     @staticmethod
-    def tracer_of(volume: Volume, choices: MapperChoices) -> str:
+    def tracer_of(facts: Mapping[str, Any], choices: MapperChoices) -> str:
         """Tracer of a PET: what the header says, else what the user stated."""
-        in_file = str(volume.facts.get("tracer", "unknown"))
+        in_file = str(facts.get("tracer", "unknown"))
         return in_file if in_file != "unknown" else (choices.tracer or "unknown")
 
     def missing_method(self, choices: MapperChoices) -> list[str]:

@@ -14,13 +14,22 @@ from ..worker import JobResult
 
 FACTS = "Hypoxia.Map"  # JSON: threshold, comparison, warnings, registration ...
 INPUTS = "Hypoxia.Inputs"  # JSON: fingerprint of each input when the map was made
+MADE_OF = "Hypoxia.MadeOf."  # node reference role, followed by "planning" or the method's key of an input
 UNCERTAINTY = "Hypoxia.UncertaintyNode"  # node reference role
 MAP_COLOURS = ((0.0, 0.0, 0.3), (0.0, 0.3, 0.9), (0.1, 0.8, 0.7), (0.9, 0.9, 0.1), (0.95, 0.4, 0.05), (0.6, 0.0, 0.0))
 """From low to high, blended in between; perceptibly ordered in light and dark, and for red-green blindness."""
 _SHADES = 64
 
 
-def map_to_node(scene: Any, result: JobResult, name: str, inputs: Mapping[str, str], method: str) -> Any:
+def map_to_node(
+    scene: Any,
+    result: JobResult,
+    name: str,
+    inputs: Mapping[str, str],
+    method: str,
+    nodes: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> Any:
     """Add the map (and its uncertainty) to the scene.
 
     Parameters
@@ -29,16 +38,23 @@ def map_to_node(scene: Any, result: JobResult, name: str, inputs: Mapping[str, s
         Fingerprint of each input, see ``Fingerprints``.
     method : str
         Name of the method.
+    nodes : mapping, optional
+        Nodes it was made of: ``planning`` and the method's inputs; kept as node references.
+    params : mapping, optional
+        Parameters of the method as chosen.
     """
     found = result.map
     node = volume_to_node(scene, found.volume, name)
     facts = {
-        "method": method, "threshold": found.threshold, "comparison": found.comparison,
+        "method": method, "params": dict(params or {}), "threshold": found.threshold, "comparison": found.comparison,
         "threshold_source": found.threshold_source, "surrogate": found.surrogate, "warnings": list(found.warnings),
         "details": dict(found.details), "matrices": dict(result.matrices), "residuals": dict(result.residuals),
     }  # fmt: skip
     node.SetAttribute(FACTS, json.dumps(facts, default=str))
     node.SetAttribute(INPUTS, json.dumps(dict(inputs), sort_keys=True))
+    for key, source in (nodes or {}).items():
+        if source is not None:
+            node.SetNodeReferenceID(MADE_OF + key, source.GetID())
     if found.uncertainty is not None:
         other = volume_to_node(scene, found.uncertainty, f"{name} uncertainty")
         node.SetNodeReferenceID(UNCERTAINTY, other.GetID())

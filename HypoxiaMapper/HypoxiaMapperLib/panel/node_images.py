@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..dicomio.series import read_image_series
 from ..errors import GeometryError, InputError, RequestError
 from ..mrml import node_to_volume
 from ..mrml.geometry import from_vtk_matrix, require_no_transform, set_geometry
-from ..mrml.volumes import QUANTITY, UNIT
+from ..mrml.volumes import FACTS, QUANTITY, UNIT
 from ..volume import Volume
 
 FileLookup = Callable[[Sequence[str]], Sequence[str]]
@@ -105,6 +106,19 @@ class NodeImages:
             )
         return replace(volume, image=_at_node(volume.image, node))
 
+    def describe(self, node: Any) -> tuple[str, Mapping[str, Any]]:
+        """Quantity and facts of a node's voxels without touching them, cheap enough for every change of the panel.
+
+        Raises
+        ------
+        HypoxiaError
+            As ``volume``.
+        """
+        if node.GetAttribute(UNIT) and node.GetAttribute(QUANTITY):
+            return node.GetAttribute(QUANTITY), json.loads(node.GetAttribute(FACTS) or "{}")
+        volume = self.series(node).volume if self.info(node) is not None else self.volume(node)
+        return volume.quantity, volume.facts
+
     def _find(self, node: Any) -> SeriesInfo | None:
         """The series by the database, else by the folder it was read from."""
         uids = (node.GetAttribute(INSTANCE_UIDS) or "").split()
@@ -165,11 +179,10 @@ def role_of(node: Any, images: NodeImages) -> tuple[str, str]:
     return (info.role, info.kind) if info else ("", "")
 
 
-def suv_line(volume: Volume) -> str:
-    """How the PET became SUV, in one line for a physicist: factor, tracer, time, decay reference, weight, dose."""
-    facts = volume.facts
-    if volume.quantity != "SUVbw":
-        return f"{volume.quantity} ({volume.unit}): not SUV"
+def suv_line(quantity: str, facts: Mapping[str, Any]) -> str:
+    """How the PET became SUV, in one line for a physicist: tracer, time, factor, decay reference, weight, activity."""
+    if quantity != "SUVbw":
+        return f"{quantity}: not SUV"
     if "suv_factor" not in facts:
         return "SUVbw as stated; no DICOM header to check it against"
     factor = facts["suv_factor"]

@@ -1,0 +1,174 @@
+"""Hypoxia Mapper: hypoxia maps from PET (and other images) on the planning CT, and the hypoxic subvolume."""
+
+import sys
+from pathlib import Path
+
+import vtk
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+PATIENT_NAME = "HypoxiaDigitalPatient"
+
+
+class HypoxiaMapper(ScriptedLoadableModule):
+    """What the module selector shows."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("Hypoxia Mapper")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Radiotherapy")]
+        parent.dependencies = []
+        parent.contributors = ["Slicer Hypoxia contributors"]
+        parent.helpText = _("Hypoxia maps from tracer PET on the planning CT, with threshold, volume and subvolume.")
+        parent.helpText += "<p>" + _("Research use only.") + "</p>"
+        parent.acknowledgementText = _("Methods and thresholds are cited where they are chosen.")
+        slicer.app.connect("startupCompleted()", register_sample_data)
+
+
+def register_sample_data():
+    """The digital patient in the Sample Data module: made here, nothing is downloaded."""
+    import SampleData
+
+    logic = SampleData.SampleDataLogic
+    logic.registerCustomSampleDataCategory("Hypoxia", title=_("Hypoxia"))
+    logic.registerCustomSampleDataSource(
+        category="Hypoxia",
+        sampleName=PATIENT_NAME,
+        sampleDescription=_("Digital head-and-neck patient with a known hypoxic volume: CT, FMISO and FDG PET, MR"),
+        customDownloader=load_digital_patient,
+        thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "HypoxiaMapper.png"),
+    )
+
+
+def load_digital_patient(source=None, seed=None):
+    """Make the digital patient in the folder for temporary files (once a session) and load it.
+
+    Returns
+    -------
+    HypoxiaMapperLib.panel.patient_loader.Loaded
+        Its volumes and segmentations.
+    """
+    from HypoxiaMapperLib.panel.patient_loader import load_patient
+    from HypoxiaMapperLib.simulate.digital_patient import DEFAULT_SEED, make_patient
+
+    seed = DEFAULT_SEED if seed is None else seed
+    folder = Path(slicer.app.temporaryPath) / f"{PATIENT_NAME}-{seed}"
+    if not folder.exists():
+        make_patient(folder, seed)
+    return load_patient(slicer.mrmlScene, folder)
+
+
+class HypoxiaMapperWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Hooks of the application; the panel itself is ``HypoxiaMapperLib.panel.widget.MapperPanel``."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self.panel = None
+
+    def setup(self):
+        """Build the panel, once."""
+        ScriptedLoadableModuleWidget.setup(self)
+        from HypoxiaMapperLib.panel.widget import MapperPanel
+
+        ui_widget = slicer.util.loadUI(self.resourcePath("UI/HypoxiaMapper.ui"))
+        self.layout.addWidget(ui_widget)
+        self.ui = slicer.util.childWidgetVariables(ui_widget)
+        ui_widget.setMRMLScene(slicer.mrmlScene)
+        self.logic = HypoxiaMapperLogic()
+        self.panel = MapperPanel(self.ui, slicer.mrmlScene)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.on_scene_start_close)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.on_scene_end_close)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.on_scene_end_close)
+        self.use_parameter_node()
+
+    def cleanup(self):
+        """The application closes, or the module is reloaded."""
+        self.stop_using_parameter_node()
+        if self.panel is not None:
+            self.panel.close()
+        self.removeObservers()
+
+    def enter(self):
+        """The user comes to this module."""
+        self.use_parameter_node()
+
+    def exit(self):
+        """The user goes to another module: changes there show when he comes back."""
+        self.stop_using_parameter_node()
+
+    def on_scene_start_close(self, caller, event):
+        """Nodes will be gone."""
+        self.stop_using_parameter_node()
+
+    def on_scene_end_close(self, caller, event):
+        """An empty or another scene."""
+        if self.parent.isEntered:
+            self.use_parameter_node()
+
+    def use_parameter_node(self):
+        """Observe the module's parameter node."""
+        self.stop_using_parameter_node()
+        parameters = self.logic.getParameterNode()
+        self.panel.set_parameters(parameters)
+        self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.panel.refresh)
+
+    def stop_using_parameter_node(self):
+        """Let go of it."""
+        if self.panel is not None and self.panel.parameters is not None:
+            self.removeObserver(self.panel.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.panel.refresh)
+            self.panel.set_parameters(None)
+
+    def onReload(self):
+        """Reload the libraries too, or the module would go on with the old ones."""
+        for name in [n for n in sys.modules if n.split(".")[0] in ("HypoxiaMapperLib", "HypoxiaDosePaintLib")]:
+            del sys.modules[name]
+        super().onReload()
+
+
+class HypoxiaMapperLogic(ScriptedLoadableModuleLogic):
+    """Gives the parameter node; the work is done by ``HypoxiaMapperLib``."""
+
+    def getParameterNode(self):
+        """The module's parameter node, typed."""
+        from HypoxiaMapperLib.panel.parameters import MapperParameters
+
+        return MapperParameters(super().getParameterNode())
+
+
+class HypoxiaMapperTest(ScriptedLoadableModuleTest):
+    """Walks the panel as a user does."""
+
+    def setUp(self):
+        """Begin with an empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def runTest(self, **kwargs):
+        """All tests, from the developer section of the panel."""
+        from HypoxiaMapperLib.panel import self_test
+
+        for test in self_test.TESTS:
+            self.setUp()
+            test(self)
+
+    def test_map_and_subvolume(self):
+        """Load, choose, run, threshold, segment, stale, save and reload."""
+        from HypoxiaMapperLib.panel import self_test
+
+        self_test.map_and_subvolume(self)
+
+    def test_refusals(self):
+        """Missing unit, nothing chosen, cancel."""
+        from HypoxiaMapperLib.panel import self_test
+
+        self_test.refusals(self)

@@ -1,0 +1,39 @@
+"""What the mapper panel keeps in the scene: saved, closed and reloaded with it. For Slicer only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+
+from ..tracers import HYPOXIA_TRACERS
+
+INPUT_ROLE = "Hypoxia.Input."  # node reference of each input image, followed by the method's key
+TRACER_CHOICES = ["", *HYPOXIA_TRACERS, "FDG"]
+
+
+@parameterNodeWrapper
+class MapperParameters:
+    """Choices of the four steps. Input images are node references of the underlying node, see ``INPUT_ROLE``."""
+
+    planning_volume: vtkMRMLScalarVolumeNode
+    gtv_segmentation: vtkMRMLSegmentationNode
+    gtv_segment: str
+    reference_segmentation: vtkMRMLSegmentationNode
+    reference_segment: str
+    reference_roi: vtkMRMLMarkupsROINode
+    tracer: Annotated[str, Choice(TRACER_CHOICES)] = ""
+    alignment: str = "same_frame"
+    method: str = "tracer_ratio"
+    method_parameters: str = "{}"
+    map_volume: vtkMRMLScalarVolumeNode
+    opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    window_low: float = 0.0
+    window_high: float = 2.5
+    threshold: float = 0.0
+    threshold_of: str = ""  # identifier of the map the threshold belongs to
+    only_hypoxic: bool = False
+    hypoxic_segmentation: vtkMRMLSegmentationNode
+    hypoxic_segment: str
