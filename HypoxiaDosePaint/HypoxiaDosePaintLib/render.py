@@ -21,6 +21,7 @@ from .result import Result
 
 PANE_PIXELS = 600
 CHILD_SECONDS = 180.0
+HINT = "Needed: pip install trame-slicer, and on Debian or Ubuntu apt-get install libegl1 libgl1."
 ORIENTATIONS = ("axial", "coronal", "sagittal")
 
 
@@ -61,7 +62,7 @@ def render_pictures(result: Result, out: Path | None = None, size: int = PANE_PI
             ct = views[pane.key.replace("_pet_", "_ct_")]
             views[pane.key.replace("_pet_", "_checker_")] = checkerboard(ct, views[pane.key], pane)
     files = {name: compose(p, views, plan, result, not failure) for name, p in _layout(plan, set(views)).items()}
-    warning = f"The pictures were not rendered by Slicer, and there is no 3D view: {failure}" if failure else ""
+    warning = f"The pictures were not rendered by Slicer, and there is no 3D view: {failure}. {HINT}" if failure else ""
     if out is not None:
         _write(files, out)
     return Pictures(files, (warning,) if warning else ())
@@ -105,7 +106,7 @@ def _slicer_views(plan: Plan) -> tuple[dict[str, np.ndarray], str]:
             if not reason:
                 return {p.key: np.load(folder / f"{p.key}.npy") for p in plan.panes}, ""
             reasons.append(reason)
-    return {}, "; then: ".join(dict.fromkeys(reasons))
+    return {}, "; ".join(dict.fromkeys(reasons))
 
 
 def _render_windows() -> tuple[str, ...]:
@@ -131,7 +132,7 @@ def _run_child(folder: Path, window: str) -> str:
         return ""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     if done.returncode < 0:
-        return f"{window or 'the renderer'} crashed (signal {-done.returncode}); install libegl1 and libgl1, or OSMesa"
+        return f"{window or 'renderer'} crashed (signal {-done.returncode})"
     return f"{window or 'renderer'}: {lines[-1] if lines else f'exit code {done.returncode}'}"
 
 
