@@ -4,10 +4,11 @@ import time
 
 import numpy as np
 import pytest
-from HypoxiaDosePaintLib.dicomrt.contours import slice_contours
-from HypoxiaMapperLib.errors import RequestError
 from matplotlib.path import Path as Polygon
 from scipy import ndimage
+
+from HypoxiaDosePaintLib.dicomrt.contours import slice_contours
+from HypoxiaMapperLib.errors import RequestError
 
 
 def rasterise(polygons, shape):

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from HypoxiaDosePaintLib.dicomrt.common import describe, format_ds, format_points, private_provenance, save, title
 from HypoxiaDosePaintLib.dicomrt.contours import region_contours
 from HypoxiaDosePaintLib.dicomrt.rtstruct import write_rtstruct
+from HypoxiaDosePaintLib.dicomrt.verify import verify_rtstruct
 from HypoxiaDosePaintLib.structures import GTV_CODE, Structure
 from HypoxiaMapperLib import __version__
 from HypoxiaMapperLib.dicomio.model import ImageSeries, SeriesInfo
@@ -366,3 +367,20 @@ def test_four_targets_on_a_large_ct_are_written_quickly(tmp_path):
     start = time.perf_counter()
     write_rtstruct(tmp_path / "rs.dcm", structures, planning, PROVENANCE, CREATED)
     assert time.perf_counter() - start < 5.0
+
+
+def test_a_series_that_drifts_a_little_is_written_on_its_own_planes(tmp_path):
+    """Positions that wobble as real ones do: every contour lies on the plane of its slice, and the proof agrees."""
+    planning = make_ct(tmp_path / "ct")
+    generator = np.random.default_rng(3)
+    for header, path in zip(planning.headers, planning.info.files, strict=True):
+        position = np.array(header.ImagePositionPatient, float) + generator.uniform(-0.02, 0.02, 3)
+        header.ImagePositionPatient = [f"{v:.4f}" for v in position]
+        ds = pydicom.dcmread(path)
+        ds.ImagePositionPatient = header.ImagePositionPatient
+        ds.save_as(path)
+    structures = shape_structures(planning)
+    write_rtstruct(tmp_path / "rs.dcm", structures, planning, PROVENANCE, CREATED)
+    rows = verify_rtstruct(tmp_path / "rs.dcm", {s.name: s.region for s in structures}, planning.info.files)
+    assert [r.reason for r in rows if not r.passed] == []
+    assert all(r.dice == 1.0 for r in rows[1:])

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.path import Path as Polygon
 
 from HypoxiaDosePaintLib.dicomrt import export
+from HypoxiaDosePaintLib.dicomrt.common import private_provenance
 from HypoxiaDosePaintLib.dicomrt.export import Exported, export_set, proof_reference
 from HypoxiaDosePaintLib.dicomrt.readback import fill_polygon, find_planning_files, read_grid
 from HypoxiaDosePaintLib.dicomrt.rtstruct import write_rtstruct
@@ -458,6 +459,16 @@ def test_a_surrogate_says_so_in_every_object(tmp_path):
     assert ds.StructureSetName.startswith("FDG surrogate")
     assert ds.StructureSetDescription.startswith("FDG surrogate")
     assert all(r.ROIDescription.startswith("FDG surrogate") for r in ds.StructureSetROISequence)
+
+
+def test_the_request_travels_with_the_set_but_for_its_folders(exported):
+    out, *_ = exported
+    for path in (out / "dicom").iterdir():
+        provenance = private_provenance(pydicom.dcmread(path))
+        assert provenance["request"]["protocol"] == "welz77", path.name
+        assert provenance["request"]["subvolume"]["threshold"] == 1.4
+        assert not {"folder", "output"} & set(provenance["request"])
+        assert provenance["input_uids"]["planning CT"] == "1.2.3.10"
 
 
 def test_the_order_of_structures_binds_doses(tmp_path):

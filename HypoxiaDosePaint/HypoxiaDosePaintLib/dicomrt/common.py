@@ -39,13 +39,15 @@ TARGET_CATEGORY = Code("130041", "DCM", "RT Target")
 ORGAN_CATEGORY = Code("91723000", "SCT", "Anatomical Structure")
 OTHER_CATEGORY = Code("130046", "DCM", "Non-specific Volume")
 
+_NOT_IN_WORDS = ("surrogate", "software", "request")  # said otherwise, or too long: the private block has them all
 _PATIENT_STUDY = (  # type 2 (present, possibly empty) of the Patient and General Study modules, PS3.3 C.7.1.1, C.7.2.1
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
     "StudyID", "AccessionNumber",
 )  # fmt: skip
 _PATIENT_STUDY_OPTIONAL = (
     "IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
-    "StudyDescription", "PatientAge", "PatientSize", "PatientWeight",
+    "StudyDescription", "PatientAge", "PatientSize", "PatientWeight", "PatientBirthTime", "OtherPatientIDs",
+    "EthnicGroup", "PatientComments",
 )  # fmt: skip
 
 
@@ -127,7 +129,7 @@ def describe(provenance: Mapping[str, Any], text: str = "") -> str:
     """Provenance in words for a short text (ST, 1024 characters): surrogate and purpose first, long lists last."""
     parts = [SURROGATE_TEXT] if provenance.get("surrogate") else []
     parts += [RESEARCH_TEXT, text, SOFTWARE_VERSION]
-    parts += [f"{key}: {_plain(value)}" for key, value in provenance.items() if key not in ("surrogate", "software")]
+    parts += [f"{key}: {_plain(value)}" for key, value in provenance.items() if key not in _NOT_IN_WORDS]
     full = ". ".join(p for p in parts if p)
     return full if len(full) <= MAX_SHORT_TEXT else full[: MAX_SHORT_TEXT - 3] + "..."
 

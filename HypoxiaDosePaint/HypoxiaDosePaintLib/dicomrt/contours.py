@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from HypoxiaMapperLib.dicomio.model import ImageSeries
 
 HOLES = ("keyhole", "xor")
-PLANE_TOLERANCE_MM = 0.01
+# Voxel k and slice k must be the same one; small drifts that the series reader accepts are kept, as every contour is
+# written with its own slice's header.
+INDEX_TOLERANCE = 0.25
 
 
 def slice_contours(mask2d: np.ndarray, holes: str = "keyhole") -> list[np.ndarray]:
@@ -112,14 +114,14 @@ def require_planning_grid(region: Region, planning: ImageSeries) -> None:
             "Register it to the planning CT first.",
         )
     last_column, last_row = image.GetWidth() - 1, image.GetHeight() - 1
+    corners = np.array([[0.0, 0.0], [last_column, last_row]])
     for k, header in enumerate(planning.headers):
-        for index in ((0, 0), (last_column, last_row)):
-            stated = to_patient(np.array([index], dtype=float), header)[0]
-            actual = np.array(image.TransformIndexToPhysicalPoint((*index, k)))
-            if np.abs(stated - actual).max() > PLANE_TOLERANCE_MM:
+        for corner, point in zip(corners, to_patient(corners, header).tolist(), strict=True):
+            index = np.array(image.TransformPhysicalPointToContinuousIndex(point))
+            if np.abs(index - [*corner, k]).max() > INDEX_TOLERANCE:
                 raise GeometryError(
-                    f"Planning CT slice {k} ({header.SOPInstanceUID}): voxel {index} lies at {actual.round(3)} mm, its "
-                    f"header says {stated} mm.",
+                    f"Planning CT slice {k} ({header.SOPInstanceUID}): pixel {corner.astype(int).tolist()} lies at "
+                    f"voxel {index.round(2).tolist()} of the volume.",
                     "Slices are missing, tilted or out of order; export needs an evenly spaced series.",
                 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,8 @@ def provenance_of(result: Result) -> dict[str, Any]:
         "registration": result.registration.mode,
         "accepted_by": result.accepted_by,
         "created": result.created,
+        # Folders are left out: they belong to this computer, and may hold names.
+        "request": {k: v for k, v in asdict(result.request).items() if k not in ("folder", "output")},
         "input_uids": {use.role: use.series_uid for use in result.series},
     }
 

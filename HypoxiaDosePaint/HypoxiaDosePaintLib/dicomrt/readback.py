@@ -18,7 +18,7 @@ from pydicom.errors import InvalidDicomError
 from HypoxiaMapperLib.errors import InputError
 
 PLANE_TOLERANCE_MM = 0.01
-INDEX_TOLERANCE = 0.05  # pixels
+INDEX_TOLERANCE = 0.25  # of a voxel; between planes that drift a little sideways
 MAX_DS = 16
 Planes = dict[int, np.ndarray]
 """Pixels of some CT planes by slice index: of a large CT most planes of a structure are empty."""
@@ -31,13 +31,13 @@ FAULTS = (OSError, InvalidDicomError, AttributeError, KeyError, IndexError, Valu
 class Grid:
     """The planning CT as its files tell: planes in the order of the slice normal.
 
-    ``positions`` has shape (slices, 3); ``step_column`` and ``step_row`` are the LPS millimetres from one column
-    and one row to the next; ``gap_mm`` is the distance of two planes.
+    ``positions``, ``column_steps`` and ``row_steps`` have shape (slices, 3): the first pixel in LPS mm, and the
+    millimetres from one column and from one row to the next. ``gap_mm`` is the distance of two planes.
     """
 
     positions: np.ndarray
-    step_column: np.ndarray
-    step_row: np.ndarray
+    column_steps: np.ndarray
+    row_steps: np.ndarray
     gap_mm: float
     rows: int
     columns: int
@@ -50,7 +50,7 @@ class Grid:
     @property
     def normal(self) -> np.ndarray:
         """Unit vector across the slices."""
-        n = np.cross(self.step_column, self.step_row)
+        n = np.cross(self.column_steps[0], self.row_steps[0])
         return n / np.linalg.norm(n)
 
     @property
@@ -61,12 +61,13 @@ class Grid:
     @property
     def voxel_ml(self) -> float:
         """Volume of a voxel in millilitres."""
-        return float(np.linalg.norm(np.cross(self.step_column, self.step_row)) * self.gap_mm / 1000)
+        return float(np.linalg.norm(np.cross(self.column_steps[0], self.row_steps[0])) * self.gap_mm / 1000)
 
     def to_pixels(self, points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(column, row) of LPS points (N, 3) on plane k, and their distance from it in mm."""
         delta = points - self.positions[k]
-        axes = np.column_stack([self.step_column, self.step_row, self.normal])
+        across = np.cross(self.column_steps[k], self.row_steps[k])
+        axes = np.column_stack([self.column_steps[k], self.row_steps[k], across / np.linalg.norm(across)])
         solved = np.linalg.solve(axes, delta.T).T
         return solved[:, :2], np.abs(solved[:, 2])
 
@@ -77,8 +78,8 @@ class Grid:
             by_row, by_column = weights.sum(axis=1, dtype=float), weights.sum(axis=0, dtype=float)
             total += by_row.sum()
             moment += by_row.sum() * self.positions[k]
-            moment += by_row @ (np.arange(by_row.size) + row) * self.step_row
-            moment += by_column @ (np.arange(by_column.size) + column) * self.step_column
+            moment += by_row @ (np.arange(by_row.size) + row) * self.row_steps[k]
+            moment += by_column @ (np.arange(by_column.size) + column) * self.column_steps[k]
         return moment / total
 
     def plane_of(self, position: Sequence[float]) -> tuple[int, int, int]:
@@ -144,10 +145,11 @@ def read_grid(files: Sequence[Path]) -> Grid:
     normal = np.cross(orientation[:3], orientation[3:])
     headers.sort(key=lambda h: float(np.dot(np.array(h.ImagePositionPatient, dtype=float), normal)))
     positions = np.array([h.ImagePositionPatient for h in headers], dtype=float)
+    cosines = np.array([h.ImageOrientationPatient for h in headers], dtype=float)
+    spacings = np.array([h.PixelSpacing for h in headers], dtype=float)  # between rows, between columns
     gaps = np.diff(positions @ normal)
-    between_rows, between_columns = (float(v) for v in first.PixelSpacing)
     return Grid(
-        positions, orientation[:3] * between_columns, orientation[3:] * between_rows,
+        positions, cosines[:, :3] * spacings[:, 1:], cosines[:, 3:] * spacings[:, :1],
         float(gaps.mean()) if gaps.size else float(first.SliceThickness), int(first.Rows), int(first.Columns),
         tuple(str(h.SOPInstanceUID) for h in headers), str(first.FrameOfReferenceUID), str(first.SeriesInstanceUID),
         str(first.StudyInstanceUID), str(first.PatientID),
@@ -346,5 +348,5 @@ def _check_axes(orientation: Sequence[float], spacing: Dataset, grid: Grid) -> N
     cosines = np.array(orientation, dtype=float)
     between_rows, between_columns = (float(v) for v in spacing.PixelSpacing)
     steps = np.concatenate([cosines[:3] * between_columns, cosines[3:] * between_rows])
-    if not np.allclose(steps, np.concatenate([grid.step_column, grid.step_row]), atol=1e-4):
+    if not np.allclose(steps, np.concatenate([grid.column_steps[0], grid.row_steps[0]]), atol=2e-4):
         raise ValueError("orientation or pixel spacing is not that of the planning CT")

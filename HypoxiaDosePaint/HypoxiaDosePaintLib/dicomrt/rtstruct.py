@@ -102,7 +102,7 @@ def _roi(number: int, structure: Structure, planning: ImageSeries, provenance: M
         part for part in (structure.description.rstrip("."), dose) if part))  # fmt: skip
     roi.ROIVolume = f"{structure.region.volume_ml:.6g}"  # cubic centimetres
     roi.ROIGenerationAlgorithm = structure.generation_algorithm
-    roi.ROIGenerationDescription = title(provenance, str(provenance.get("method", "")))
+    roi.ROIGenerationDescription = structure.description[:64]
     return roi
 
 

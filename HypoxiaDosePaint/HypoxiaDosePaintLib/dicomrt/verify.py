@@ -311,9 +311,9 @@ def _on_grid(region: Region, grid: Grid) -> Planes:
     """
     rows_columns = (grid.rows, grid.columns)
     order = []
-    for position in grid.positions:
+    for position, column_step, row_step in zip(grid.positions, grid.column_steps, grid.row_steps, strict=True):
         near = np.array(region.mask.TransformPhysicalPointToContinuousIndex(position.tolist()))
-        far_point = position + grid.step_column * (grid.columns - 1) + grid.step_row * (grid.rows - 1)
+        far_point = position + column_step * (grid.columns - 1) + row_step * (grid.rows - 1)
         far = np.array(region.mask.TransformPhysicalPointToContinuousIndex(far_point.tolist()))
         k = round(near[2])
         ideal = np.array([[0, 0, k], [grid.columns - 1, grid.rows - 1, k]])
