@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import MissingPackageError, RequestError
 
 if TYPE_CHECKING:
     import torch
 
+Part = TypeVar("Part")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float64", "float32")
-CPU_CHUNK = 8192
+CPU_CHUNK = 16384
 """Voxels at once on a CPU: the working arrays then stay in the second-level cache, which is faster than any larger chunk."""
 MEMORY_SHARE = 0.4
 """Share of the free memory of a GPU that one chunk may use."""
@@ -110,3 +114,30 @@ def chunk_size(backend: Backend, options: FitOptions, n_frames: int, n_parameter
     free, _ = torch.cuda.mem_get_info(backend.device)
     per_voxel = ARRAYS_PER_VOXEL * (n_frames + n_parameters) * backend.dtype.itemsize
     return max(1024, min(2**21, int(MEMORY_SHARE * free / per_voxel)))
+
+
+def in_order(work: Callable[[int], Part], firsts: Iterable[int], backend: Backend) -> Iterator[Part]:
+    """Results of ``work`` for each chunk, in order: on a CPU one chunk per core at a time.
+
+    Whole chunks side by side need no barrier after every operation, which costs more than the operations themselves
+    when other programs use the cores. At most one finished chunk per core waits, so memory stays bounded.
+    """
+    import torch
+
+    cores = torch.get_num_threads()
+    if backend.device.type != "cpu" or cores == 1:
+        yield from map(work, firsts)
+        return
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting: deque[Future[Part]] = deque()
+        try:
+            for first in firsts:
+                waiting.append(pool.submit(work, first))
+                if len(waiting) > cores:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+            torch.set_num_threads(cores)

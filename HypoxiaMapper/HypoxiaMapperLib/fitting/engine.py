@@ -12,7 +12,7 @@ from ..errors import InputError, RequestError
 from . import equations, levenberg
 from .codes import FitCode
 from .compress import compress
-from .device import Backend, FitOptions, choose_backend, chunk_size
+from .device import Backend, FitOptions, choose_backend, chunk_size, in_order
 from .model import FunctionModel, Model, SeparableModel
 from .result import FitResult
 from .starts import start_search
@@ -128,10 +128,13 @@ def fit_chunks(
     skip = _preset_codes(mask, preset, n)
     maps = [np.asarray(e).reshape(n) for e in extra]
     size = chunk_size(backend, options, data.shape[0], len(model.parameters))
-    for first in range(0, n, size):
-        last = min(first + size, n)
-        yield _fit_chunk(problem, flat, maps, skip, first, last, backend, options)
-        progress(last / n, f"{type(model).__name__}: {last} of {n} voxels")
+
+    def work(first: int) -> Chunk:
+        return _fit_chunk(problem, flat, maps, skip, first, min(first + size, n), backend, options)
+
+    for chunk in in_order(work, range(0, n, size), backend):
+        yield chunk
+        progress(chunk.last / n, f"{type(model).__name__}: {chunk.last} of {n} voxels")
 
 
 def prepare(model: Model, weight: np.ndarray, backend: Backend, options: FitOptions) -> Problem:
@@ -143,13 +146,13 @@ def prepare(model: Model, weight: np.ndarray, backend: Backend, options: FitOpti
 
     low, high = (tensor(limit)[:, None] for limit in model.limits())
     tolerance = max(options.tolerance, 1e-5 if backend.dtype == torch.float32 else 0.0)
-    rounding = torch.finfo(backend.dtype).eps ** 2 * 100
 
-    def run(start: torch.Tensor, size: torch.Tensor, problem: levenberg.NormalEquations, limit: int) -> levenberg.Solution:
+    def run(start: torch.Tensor, floor: torch.Tensor, problem: levenberg.NormalEquations,
+            limit: int) -> levenberg.Solution:  # fmt: skip
         # A start on a bound can lie where the model does not depend on some parameter: begin a little inside.
         inset = torch.where(torch.isfinite(high - low), 1e-3 * (high - low), torch.zeros_like(low))
         start = torch.clamp(torch.nan_to_num(start), low + inset, high - inset)
-        return levenberg.solve(problem, start, low, high, size * rounding, limit, tolerance)
+        return levenberg.solve(problem, start, low, high, floor, limit, tolerance)
 
     if isinstance(model, SeparableModel):
         table = compress(model, weight, backend)
@@ -157,17 +160,18 @@ def prepare(model: Model, weight: np.ndarray, backend: Backend, options: FitOpti
 
         def solve_separable(y: torch.Tensor, extra: torch.Tensor | None, limit: int) -> levenberg.Solution:
             z, outside = table.project(y)
-            return run(search.best(z), z.square().sum(0), lambda p, i: equations.separable_equations(
+            return run(search.best(z), z.square().sum(0) * table.error**2, lambda p, i: equations.separable_equations(
                 table, p, z.index_select(1, i), outside[i]), limit)  # fmt: skip
 
         return Problem(model, solve_separable)
     if not isinstance(model, FunctionModel):
         raise RequestError(f"{type(model).__name__} is no model.", "Derive it from SeparableModel or FunctionModel.")
     root = tensor(np.sqrt(weight)[:, None])
+    rounding = 100 * torch.finfo(backend.dtype).eps ** 2
 
     def solve_function(y: torch.Tensor, extra: torch.Tensor | None, limit: int) -> levenberg.Solution:
         target = y * root
-        return run(model.start(y, extra), target.square().sum(0), lambda p, i: equations.function_equations(
+        return run(model.start(y, extra), target.square().sum(0) * rounding, lambda p, i: equations.function_equations(
             model, root, p, target[:, i], None if extra is None else extra[:, i]), limit)  # fmt: skip
 
     return Problem(model, solve_function)

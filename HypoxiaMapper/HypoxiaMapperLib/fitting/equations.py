@@ -21,7 +21,7 @@ def separable_equations(
     """
     import torch
 
-    rows, chain = mixture_with_jacobian(table.model, p)
+    rows, chain = table.model.mixture_with_jacobian(p)
     m, k = table.fixed.shape[0], table.model.n_members
     weights, theta = rows[: m + k], rows[m + k :]
     low, high = table.model.theta_limits
@@ -68,18 +68,6 @@ def _sandwich(gram: list[list[torch.Tensor]], chain: torch.Tensor) -> torch.Tens
             if i != j:
                 normal[j, i] = normal[i, j]
     return normal
-
-
-def mixture_with_jacobian(model: object, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of ``SeparableModel.mixture`` (S, n) and their derivatives (S, P, n), by automatic differentiation."""
-    import torch
-
-    with torch.enable_grad():
-        inner = p.detach().requires_grad_(True)
-        rows = model.mixture(inner)  # type: ignore[attr-defined]
-        # Voxels do not mix, so the gradient of a row's sum is every voxel's own gradient.
-        grads = [torch.autograd.grad(row.sum(), inner, retain_graph=True, materialize_grads=True)[0] for row in rows]
-    return rows.detach(), torch.stack(grads)
 
 
 def function_equations(

@@ -7,7 +7,7 @@ Both work on tensors of shape (parameters, voxels): voxels lie last because the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -134,6 +134,10 @@ class SeparableModel(Model):
         """Weights and thetas of parameters (P, n): rows are c (fixed), a (members), theta (members)."""
         raise NotImplementedError
 
+    def mixture_with_jacobian(self, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``mixture`` (S, n) and its derivatives (S, P, n); automatic unless a model writes them out for speed."""
+        return value_and_gradients(self.mixture, p)
+
     def parameters_of(self, weights: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
         """Inverse of ``mixture``: parameters (P, n) of weights (fixed + members, n) and theta (members, n)."""
         raise NotImplementedError
@@ -162,3 +166,15 @@ class FunctionModel(Model):
     def start(self, y: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
         """Start parameters (P, n) from the data (frames, n)."""
         raise NotImplementedError
+
+
+def value_and_gradients(function: Callable[[torch.Tensor], torch.Tensor], p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows (S, n) of a function of parameters (P, n) and their derivatives (S, P, n), by automatic differentiation."""
+    import torch
+
+    with torch.enable_grad():
+        inner = p.detach().requires_grad_(True)
+        rows = function(inner)
+        # Voxels do not mix, so the gradient of a row's sum is every voxel's own gradient.
+        grads = [torch.autograd.grad(row.sum(), inner, retain_graph=True, materialize_grads=True)[0] for row in rows]
+    return rows.detach(), torch.stack(grads)

@@ -13,6 +13,9 @@ from .compress import CompressedModel
 if TYPE_CHECKING:
     import torch
 
+CPU_BLOCK = 1024
+"""Voxels searched at once on a CPU: weights of all candidates then stay in its cache."""
+
 
 @dataclass(frozen=True)
 class StartSearch:
@@ -23,9 +26,8 @@ class StartSearch:
     atoms : torch.Tensor
         All curves, fixed ones first, in the compressed space: (A, R).
     groups : tuple
-        For each number s of curves per candidate: members (C, s) as indices of atoms, and solver (C * s, R).
-    weight_of, theta_of : torch.Tensor
-        Tables to turn a candidate's weights into those of the mixture; see ``best``.
+        For each number s of curves per candidate: members (C, s) as indices of atoms, solver (C * s, R), the
+        places of the members among the weights of the mixture (C, s), and the thetas (C, members of the family).
     """
 
     table: CompressedModel
@@ -34,6 +36,13 @@ class StartSearch:
 
     def best(self, z: torch.Tensor) -> torch.Tensor:
         """Start parameters (P, n) for compressed data (R, n), not yet inside the bounds."""
+        import torch
+
+        block = CPU_BLOCK if z.device.type == "cpu" else z.shape[1]
+        return torch.cat([self._best(part) for part in z.split(max(block, 1), dim=1)], dim=1)
+
+    def _best(self, z: torch.Tensor) -> torch.Tensor:
+        """``best`` for a block of voxels."""
         import torch
 
         m, k = self.table.fixed.shape[0], self.table.model.n_members

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .levenberg import Solution, cholesky, cholesky_solve
-from .model import Model
+from .model import Model, value_and_gradients
 
 if TYPE_CHECKING:
     import torch
@@ -54,9 +54,8 @@ def _derived(model: Model, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 
     if not model.derived_parameters:
         return None
-    with torch.enable_grad():
-        inner = p.detach().requires_grad_(True)
-        named = model.derived(inner)
-        rows = [named[q.name] for q in model.derived_parameters]
-        grads = [torch.autograd.grad(row.sum(), inner, retain_graph=True, materialize_grads=True)[0] for row in rows]
-    return torch.stack([row.detach() for row in rows]), torch.stack(grads)
+    def rows(q: torch.Tensor) -> torch.Tensor:
+        named = model.derived(q)
+        return torch.stack([named[d.name] for d in model.derived_parameters])
+
+    return value_and_gradients(rows, p)

@@ -101,6 +101,18 @@ class ExtendedTofts(PerfusionModel):
 
         return torch.stack([p[2], p[0], p[0] / p[1]])
 
+    def mixture_with_jacobian(self, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As ``mixture``, with the derivatives written out."""
+        import torch
+
+        rows = self.mixture(p)
+        chain = torch.zeros((3, 3, p.shape[1]), dtype=p.dtype, device=p.device)
+        chain[0, 2] = 1.0
+        chain[1, 0] = 1.0
+        chain[2, 0] = 1.0 / p[1]
+        chain[2, 1] = -rows[2] / p[1]
+        return rows, chain
+
     def parameters_of(self, weights: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
         """Inverse of ``mixture``."""
         import torch

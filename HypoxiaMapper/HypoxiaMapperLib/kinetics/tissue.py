@@ -27,8 +27,8 @@ KI = Parameter("Ki", "mL/min/mL")
 VT = Parameter("VT", "mL/mL")
 SMALL = 1e-9
 """Keeps quotients of rates finite; a rate this small changes nothing in a study of hours."""
-FAST_GRID = 12
-SLOW_GRID = 8
+FAST_GRID = 8
+SLOW_GRID = 6
 
 
 class TissueModel(SeparableModel):
@@ -154,6 +154,32 @@ class TwoTissueReversible(TissueModel):
         slow = k2 * k4 / fast
         tissue = (1 - vb) * k1 / root
         return torch.stack([vb, tissue * (fast - k3 - k4), tissue * (k3 + k4 - slow), fast, slow])
+
+    def mixture_with_jacobian(self, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As ``mixture``, with the derivatives written out."""
+        import torch
+
+        k1, k2, k3, k4, vb = p
+        rows = self.mixture(p)
+        fast, slow = rows[3], rows[4]
+        root = fast - slow + SMALL
+        chain = torch.zeros((5, 5, p.shape[1]), dtype=p.dtype, device=p.device)
+        chain[0, 4] = 1.0
+        # From fast + slow = k2 + k3 + k4 and fast * slow = k2 k4.
+        for column, product in ((1, k4), (2, torch.zeros_like(k4)), (3, k2)):
+            chain[3, column] = (fast - product) / root
+            chain[4, column] = (product - slow) / root
+        for row, sign in ((1, 1.0), (2, -1.0)):
+            weight = rows[row]
+            chain[row, 0] = weight / (k1 + SMALL)
+            chain[row, 4] = -weight / (1 - vb)
+            for column in (1, 2, 3):
+                # weight = +-(1-vB) K1 (near - k3 - k4) / (fast - slow)
+                inner = chain[3 if row == 1 else 4, column] - (0.0 if column == 1 else 1.0)
+                spread = chain[3, column] - chain[4, column]
+                scale = sign * (1 - vb) * k1
+                chain[row, column] = (scale * inner - weight * spread) / root
+        return rows, chain
 
     def parameters_of(self, weights: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
         """Inverse of ``mixture``."""
