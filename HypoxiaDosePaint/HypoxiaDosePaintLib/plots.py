@@ -60,7 +60,8 @@ def _threshold_line(axes: Any, result: Result) -> None:
     unit = result.images.map.volume.unit
     if np.isfinite(result.threshold):
         axes.axvline(result.threshold, color=LINE_COLOUR, linewidth=1.5, linestyle="--")
-    label = f"hypoxic: {threshold_text(result.threshold, result.comparison, unit)}"
+    what = "hypoxic (surrogate)" if result.images.map.surrogate else "hypoxic"
+    label = f"{what}: {threshold_text(result.threshold, result.comparison, unit)}"
     axes.set_title(label.replace("$", r"\$"), fontsize=10, loc="left")
 
 

@@ -23,7 +23,14 @@ from HypoxiaDosePaintLib.result import (
     SeriesUse,
     TargetRow,
 )
-from HypoxiaDosePaintLib.structures import GTV_CODE, HYPOXIC_CODE, PTV_CODE, REFERENCE_CODE, Structure
+from HypoxiaDosePaintLib.structures import (
+    GTV_CODE,
+    HYPOXIC_CODE,
+    PTV_CODE,
+    REFERENCE_CODE,
+    SURROGATE_CODE,
+    Structure,
+)
 from HypoxiaMapperLib.methods import HypoxiaMap
 from HypoxiaMapperLib.volume import Region, Volume, image_like
 
@@ -106,11 +113,12 @@ def sample_images(grid: sitk.Image, surrogate: bool, prescription: Prescription)
     grown = _grow(hypoxic, grid, 4)
     base = _grow(gtv, grid, 6)
     gtvp = region("GTVp", gtv, "RTSTRUCT ROI 1")
-    hyp = region("GTVp_Hyp", hypoxic, f"threshold > {THRESHOLD}")
+    hyp = region("GTVp_Sur" if surrogate else "GTVp_Hyp", hypoxic, f"threshold > {THRESHOLD}")
+    code = SURROGATE_CODE if surrogate else HYPOXIC_CODE
     blood = region("Blood", ball(grid, (-35.0, 10.0, -40.0), 9), "RTSTRUCT ROI 5")
     structures = (
         Structure(gtvp, "GTV", GTV_CODE, (255, 215, 0), "GTVp as drawn", "MANUAL"),
-        Structure(hyp, "GTV", HYPOXIC_CODE, (255, 0, 80), "Hypoxic part of GTVp", "AUTOMATIC", None, "GTVp"),
+        Structure(hyp, "GTV", code, (255, 0, 80), "Hypoxic part of GTVp", "AUTOMATIC", None, "GTVp"),
         Structure(region("PTV_7700", grown, "margin 4 mm"), "PTV", PTV_CODE, (255, 120, 0),
                   "GTVp_Hyp + 4 mm", "AUTOMATIC", prescription.boost),
         Structure(region("PTV_7000", base, "margin 6 mm"), "PTV", PTV_CODE, (0, 200, 255),

@@ -169,6 +169,15 @@ def test_every_picture_is_there_and_a_second_run_does_not_overwrite(result, plan
         render.render_pictures(result, tmp_path / "pictures", PIXELS)
 
 
+def test_the_hypoxic_volume_is_opaque_in_3d_also_when_it_is_a_surrogate():
+    for surrogate in (False, True):
+        result = sample_result(size=48, surrogate=surrogate)
+        opacity = {c.name: c.opacity_3d for c in make_plan(result, 240).contours}
+        assert opacity[result.images.hypoxic.name] == 1.0
+        assert 0 < opacity["PTV_7000"] < opacity["PTV_7700"] < 0.5
+        assert opacity["Blood"] == 0.0
+
+
 def test_every_slice_of_the_hypoxic_volume_has_its_tile(result, plan):
     tiles = [p for p in plan.panes if p.key.startswith("slice_")]
     with_volume = np.flatnonzero(result.images.hypoxic.array.any(axis=(1, 2)))

@@ -17,7 +17,7 @@ from .plain_views import map_colours
 from .plan import Pane, Plan
 
 BACKGROUND, INK, FAINT, AMBER = (17, 19, 24), (240, 240, 240), (165, 170, 180), (255, 190, 60)
-GAP, SIDE_WIDTH, HEADER, FOOTER = 8, 250, 62, 34
+GAP, SIDE_WIDTH, HEADER, FOOTER = 8, 280, 62, 34
 CHECKER_MM = 30.0
 BY_SLICER = "Views rendered by 3D Slicer libraries"
 NOT_BY_SLICER = "NOT rendered by Slicer: plain resampling"
@@ -164,7 +164,8 @@ def _side(draw: Any, canvas: Any, picture: Picture, plan: Plan, result: Result, 
             draw.line((left + 1, y, left + 100, y), (255, 255, 255), 3)
             draw.text((left + 104, y), "threshold", INK, _font(14, bold=True), anchor="lm")
         text = threshold_text(result.threshold, result.comparison, plan.map_unit)
-        draw.text((left + 4, top + 284), f"hypoxic: {text}", INK, _font(14))
+        what = "hypoxic (surrogate)" if result.images.map.surrogate else "hypoxic"
+        draw.text((left + 4, top + 284), f"{what}: {text}", INK, _font(14))
         draw.text((left + 4, top + 304), f"window {low:g} to {high:g}", FAINT, _font(13))
         top += 334
     for contour in plan.contours:

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from HypoxiaMapperLib.volume import Region, Volume, image_like
 
 from ..result import Result
-from ..structures import HYPOXIC_CODE
+from ..structures import HYPOXIC_CODE, SURROGATE_CODE
 from ..wording import ml_text
 
 SOFT_TISSUE_HU = (-160.0, 240.0)  # window 400, level 40: the usual soft-tissue setting
@@ -194,7 +194,9 @@ def _contours(result: Result, small: dict[str, sitk.Image]) -> tuple[Contour, ..
     opacity = {"GTV": 0.25, "CTV": 0.2, "PTV": 0.15}
     out = []
     for structure in result.images.structures:
-        solid = 1.0 if structure.code == HYPOXIC_CODE else opacity.get(structure.interpreted_type, 0.0)
+        solid = (
+            1.0 if structure.code in (HYPOXIC_CODE, SURROGATE_CODE) else opacity.get(structure.interpreted_type, 0.0)
+        )
         if structure.dose and structure.dose.label == "boost":
             solid = 0.3
         legend = f"{structure.name}  {ml_text(structure.region.volume_ml)}"
