@@ -134,7 +134,7 @@ def place_in_hierarchy(scene: Any, node: Any, info: SeriesInfo) -> None:
 
     patient_uid = info.patient_id or info.patient_name or "unknown"
     title = info.patient_name or patient_uid
-    patient = branch(tree.GetSceneItemID(), patient_uid, title, names.GetSubjectHierarchyLevelPatient())
-    study = branch(patient, info.study_uid, f"Study {info.study_date}".strip(), names.GetSubjectHierarchyLevelStudy())
+    patient = branch(tree.GetSceneItemID(), patient_uid, title, names.GetDICOMLevelPatient())
+    study = branch(patient, info.study_uid, f"Study {info.study_date}".strip(), names.GetDICOMLevelStudy())
     item = tree.GetItemByDataNode(node) or tree.CreateItem(study, node)
     tree.SetItemParent(item, study)

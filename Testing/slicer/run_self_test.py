@@ -1,0 +1,65 @@
+"""Run the self-test of a module on the stand-in, and save pictures of its panel.
+
+``python Testing/slicer/run_self_test.py HypoxiaMapper --work FOLDER [--patient FOLDER] [--pictures FOLDER]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import unittest
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+MODULES = ("HypoxiaMapper", "HypoxiaDosePaint")
+SCALES = (1.0, 1.5)
+SAMPLE_NAME = "HypoxiaDigitalPatient-20260101"
+
+
+def save_pictures(widget: object, name: str, folder: Path) -> None:
+    """The whole panel at normal and enlarged font, every section open."""
+    from PySide6 import QtGui, QtWidgets
+
+    application = QtWidgets.QApplication.instance()
+    size = application.font().pointSizeF()
+    for scale in SCALES:
+        font = QtGui.QFont(application.font())
+        font.setPointSizeF(size * scale)
+        application.setFont(font)
+        for _ in range(2):  # labels that wrap know their height only once they have a width
+            widget.resize(round(480 * scale), QtWidgets.QWidget.sizeHint(widget).height())
+            application.processEvents()
+        assert widget.grab().save(str(folder / f"{name}_{scale:g}x.png"))
+
+
+def main() -> int:
+    """Run and tell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("module", choices=MODULES)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--patient", type=Path)
+    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--only", default="")
+    arguments = parser.parse_args()
+    sys.path[:0] = [str(HERE)]
+    import stand_in
+
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    if arguments.patient:
+        (arguments.work / SAMPLE_NAME).symlink_to(arguments.patient)
+    stand_in.start(arguments.work)
+    modules = {name: stand_in.load_module(ROOT / name, name) for name in MODULES[: MODULES.index(arguments.module) + 1]}
+    suite = unittest.defaultTestLoader.loadTestsFromModule(modules[arguments.module])
+    if arguments.only:
+        suite = unittest.TestSuite(t for s in suite for t in s if arguments.only in str(t))
+    result = unittest.TextTestRunner(verbosity=2).run(suite)
+    if arguments.pictures:
+        import slicer
+
+        save_pictures(getattr(slicer.modules, f"{arguments.module}Widget").parent, arguments.module, arguments.pictures)
+    return 0 if result.wasSuccessful() and result.testsRun else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,324 @@
+"""A small Slicer for running the self-tests where there is none: real MRML from slicer-core, Qt from PySide6.
+
+Test stand-in only; it never ships. Only what the modules use is here, anything else raises. Mirrored:
+Base/Python/slicer/{ScriptedLoadableModule,i18n,util}.py, parameterNodeWrapper/{wrapper,serializers,guiConnectors}.py,
+Base/QTCore/qSlicerCoreApplication.h.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import types
+import typing
+import unittest
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+import slicer  # noqa: E402
+import slicer.util  # noqa: E402
+from PySide6 import QtCore, QtWidgets  # noqa: E402
+from stand_in_qt import PythonQtObject, ctk, qt  # noqa: E402
+
+APPLICATION = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+
+
+class WithinRange:
+    """validators.py."""
+
+    def __init__(self, minimum: float, maximum: float) -> None:
+        self.minimum, self.maximum = minimum, maximum
+
+
+class Choice:
+    """validators.py."""
+
+    def __init__(self, choices: list[Any]) -> None:
+        self.choices = choices
+
+
+def _read(node: Any, name: str, kind: type) -> Any:
+    if issubclass(kind, slicer.vtkMRMLNode):
+        return node.GetNodeReference(name)
+    text = node.GetParameter(name)
+    return text == "True" if kind is bool else kind(text)
+
+
+def _write(node: Any, name: str, kind: type, rules: tuple[Any, ...], value: Any) -> None:
+    if issubclass(kind, slicer.vtkMRMLNode):
+        node.SetParameter(name, "")
+        node.SetNodeReferenceID(name, value.GetID() if value is not None else None)
+        return
+    if not isinstance(value, (int, float) if kind is float else kind):
+        raise TypeError(f"{name} is {value!r}, not {kind.__name__}")
+    for rule in rules:
+        if isinstance(rule, WithinRange) and not rule.minimum <= value <= rule.maximum:
+            raise ValueError(f"{name} is {value}")
+        if isinstance(rule, Choice) and value not in rule.choices:
+            raise ValueError(f"{name} is {value!r}")
+    node.SetParameter(name, str(kind(value)))
+
+
+def parameterNodeWrapper(cls: type) -> type:  # noqa: N802
+    """wrapper.py, for str, float, int, bool and nodes."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields = {}
+    for name, hint in hints.items():
+        rules = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
+        kind = typing.get_args(hint)[0] if rules else hint
+        fields[name] = (kind, rules)
+        default = None if issubclass(kind, slicer.vtkMRMLNode) else getattr(cls, name, kind())
+        fields[name] = (kind, rules, default)
+        getter = lambda self, n=name, k=kind: _read(self.parameterNode, n, k)  # noqa: E731
+        setter = lambda self, v, n=name, k=kind, r=rules: _write(self.parameterNode, n, k, r, v)  # noqa: E731
+        setattr(cls, name, property(getter, setter))
+
+    def init(self: Any, node: Any) -> None:
+        self.parameterNode, self._guis = node, {}
+        for name, (kind, rules, default) in fields.items():
+            if not node.HasParameter(name):
+                _write(node, name, kind, rules, default)
+
+    def connect_gui(self: Any, ui: Any) -> int:
+        links, busy = {}, []
+        for widget in vars(ui).values():
+            name = QtCore.QObject.property(widget, "SlicerParameterName") if isinstance(widget, QtCore.QObject) else None
+            if name:
+                links[name] = _Link(widget, *fields[name][:2])
+
+        def to_gui(*_: Any) -> None:
+            if not busy:
+                busy.append(1)
+                for name, link in links.items():
+                    link.write(getattr(self, name))
+                busy.clear()
+
+        def to_node(name: str, link: Any) -> Any:
+            return lambda *_: None if busy else setattr(self, name, link.read())
+
+        to_gui()
+        slots = [(link, to_node(name, link)) for name, link in links.items()]
+        for link, slot in slots:
+            link.signal.connect(slot)
+        self._guis[len(self._guis)] = (self.parameterNode.AddObserver("ModifiedEvent", to_gui), slots)
+        return len(self._guis) - 1
+
+    def disconnect_gui(self: Any, tag: int) -> None:
+        observer, slots = self._guis.pop(tag)
+        self.parameterNode.RemoveObserver(observer)
+        for link, slot in slots:
+            link.signal.disconnect(slot)
+
+    cls.__init__, cls.connectGui, cls.disconnectGui = init, connect_gui, disconnect_gui
+    cls.parameter_fields = fields
+    return cls
+
+
+class _Link:
+    """guiConnectors.py: the widget classes that a SlicerParameterName may stand on here."""
+
+    def __init__(self, widget: Any, kind: type, rules: tuple[Any, ...]) -> None:
+        self.widget, self.kind, self.rules = widget, kind, rules
+        name = next(c.__name__ for c in type(widget).__mro__ if c.__name__ in self.SIGNALS)
+        if kind not in self.KINDS[name] and not (name == "qMRMLNodeComboBox" and issubclass(kind, slicer.vtkMRMLNode)):
+            raise TypeError(f"{name} cannot hold {kind}")
+        self.signal = getattr(widget, self.SIGNALS[name])
+        self.name = name
+        if name == "ctkSliderWidget" and not rules:
+            raise RuntimeError("ctkSliderWidget needs WithinRange")
+        if name == "QComboBox":
+            widget.clear()
+            for choice in rules[0].choices:
+                widget.addItem(str(choice))
+        elif name in ("QDoubleSpinBox", "ctkSliderWidget"):
+            widget.minimum, widget.maximum = (rules[0].minimum, rules[0].maximum) if rules else (-1e300, 1e300)
+        elif name == "QSpinBox" and rules:
+            widget.minimum, widget.maximum = rules[0].minimum, rules[0].maximum
+
+    SIGNALS: typing.ClassVar[dict[str, str]] = {
+        "QCheckBox": "toggled", "QComboBox": "currentIndexChanged", "QDoubleSpinBox": "valueChanged",
+        "QSpinBox": "valueChanged", "ctkSliderWidget": "valueChanged", "QLineEdit": "textChanged",
+        "qMRMLNodeComboBox": "currentNodeChanged",
+    }  # fmt: skip
+    KINDS: typing.ClassVar[dict[str, tuple[type, ...]]] = {
+        "QCheckBox": (bool,), "QComboBox": (str,), "QDoubleSpinBox": (float,), "QSpinBox": (int,),
+        "ctkSliderWidget": (float,), "QLineEdit": (str,), "qMRMLNodeComboBox": (),
+    }  # fmt: skip
+
+    def read(self) -> Any:
+        if self.name == "qMRMLNodeComboBox":
+            return self.widget.currentNode()
+        if self.name == "QComboBox":
+            return self.rules[0].choices[self.widget.currentIndex]
+        return getattr(self.widget, {"QCheckBox": "checked", "QLineEdit": "text"}.get(self.name, "value"))
+
+    def write(self, value: Any) -> None:
+        if self.name == "qMRMLNodeComboBox":
+            self.widget.setCurrentNode(value)
+        elif self.name == "QComboBox":
+            self.widget.currentIndex = self.rules[0].choices.index(value)
+        elif self.read() != value:
+            setattr(self.widget, {"QCheckBox": "checked", "QLineEdit": "text"}.get(self.name, "value"), value)
+
+
+class ScriptedLoadableModule:
+    """ScriptedLoadableModule.py."""
+
+    def __init__(self, parent: Any) -> None:
+        self.parent = parent
+
+
+class ScriptedLoadableModuleWidget:
+    """ScriptedLoadableModule.py."""
+
+    def __init__(self, parent: Any) -> None:
+        self.parent, self.layout = parent, parent.layout()
+        self.moduleName = type(self).__name__.removesuffix("Widget")
+
+    def setup(self) -> None:
+        """No developer section here."""
+
+    def resourcePath(self, name: str) -> str:  # noqa: N802
+        return str(Path(sys.modules[self.moduleName].__file__).parent / "Resources" / name)
+
+
+class ScriptedLoadableModuleLogic:
+    """ScriptedLoadableModule.py: one parameter node per scene."""
+
+    def getParameterNode(self) -> Any:  # noqa: N802
+        name = type(self).__name__.removesuffix("Logic")
+        node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLScriptedModuleNode")
+        if node is None:
+            node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
+            node.UnRegister(None)
+            node.SetSingletonTag(name)
+            node.SetName(name)
+            node = slicer.mrmlScene.AddNode(node)
+        node.SetAttribute("ModuleName", name)
+        return node
+
+
+class ScriptedLoadableModuleTest(unittest.TestCase):
+    """ScriptedLoadableModule.py."""
+
+    def delayDisplay(self, message: str) -> None:  # noqa: N802
+        print(message, flush=True)
+        slicer.app.processEvents()
+
+
+class Application:
+    """qSlicerCoreApplication.h."""
+
+    def __init__(self, temporary_path: Path) -> None:
+        self.temporaryPath = str(temporary_path)
+        self.startup: list[Any] = []
+
+    def connect(self, signal: str, slot: Any) -> None:
+        assert signal == "startupCompleted()", signal
+        self.startup.append(slot)
+
+    def processEvents(self) -> None:  # noqa: N802
+        APPLICATION.processEvents()
+
+    def testingEnabled(self) -> bool:  # noqa: N802
+        return True
+
+    def setOverrideCursor(self, cursor: Any) -> None:  # noqa: N802
+        """Nothing to show."""
+
+    def restoreOverrideCursor(self) -> None:  # noqa: N802
+        """Nothing to show."""
+
+    def layoutManager(self) -> None:  # noqa: N802
+        """As with --no-main-window."""
+
+    def startupEnvironment(self) -> Any:  # noqa: N802
+        return QtCore.QProcessEnvironment.systemEnvironment()
+
+
+class DicomDatabase:
+    """ctkDICOMDatabase.h: the files of instances."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+
+    def fileForInstance(self, uid: str) -> str:  # noqa: N802
+        return self.files.get(uid, "")
+
+
+def _make_scene() -> Any:
+    """The scene with the nodes that Slicer's views put into it."""
+    scene = slicer.vtkMRMLScene()
+    logic = slicer.vtkSlicerSegmentationsModuleLogic()
+    logic.SetMRMLScene(scene)
+    scene._logic = logic
+    for layout in ("Red", "Green", "Yellow"):
+        node = slicer.vtkMRMLSliceCompositeNode()
+        node.SetSingletonTag(layout)
+        node.SetLayoutName(layout)
+        scene.AddNode(node)
+    scene.AddNode(slicer.vtkMRMLCrosshairNode())
+    slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    return scene
+
+
+def _module(name: str, **members: Any) -> None:
+    module = types.ModuleType(name)
+    vars(module).update(members)
+    sys.modules[name] = module
+    if name.startswith("slicer."):
+        setattr(slicer, name.split(".", 1)[1], module)
+
+
+def start(temporary_path: Path) -> None:
+    """Make ``qt``, ``ctk`` and the missing parts of ``slicer`` importable."""
+    sys.modules["qt"], sys.modules["ctk"] = qt, ctk
+    _module("slicer.i18n", tr=lambda text: text, translate=lambda context, text: text)
+    _module("slicer.parameterNodeWrapper", **{
+        "parameterNodeWrapper": parameterNodeWrapper, "WithinRange": WithinRange, "Choice": Choice})  # fmt: skip
+    bases = (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic)
+    _module("slicer.ScriptedLoadableModule", **{c.__name__: c for c in (*bases, ScriptedLoadableModuleTest)})
+    slicer.mrmlScene, slicer.app = _make_scene(), Application(temporary_path)
+    slicer.dicomDatabase, slicer.modules = DicomDatabase(), types.SimpleNamespace()
+    import stand_in_mrml
+
+    for cls in stand_in_mrml.CLASSES:
+        setattr(slicer, cls.__name__, cls)
+    slicer.util.selectModule = select_module
+    slicer.util.saveScene = lambda path: slicer.mrmlScene.WriteToMRB(path)  # coreIOManager.saveScene
+    slicer.util.loadScene = lambda path: slicer.mrmlScene.ReadFromMRB(path)  # coreIOManager.loadScene
+    slicer.util.setSliceViewerLayers = lambda **layers: None  # needs the views
+
+
+def load_module(folder: Path, name: str) -> Any:
+    """Import a module file and make its module, as qSlicerScriptedLoadableModule does."""
+    sys.path.append(str(folder))
+    module = importlib.import_module(name)
+    parent = types.SimpleNamespace(path=str(folder / f"{name}.py"), helpText="")
+    getattr(module, name)(parent)
+    return module
+
+
+def select_module(name: str) -> None:
+    """Make the widget of a module once, and enter it."""
+    key = f"{name}Widget"
+    if not hasattr(slicer.modules, key):
+        parent = ModuleParent()
+        QtWidgets.QVBoxLayout(parent)
+        widget = getattr(sys.modules[name], key)(parent)
+        widget.setup()
+        parent.resize(480, 1400)
+        parent.show()
+        setattr(slicer.modules, key, widget)
+    getattr(slicer.modules, key).parent._entered = True
+    getattr(slicer.modules, key).enter()
+
+
+class ModuleParent(PythonQtObject, QtWidgets.QWidget):
+    """qSlicerScriptedLoadableModuleWidget.h: ``isEntered``."""
+
+    _entered = False
+
+    isEntered = QtCore.Property(bool, lambda self: self._entered)  # noqa: N815

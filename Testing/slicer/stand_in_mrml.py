@@ -1,0 +1,158 @@
+"""MRML widgets over the real scene. Test stand-in only; it never ships.
+
+Mirrored: Libs/MRML/Widgets/{qMRMLWidget,qMRMLNodeComboBox,qMRMLSegmentSelectorWidget}.h and
+Modules/Loadable/SubjectHierarchy/Widgets/qMRMLSubjectHierarchyComboBox.h.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+from PySide6 import QtWidgets
+from PySide6.QtCore import Property, Signal
+from stand_in_qt import PythonQtObject, QUiLoader
+
+
+class qMRMLWidget(PythonQtObject, QtWidgets.QWidget):  # noqa: N801
+    """Hands its scene to the widgets that the .ui connects."""
+
+    _receivers: tuple[Any, ...] = ()
+
+    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+        for receiver in self._receivers:
+            receiver.setMRMLScene(scene)
+
+
+class _NodeList(PythonQtObject, QtWidgets.QComboBox):
+    """A list that follows the scene."""
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._scene, self._ids, self._types, self._none = None, [], [], False
+        self.currentIndexChanged.connect(self._index_changed)
+
+    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+        self._scene = scene
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
+            scene.AddObserver(event, lambda *_: self._refill())
+        self._refill()
+
+    def _node_ids(self) -> list[str]:
+        nodes = [n for t in self._types for n in slicer.util.getNodesByClass(t, self._scene)]
+        return [n.GetID() for n in nodes if not n.GetHideFromEditors()]
+
+    def _refill(self) -> None:
+        if self._scene.IsBatchProcessing():
+            return
+        now = self.currentNode()
+        self.blockSignals(True)
+        self.clear()
+        self._ids = ([""] if self._none else []) + self._node_ids()
+        for identifier in self._ids:
+            self.addItem(self._scene.GetNodeByID(identifier).GetName() if identifier else "None")
+        keep = now.GetID() if now is not None else ""
+        self.setCurrentIndex(self._ids.index(keep) if keep in self._ids else 0)
+        self.blockSignals(False)
+        if self.currentNode() is not now:
+            self._index_changed()
+
+    def currentNode(self) -> Any:  # noqa: N802
+        index = QtWidgets.QComboBox.currentIndex(self)
+        identifier = self._ids[index] if 0 <= index < len(self._ids) else ""
+        return self._scene.GetNodeByID(identifier) if identifier else None
+
+    def setCurrentNode(self, node: Any) -> None:  # noqa: N802
+        identifier = node.GetID() if node is not None else ""
+        self.setCurrentIndex(self._ids.index(identifier) if identifier in self._ids else 0)
+
+    def _set_types(self, value: list[str]) -> None:
+        self._types = list(value)
+
+    def _set_none(self, value: bool) -> None:
+        self._none = value
+
+    def _index_changed(self, *_: Any) -> None:
+        raise NotImplementedError
+
+    noneEnabled = Property(bool, lambda self: self._none, _set_none)  # noqa: N815
+
+
+class qMRMLNodeComboBox(_NodeList):  # noqa: N801
+    """``currentNodeChanged(vtkMRMLNode*)``."""
+
+    currentNodeChanged = Signal(object)  # noqa: N815
+
+    def _index_changed(self, *_: Any) -> None:
+        self.currentNodeChanged.emit(self.currentNode())
+
+    nodeTypes = Property("QStringList", lambda self: self._types, _NodeList._set_types)  # noqa: N815
+    addEnabled = Property(bool, lambda self: True, lambda self, v: None)  # noqa: N815
+    removeEnabled = Property(bool, lambda self: True, lambda self, v: None)  # noqa: N815
+
+
+class qMRMLSubjectHierarchyComboBox(_NodeList):  # noqa: N801
+    """Only 'none' can be chosen here: the patients of the tree need Slicer's own model."""
+
+    currentItemChanged = Signal(int)  # noqa: N815
+
+    def _index_changed(self, *_: Any) -> None:
+        self.currentItemChanged.emit(0)
+
+    def currentItem(self) -> int:  # noqa: N802
+        return 0
+
+
+class qMRMLSegmentSelectorWidget(PythonQtObject, QtWidgets.QWidget):  # noqa: N801
+    """Segmentation and segment; ``currentNodeChanged(vtkMRMLNode*)``, ``currentSegmentChanged(QString)``."""
+
+    currentNodeChanged = Signal(object)  # noqa: N815
+    currentSegmentChanged = Signal(str)  # noqa: N815
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._nodes, self._segments = qMRMLNodeComboBox(), QtWidgets.QComboBox()
+        self._nodes._set_types(["vtkMRMLSegmentationNode"])
+        self._ids: list[str] = []
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._nodes)
+        layout.addWidget(self._segments)
+        self._nodes.currentNodeChanged.connect(self._node_changed)
+        self._segments.currentIndexChanged.connect(lambda _: self.currentSegmentChanged.emit(self.currentSegmentID()))
+
+    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+        self._nodes.setMRMLScene(scene)
+
+    def _node_changed(self, node: Any) -> None:
+        self._segments.blockSignals(True)
+        self._segments.clear()
+        inner = node.GetSegmentation() if node is not None else None
+        self._ids = [inner.GetNthSegmentID(n) for n in range(inner.GetNumberOfSegments())] if inner else []
+        for identifier in self._ids:
+            self._segments.addItem(inner.GetSegment(identifier).GetName())
+        self._segments.blockSignals(False)
+        self.currentNodeChanged.emit(node)
+
+    def currentNode(self) -> Any:  # noqa: N802
+        return self._nodes.currentNode()
+
+    def setCurrentNode(self, node: Any) -> None:  # noqa: N802
+        self._nodes.setCurrentNode(node)
+
+    def currentSegmentID(self) -> str:  # noqa: N802
+        index = self._segments.currentIndex()
+        return self._ids[index] if 0 <= index < len(self._ids) else ""
+
+    def setCurrentSegmentID(self, identifier: str) -> None:  # noqa: N802
+        if identifier in self._ids:
+            self._segments.setCurrentIndex(self._ids.index(identifier))
+
+    def _set_none(self, value: bool) -> None:
+        self._nodes._none = value
+
+    noneEnabled = Property(bool, lambda self: self._nodes._none, _set_none)  # noqa: N815
+
+
+CLASSES = (qMRMLWidget, qMRMLNodeComboBox, qMRMLSubjectHierarchyComboBox, qMRMLSegmentSelectorWidget)
+QUiLoader.custom = {c.__name__: c for c in CLASSES}
