@@ -218,7 +218,7 @@ def test_dose_in_megabecquerel_is_converted_with_a_warning(tmp_path):
         ({"PatientWeight": 0}, "0010,1030"),
         ({"PatientWeight": 70000}, "0010,1030"),
         ({"RadionuclideTotalDose": None}, "0018,1074"),
-        ({"RadionuclideHalfLife": None}, "0018,1075"),
+        ({"RadionuclideHalfLife": None, "Radiopharmaceutical": "unheard-of"}, "0018,1075"),
         ({"RadiopharmaceuticalStartTime": None, "RadiopharmaceuticalStartDateTime": None}, "0018,1078.*0018,1072"),
         ({"RadiopharmaceuticalInformationSequence": None}, "0018,1074"),
         ({"CorrectedImage": ["NORM", "DECY"]}, "0028,0051.*ATTN"),
@@ -255,6 +255,20 @@ def test_hx4_four_hours_after_injection_is_believed(tmp_path):
     write_pet(tmp_path / "fdg", **late)
     with pytest.raises(InputError, match="Implausible"):
         read_pet(tmp_path / "fdg")
+
+
+def test_missing_half_life_of_a_fluorine18_tracer_is_known_and_said(tmp_path):
+    write_pet(tmp_path / "with")
+    write_pet(tmp_path / "without", RadionuclideHalfLife=None)
+    complete, without = read_pet(tmp_path / "with"), read_pet(tmp_path / "without")
+    assert without.volume.array == pytest.approx(complete.volume.array, rel=1e-5)
+    assert any("0018,1075" in w and "fluorine-18" in w for w in without.volume.facts["warnings"])
+
+
+def test_half_life_in_minutes_is_refused_by_the_tracer_alone(tmp_path):
+    write_pet(tmp_path, RadionuclideHalfLife=109.77)
+    with pytest.raises(InputError, match="0018,1075"):
+        read_pet(tmp_path)
 
 
 def test_half_life_in_minutes_is_refused(tmp_path):

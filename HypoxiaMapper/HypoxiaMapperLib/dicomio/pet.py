@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 
 from ..errors import InputError
 from ..suv import decay_factor, mean_decay_time_s, suvbw_factor, suvbw_from_suv_factor
+from ..tracers import FLUORINE18_HALF_LIFE_S
 from .model import ImageSeries, SeriesInfo
 from .pet_time import EARLIEST_MINUTES, TimeFact, acquisition_time, ge_scan_time, injection_time, series_time
 from .recognise import find_tracer
@@ -28,10 +29,8 @@ _USUAL_ACTIVITY_MBQ = (20.0, 1500.0)
 _USUAL_WEIGHT_KG = (2.0, 400.0)
 _MAXIMUM_WEIGHT_KG = 1000.0  # heavier than anyone known: grams or a typing error
 _REFERENCE_SPREAD_S = 1.0
-_HALF_LIVES_S = {  # Radionuclide Code Sequence, CID 4020; half-life of 18F from METHODS section 2
-    "C-111A1": 6586.2,
-    "77004003": 6586.2,
-}
+_FLUORINE18_CODES = {"C-111A1", "77004003"}  # Radionuclide Code Sequence, CID 4020
+_FLUORINE18_TRACERS = ("FDG", "FMISO", "FAZA", "HX4", "EF5")  # Cu-ATSM comes with several nuclides
 
 
 @dataclass
@@ -157,23 +156,33 @@ def _read_patient_and_dose(header: Dataset, facts: _Facts) -> None:
     activity_mbq = activity_bq / 1e6 if activity_bq else None
     if activity_mbq and not _USUAL_ACTIVITY_MBQ[0] <= activity_mbq <= _USUAL_ACTIVITY_MBQ[1]:
         facts.warnings.append(f"Injected activity is {activity_mbq:g} MBq: unusual.")
-    half_life_s = _number(item, "RadionuclideHalfLife")
-    for code in item.get("RadionuclideCodeSequence") or []:
-        known = _HALF_LIVES_S.get(str(code.get("CodeValue", "")))
-        if half_life_s and known and abs(half_life_s / known - 1) > 0.05:
-            raise InputError(
-                f"Radionuclide Half Life (0018,1075) is {half_life_s:g} s, but the radionuclide is fluorine-18 "
-                f"({known:g} s).",
-                "Correct the half-life (in seconds) or the Radionuclide Code Sequence (0054,0300).",
-            )
+    half_life_s, half_life_source = _half_life(item, facts)
     facts.values |= {
         "weight_kg": weight_kg,
         "weight_source": "Patient's Weight (0010,1030)",
         "injected_activity_mbq": activity_mbq,
         "injected_activity_source": source,
         "half_life_s": half_life_s,
-        "half_life_source": "Radionuclide Half Life (0018,1075)",
+        "half_life_source": half_life_source,
     }
+
+
+def _half_life(item: Dataset, facts: _Facts) -> tuple[float | None, str]:
+    """Half-life in s and its source: the tag, checked against the nuclide, or that of a known nuclide."""
+    tag = "Radionuclide Half Life (0018,1075)"
+    half_life_s = _number(item, "RadionuclideHalfLife")
+    codes = {str(code.get("CodeValue", "")) for code in item.get("RadionuclideCodeSequence") or []}
+    if not (codes & _FLUORINE18_CODES or (not codes and facts.values["tracer"] in _FLUORINE18_TRACERS)):
+        return half_life_s, tag
+    if not half_life_s:
+        facts.warnings.append(f"{tag} is missing: that of fluorine-18 was taken, {FLUORINE18_HALF_LIFE_S:g} s.")
+        return FLUORINE18_HALF_LIFE_S, "half-life of fluorine-18"
+    if abs(half_life_s / FLUORINE18_HALF_LIFE_S - 1) > 0.05:
+        raise InputError(
+            f"{tag} is {half_life_s:g} s, but the radionuclide is fluorine-18 ({FLUORINE18_HALF_LIFE_S:g} s).",
+            "Correct the half-life (in seconds) or the Radionuclide Code Sequence (0054,0300).",
+        )
+    return half_life_s, tag
 
 
 def _read_times(headers: Sequence[Dataset], facts: _Facts) -> None:
