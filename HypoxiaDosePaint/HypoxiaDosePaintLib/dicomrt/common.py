@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -264,8 +264,3 @@ def private_provenance(ds: Dataset) -> dict[str, Any]:
     except KeyError:
         return {}
     return json.loads(value)  # bytes when read from implicit VR, text otherwise
-
-
-def union_slices(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """Indices of the slices (first axis) on which any of the masks has a voxel."""
-    return np.flatnonzero(np.any([m.any(axis=(1, 2)) for m in masks], axis=0))

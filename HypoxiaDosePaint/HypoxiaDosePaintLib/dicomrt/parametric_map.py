@@ -98,29 +98,20 @@ def write_parametric_map(
     OutputError
         If the file exists or cannot be written.
     """
-    from highdicom import VOILUTTransformation
-    from highdicom.pm import ParametricMap, RealWorldValueMapping
+    from highdicom.pm import ParametricMap
 
     require_same_grid(volume.image, planning.volume.image, label)
     box = box or (slice(None),) * 3
     part = [range(*s.indices(n)) for s, n in zip(box, volume.array.shape, strict=True)]
     voxels = np.array(volume.array[box], dtype=np.float32, order="C")
     voxels[~np.isfinite(voxels)] = np.nan
-    if not np.isfinite(voxels).any():
+    if np.isnan(voxels).all():
         raise LimitError(f"{label}: there is no defined voxel to export.", "Check the region and the method.")
-    low, high = float(np.nanmin(voxels)), float(np.nanmax(voxels))
-    mapping = RealWorldValueMapping(
-        lut_label=label[:16], lut_explanation=label[:64], unit=coded(unit), value_range=(low, high),
-        slope=1.0, intercept=0.0, quantity_definition=coded(quantity),
-    )  # fmt: skip
-    # LINEAR_EXACT, as LINEAR cannot be narrower than 1 and a ratio map often is (PS3.3 C.11.2.1.2)
-    window = VOILUTTransformation((low + high) / 2, max(high - low, 1e-3), voi_lut_function="LINEAR_EXACT")
     ds = ParametricMap(
         source_images=source_headers(planning, part[0]),
         pixel_array=voxels,
         contains_recognizable_visual_features=False,
-        real_world_value_mappings=[mapping],
-        voi_lut_transformations=[window],
+        **_values(voxels, label, quantity, unit),
         content_label="HYPOXIA",
         content_description=title(provenance, label),
         content_creator_name=acceptor(provenance) or None,
@@ -133,6 +124,21 @@ def write_parametric_map(
     ds.SeriesDescription = title(provenance, label)
     ds.ImageComments = f"{label}. Voxels without a value are NaN. {RESEARCH_TEXT}."[:MAX_SHORT_TEXT]
     return save(ds, path)
+
+
+def _values(voxels: np.ndarray, label: str, quantity: Code, unit: Code) -> dict[str, Any]:
+    """What the stored values mean, and a window that shows all of them."""
+    from highdicom import VOILUTTransformation
+    from highdicom.pm import RealWorldValueMapping
+
+    low, high = float(np.nanmin(voxels)), float(np.nanmax(voxels))
+    mapping = RealWorldValueMapping(
+        lut_label=label[:16], lut_explanation=label[:64], unit=coded(unit), value_range=(low, high),
+        slope=1.0, intercept=0.0, quantity_definition=coded(quantity),
+    )  # fmt: skip
+    # LINEAR_EXACT, as LINEAR cannot be narrower than 1 and a ratio map often is (PS3.3 C.11.2.1.2)
+    window = VOILUTTransformation((low + high) / 2, max(high - low, 1e-3), voi_lut_function="LINEAR_EXACT")
+    return {"real_world_value_mappings": [mapping], "voi_lut_transformations": [window]}
 
 
 def _frame_anatomy() -> Dataset:

@@ -48,14 +48,8 @@ def write_rtdose(
     OutputError
         If the file exists or cannot be written.
     """
-    if dose_gy.unit != "Gy":
-        raise RequestError(f"The dose volume is in {dose_gy.unit!r}.", "Give the prescription in Gy.")
     require_same_grid(dose_gy.image, planning.volume.image, "Dose")
-    dose = np.nan_to_num(dose_gy.array, nan=0.0)
-    if dose.min() < 0:
-        raise RequestError(f"The dose volume holds {dose.min():g} Gy.", "A prescribed dose is at least 0.")
-    if dose.max() > 65535 * GRID_SCALING_GY:
-        raise LimitError(f"The dose of {dose.max():g} Gy is too high to be stored.", "Is the unit Gy?")
+    dose = _checked(dose_gy)
     first = planning.headers[0]
     ds = new_object(RTDoseStorage, "RTDOSE", planning, provenance, created)
     ds.SeriesDescription = title(provenance, "PRESCRIBED, NOT CALCULATED")
@@ -74,6 +68,18 @@ def write_rtdose(
     ds.PixelData = stored + b"\0" * (len(stored) % 2)
     ds["PixelData"].VR = "OW"
     return save(ds, path)
+
+
+def _checked(dose_gy: Volume) -> np.ndarray:
+    """Dose in gray, 0 where there is none; refuses what cannot be a dose or be stored."""
+    if dose_gy.unit != "Gy":
+        raise RequestError(f"The dose volume is in {dose_gy.unit!r}.", "Give the prescription in Gy.")
+    dose = np.nan_to_num(dose_gy.array, nan=0.0)
+    if dose.min() < 0:
+        raise RequestError(f"The dose volume holds {dose.min():g} Gy.", "A prescribed dose is at least 0.")
+    if dose.max() > 65535 * GRID_SCALING_GY:
+        raise LimitError(f"The dose of {dose.max():g} Gy is too high to be stored.", "Is the unit Gy?")
+    return dose
 
 
 def _offsets_mm(planning: ImageSeries) -> np.ndarray:

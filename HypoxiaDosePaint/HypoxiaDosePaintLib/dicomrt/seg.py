@@ -28,7 +28,6 @@ from .common import (
     save,
     source_headers,
     title,
-    union_slices,
 )
 from .contours import require_planning_grid
 
@@ -65,15 +64,10 @@ def write_seg(
 
     if not structures:
         raise RequestError("There is no structure to export.", "Give at least one.")
-    masks = [s.region.array for s in structures]
-    for structure, mask in zip(structures, masks, strict=True):
-        require_planning_grid(structure.region, planning)
-        if not mask.any():
-            raise LimitError(f"Structure {structure.name} is empty.", "Leave it out, or lower the threshold.")
-    slices = union_slices(masks)
+    slices = _used_slices(structures, planning)
     ds = Segmentation(
         source_images=source_headers(planning, slices),
-        pixel_array=np.stack([m[slices] for m in masks], axis=-1).astype(np.uint8),
+        pixel_array=np.stack([s.region.array[slices] for s in structures], axis=-1).view(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(n, s, provenance) for n, s in enumerate(structures, start=1)],
         content_label="HYPOXIA",
@@ -83,6 +77,18 @@ def write_seg(
     )
     finish_object(ds, provenance, created)
     return save(ds, path)
+
+
+def _used_slices(structures: Sequence[Structure], planning: ImageSeries) -> np.ndarray:
+    """Indices of the slices on which any structure has a voxel."""
+    used = np.zeros(len(planning.headers), dtype=bool)
+    for structure in structures:
+        require_planning_grid(structure.region, planning)
+        filled = structure.region.array.any(axis=(1, 2))
+        if not filled.any():
+            raise LimitError(f"Structure {structure.name} is empty.", "Leave it out, or lower the threshold.")
+        used |= filled
+    return np.flatnonzero(used)
 
 
 def _segment(number: int, structure: Structure, provenance: Mapping[str, Any]) -> SegmentDescription:
