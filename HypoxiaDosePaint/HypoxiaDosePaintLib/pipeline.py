@@ -250,6 +250,7 @@ def assemble(parts: Parts) -> Result:
         volume_by_threshold=volume_by_threshold(hypoxia_map, inputs.gtvs),
         registration=parts.registration,
         warnings=_warnings(parts),
+        notes=parts.protocol.notes,
         details={
             **hypoxia_map.details,
             **parts.targets.details,
@@ -270,7 +271,6 @@ def _warnings(parts: Parts) -> tuple[str, ...]:
     found += [*parts.hypoxia_map.warnings, *parts.subvolume.warnings, *parts.targets.warnings, *parts.inputs.warnings]
     if parts.protocol_margins:
         found.append(f"Margins: {parts.protocol.margin_source}.")
-    found += [f"Protocol {parts.protocol.name}: {note}" for note in parts.protocol.notes]
     found += [TRANSIENT_WARNING, RESEARCH_WARNING]
     return tuple(dict.fromkeys(found))
 

@@ -74,7 +74,7 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
         research_use=wording.RESEARCH_USE,
         threshold=wording.threshold_text(result.threshold, result.comparison, result.images.map.volume.unit),
         state=acceptance(result),
-        warnings=[*result.warnings, *getattr(pictures, "warnings", ())],
+        warnings=list(dict.fromkeys((*getattr(pictures, "warnings", ()), *result.warnings))),
         pictures=[(name, _data_url(png), _caption(name)) for name, png in pictures.items()],
         histogram=histogram_svg(result),
         volume_curve=volume_by_threshold_svg(result),

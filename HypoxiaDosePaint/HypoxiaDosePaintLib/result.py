@@ -134,6 +134,7 @@ class Result:
     volume_by_threshold: Curve
     registration: RegistrationUse
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]  # what the protocol's trial did and did not do
     details: Mapping[str, Any]
     images: Images
     accepted_by: str = ""

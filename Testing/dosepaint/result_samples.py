@@ -178,6 +178,7 @@ def sample_result(
                                      {"landmark_mean_mm": 1.84, "mutual_information_gain": 0.31})
         if rigid else RegistrationUse("same frame of reference"),
         warnings=("Hypoxia moves: a baseline boost volume may no longer be hypoxic two weeks into treatment.",),
+        notes=("The trial randomised patients whose scan showed hypoxia.",),
         details={"reference_mean_g_ml": 1.62, "minutes_after_injection": 152.3}, images=images,
         accepted_by="Dr A. Example" if accepted else "",
         exported=("RTSTRUCT.dcm", "RTPLAN.dcm", "SEG.dcm", "PMAP.dcm") if accepted else (),
