@@ -1,0 +1,108 @@
+"""Graphical and static analyses of dynamic PET and DCE: Patlak, Logan, late-frame ratio."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import RequestError
+from ..fitting.linear import fit_linear, fit_lines
+from ..fitting.model import Parameter
+from ..fitting.result import FitResult
+from .input_function import InputFunction
+from .timing import Frames
+
+KI = Parameter("Ki", "mL/min/mL")
+V0 = Parameter("V0", "mL/mL")
+VT = Parameter("VT", "mL/mL")
+INTERCEPT = Parameter("intercept", "min")
+KTRANS = Parameter("Ktrans", "/min")
+VP = Parameter("vp", "mL/mL")
+LEAST_FRAMES = 3
+
+
+def patlak(
+    data: np.ndarray, input_function: InputFunction, frames: Frames, start_min: float, mask: np.ndarray | None = None
+) -> FitResult:
+    """Ki and V0 of Ct/Cp = Ki int(Cp)/Cp + V0 over frames that begin at or after ``start_min``.
+
+    Patlak 1983, doi 10.1038/jcbfm.1983.1. ``data`` has the shape (frames, ...).
+
+    Raises
+    ------
+    RequestError
+        If fewer than three frames are left, or plasma is not positive in one of them.
+    """
+    late = _late(frames, start_min, data)
+    plasma = input_function.on_frames(frames)[late]
+    _require_positive(plasma)
+    x = input_function.integral_on_frames(frames)[late] / plasma
+    scaled = np.asarray(data[late], dtype=float) / plasma.reshape(-1, *[1] * (data.ndim - 1))
+    return fit_linear(np.stack([x, np.ones_like(x)], axis=1), scaled, (KI, V0), mask)
+
+
+def patlak_dce(data: np.ndarray, input_function: InputFunction, frames: Frames,
+               mask: np.ndarray | None = None) -> FitResult:  # fmt: skip
+    """Ktrans and vp of Ct = vp Cp + Ktrans int(Cp) over all frames (DCE-MRI, no backflow)."""
+    _late(frames, -np.inf, data)
+    design = np.stack([input_function.integral_on_frames(frames), input_function.on_frames(frames)], axis=1)
+    return fit_linear(design, data, (KTRANS, VP), mask)
+
+
+def logan(data: np.ndarray, input_function: InputFunction, frames: Frames, start_min: float) -> FitResult:
+    """VT as the slope of int(Ct)/Ct over int(Cp)/Ct for frames that begin at or after ``start_min``.
+
+    Logan 1990, doi 10.1038/jcbfm.1990.127. Noise in Ct biases VT low. Voxels where Ct is not positive in a frame used
+    get ``FitCode.INVALID``.
+
+    Raises
+    ------
+    RequestError
+        If fewer than three frames are left.
+    """
+    late = _late(frames, start_min, data)
+    curve = np.asarray(data, dtype=float)
+    column = (-1, *[1] * (data.ndim - 1))
+    activity = curve * frames.duration_min.reshape(column)
+    running = np.cumsum(activity, axis=0) - activity / 2  # up to mid-frame
+    tissue = np.where(curve[late] > 0, curve[late], np.nan)
+    plasma = input_function.integral_on_frames(frames)[late].reshape(column)
+    return fit_lines(plasma / tissue, running[late] / tissue, VT, INTERCEPT)
+
+
+def late_ratio(data: np.ndarray, reference: np.ndarray, frames: Frames, start_min: float, end_min: float) -> np.ndarray:
+    """Ratio of mean uptake to mean reference curve (frames,) over the frames inside a window, shape of a frame.
+
+    Raises
+    ------
+    RequestError
+        If no frame lies inside the window or the reference is not positive there.
+    """
+    inside = (frames.start_min >= start_min) & (frames.end_min <= end_min)
+    if not inside.any():
+        raise RequestError(
+            f"No frame lies within {start_min:g} to {end_min:g} min.",
+            f"The series runs from {frames.start_min[0]:g} to {frames.end_min[-1]:g} min.",
+        )
+    share = frames.duration_min[inside] if frames.averaged else np.ones(int(inside.sum()))
+    base = float(np.average(np.asarray(reference, dtype=float)[inside], weights=share))
+    if not base > 0:
+        raise RequestError(f"The reference is {base:.3g} in the late window.", "Choose another reference region.")
+    return np.average(np.asarray(data[inside], dtype=float), axis=0, weights=share) / base
+
+
+def _late(frames: Frames, start_min: float, data: np.ndarray) -> np.ndarray:
+    """Indices of the frames after the start time."""
+    if data.shape[0] != frames.count:
+        raise RequestError(f"{data.shape[0]} frames of data, {frames.count} frame times.", "Give one time per frame.")
+    late = np.flatnonzero(frames.start_min >= start_min)
+    if late.size < LEAST_FRAMES:
+        raise RequestError(
+            f"{late.size} frames begin at or after {start_min:g} min; a line needs {LEAST_FRAMES}.",
+            "Choose an earlier start time.",
+        )
+    return late
+
+
+def _require_positive(plasma: np.ndarray) -> None:
+    if plasma.min() <= 0:
+        raise RequestError("Plasma is not positive in every late frame.", "Check the input function or its units.")
