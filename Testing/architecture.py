@@ -53,7 +53,7 @@ _CONTRACT = "methods._base methods.HypoxiaMap methods.Progress methods.no_progre
 # Layer of each module, the longest name that fits counts. A file that fits none is a decision: write it down here.
 MEMBERS = {
     MAPPER: {
-        "core": f"__init__ errors volume suv tracers resample registration {_CONTRACT}",
+        "core": f"__init__ errors volume timeseries niftiio suv tracers resample registration {_CONTRACT}",
         "methods": "methods fitting kinetics inference worker",
         "dicom": "dicomio",
         "simulate": "simulate",

@@ -168,7 +168,9 @@ class FunctionModel(Model):
         raise NotImplementedError
 
 
-def value_and_gradients(function: Callable[[torch.Tensor], torch.Tensor], p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def value_and_gradients(
+    function: Callable[[torch.Tensor], torch.Tensor], p: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows (S, n) of a function of parameters (P, n) and their derivatives (S, P, n), by automatic differentiation."""
     import torch
 

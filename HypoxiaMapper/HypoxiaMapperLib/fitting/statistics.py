@@ -54,6 +54,7 @@ def _derived(model: Model, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 
     if not model.derived_parameters:
         return None
+
     def rows(q: torch.Tensor) -> torch.Tensor:
         named = model.derived(q)
         return torch.stack([named[d.name] for d in model.derived_parameters])

@@ -93,3 +93,20 @@ def _integral_to(time: np.ndarray, curve: np.ndarray, running: np.ndarray, at: n
     h = time[k + 1] - time[k]
     u = at - time[k]
     return base + u * c0 + u**2 / (2 * h) * (c1 - c0)
+
+
+def area_error(concentration: np.ndarray, frames: Frames, baseline: slice, seconds: float = 60.0) -> np.ndarray:
+    """Standard error of the iAUC from the noise of the baseline: sd * sqrt(seconds * mean frame distance).
+
+    The trapezoid gives every frame of the window one frame distance as weight, and their noise is independent.
+
+    Raises
+    ------
+    RequestError
+        If the baseline has fewer than two frames.
+    """
+    before = np.asarray(concentration[baseline], dtype=float)
+    if before.shape[0] < 2:
+        raise RequestError(f"The baseline has {before.shape[0]} frames.", "Name at least two before arrival.")
+    distance = float(np.mean(np.diff(frames.mid_min))) * 60.0
+    return before.std(axis=0, ddof=1) * np.sqrt(seconds * distance)

@@ -1,0 +1,286 @@
+"""Exponential decays over echo time or b-value: R2*, ADC, IVIM. Echo times in s, b-values in s/mm2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import RequestError
+from ..fitting.linear import fit_linear
+from ..fitting.model import FunctionModel, Parameter, SeparableModel
+from ..fitting.result import FitResult
+
+if TYPE_CHECKING:
+    import torch
+
+S0 = Parameter("S0", "{signal}", 0.0, np.inf)
+R2_STAR = Parameter("R2star", "/s", 0.0, 1000.0)
+ADC = Parameter("ADC", "mm2/s", 0.0, 0.01)
+LN_S0 = Parameter("lnS0", "1")
+IVIM_D = Parameter("D", "mm2/s", 0.0, 0.005)
+IVIM_F = Parameter("f", "1", 0.0, 1.0)
+IVIM_DSTAR = Parameter("Dstar", "mm2/s", 0.005, 0.3)
+LEAST_B = 200.0
+"""Perfusion is gone above this b-value in s/mm2 (METHODS section 5)."""
+LONGEST_ECHO_S = 1.0
+LARGEST_B = 20000.0
+
+
+def check_echo_times(echo_s: np.ndarray) -> np.ndarray:
+    """Echo times in seconds.
+
+    Raises
+    ------
+    RequestError
+        If there are fewer than two, they do not rise, or they are in ms.
+    """
+    echo = np.asarray(echo_s, dtype=float)
+    if echo.ndim != 1 or echo.size < 2 or not np.all(np.isfinite(echo)) or np.any(np.diff(echo) <= 0) or echo[0] < 0:
+        raise RequestError(f"Echo times are {echo.tolist()}.", "Give at least two, rising, in seconds.")
+    if echo[-1] > LONGEST_ECHO_S:
+        raise RequestError(f"The last echo time is {echo[-1]:g} s.", "The times are in ms: divide them by 1000.")
+    return echo
+
+
+def check_b_values(b: np.ndarray) -> np.ndarray:
+    """b-values in s/mm2.
+
+    Raises
+    ------
+    RequestError
+        If there are fewer than two different ones, or they cannot be in s/mm2.
+    """
+    values = np.asarray(b, dtype=float)
+    if values.ndim != 1 or np.unique(values).size < 2 or not np.all(np.isfinite(values)) or values.min() < 0:
+        raise RequestError(f"b-values are {values.tolist()}.", "Give at least two different ones in s/mm2.")
+    if not 10 < values.max() < LARGEST_B:
+        raise RequestError(f"The largest b-value is {values.max():g}.", "Give b-values in s/mm2 (0 to some 1000).")
+    return values
+
+
+def _log_slope(signal: np.ndarray, x: np.ndarray, slope: Parameter) -> FitResult:
+    """Line through the logarithm of the signal: -d ln S/dx; voxels with a signal <= 0 are INVALID."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logs = np.log(np.where(np.asarray(signal) > 0, signal, np.nan))
+    if x.size > 2:
+        return fit_linear(np.stack([-x, np.ones_like(x)], axis=1), logs, (slope, LN_S0))
+    return _two_points(logs, x, slope)
+
+
+def _two_points(logs: np.ndarray, x: np.ndarray, slope: Parameter) -> FitResult:
+    """Two values determine the slope exactly, with no residual and so no error."""
+    from ..fitting.codes import FitCode
+    from ..fitting.linear import linear_result
+
+    rate = (logs[0] - logs[1]) / (x[1] - x[0])
+    values = np.stack([rate, logs[0] + rate * x[0]]).reshape(2, -1)
+    good = np.isfinite(values).all(axis=0)
+    nothing = np.full(values.shape, np.nan)
+    code = np.where(good, FitCode.OK, FitCode.INVALID).astype(np.uint8)
+    return linear_result(np.where(good, values, np.nan), nothing, code, nothing[0], 2, (slope, LN_S0), logs.shape[1:])
+
+
+def r2_star_log_linear(signal: np.ndarray, echo_s: np.ndarray) -> FitResult:
+    """R2* in 1/s from ln S = ln S0 - TE R2*, signal (echoes, ...). Biased low where the noise floor is reached."""
+    return _log_slope(signal, check_echo_times(echo_s), Parameter("R2star", "/s"))
+
+
+def adc_log_linear(signal: np.ndarray, b: np.ndarray, least_b: float = LEAST_B) -> FitResult:
+    """ADC in mm2/s from ln S = ln S0 - b ADC over b = 0 excluded below ``least_b``, signal (b-values, ...).
+
+    With fewer than two b-values at or above ``least_b`` the smallest one is used with the rest, so that the usual pair
+    (0, 800) gives ADC = ln(S0/Sb)/b.
+
+    Raises
+    ------
+    RequestError
+        If no b-value reaches ``least_b``.
+    """
+    values = check_b_values(b)
+    high = values >= least_b
+    if not high.any():
+        raise RequestError(f"No b-value reaches {least_b:g} s/mm2.", "Lower the limit or use a longer series.")
+    if np.unique(values[high]).size < 2:
+        high = high | (values == values.min())
+    order = np.flatnonzero(high)
+    return _log_slope(np.asarray(signal)[order], values[order], Parameter("ADC", "mm2/s"))
+
+
+class MonoExponential(SeparableModel):
+    """S = S0 exp(-rate x), non-linear: ADC over b, or R2* where all echoes are well above the noise.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        b-values or echo times, shape (images,).
+    rate : Parameter
+        What the rate is called, with unit and bounds (``ADC``, ``R2_STAR``).
+    """
+
+    n_members = 1
+
+    def __init__(self, x: np.ndarray, rate: Parameter) -> None:
+        self.x = check_b_values(x) if rate.name == "ADC" else check_echo_times(x)
+        self.parameters = (S0, rate)
+        self.n_frames = self.x.size
+        self.theta_limits = (rate.lower, rate.upper)
+        self.theta_scale = 1.0 / self.x.max()
+        self.start_grids = (np.concatenate([[rate.lower], np.geomspace(rate.upper / 500, rate.upper, 24)]),)
+
+    def family(self, theta: np.ndarray) -> np.ndarray:
+        """exp(-theta x)."""
+        return np.exp(-theta[:, None] * self.x)
+
+    def mixture(self, p: torch.Tensor) -> torch.Tensor:
+        """S0 and rate."""
+        return p
+
+    def parameters_of(self, weights: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        """Inverse of ``mixture``."""
+        import torch
+
+        return torch.stack([weights[0], theta[0]])
+
+
+class R2StarNoiseFloor(FunctionModel):
+    """S = sqrt(S0^2 exp(-2 TE R2*) + floor^2), log-linear start; the floor of a magnitude image is sqrt(2) sigma.
+
+    From E[S^2] = A^2 + 2 sigma^2 of Rician noise (Gudbjartsson 1995, doi 10.1002/mrm.1910340618).
+
+    Parameters
+    ----------
+    echo_s : numpy.ndarray
+        Echo times in seconds.
+    noise_sd : float
+        Standard deviation sigma of the noise in one channel, in the signal's unit (background mean / 1.2533).
+    """
+
+    parameters = (S0, R2_STAR)
+
+    def __init__(self, echo_s: np.ndarray, noise_sd: float) -> None:
+        self.echo_s = check_echo_times(echo_s)
+        if not (np.isfinite(noise_sd) and noise_sd >= 0):
+            raise RequestError(f"Noise is {noise_sd}.", "Give the standard deviation of the noise, zero or more.")
+        self.n_frames, self.floor = self.echo_s.size, float(np.sqrt(2) * noise_sd)
+
+    def value(self, p: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
+        """Signal at every echo."""
+        import torch
+
+        echo = torch.as_tensor(self.echo_s, dtype=p.dtype, device=p.device)[:, None]
+        return torch.sqrt((p[0] * torch.exp(-echo * p[1])).square() + self.floor**2 + torch.finfo(p.dtype).tiny)
+
+    def start(self, y: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
+        """Weighted line through the logarithm of the signal without the floor, weights S^2 (constant noise)."""
+        import torch
+
+        echo = torch.as_tensor(self.echo_s, dtype=y.dtype, device=y.device)[:, None]
+        clean = torch.sqrt((y.square() - self.floor**2).clamp(min=0.0)) + 1e-6 * y.abs().amax(0)
+        weight = clean.square()
+        total = weight.sum(0)
+        logs = torch.log(clean)
+        x0, y0 = (weight * echo).sum(0) / total, (weight * logs).sum(0) / total
+        rate = -(weight * (echo - x0) * (logs - y0)).sum(0) / (weight * (echo - x0).square()).sum(0)
+        return torch.stack([torch.exp(y0 + rate * x0), rate])
+
+
+class Ivim(SeparableModel):
+    """Full bi-exponential S = S0 [(1-f) exp(-b D) + f exp(-b D*)] (Le Bihan 1988, doi 10.1148/radiology.168.2.3393671).
+
+    Parameters
+    ----------
+    b : numpy.ndarray
+        b-values in s/mm2.
+    """
+
+    parameters = (S0, IVIM_F, IVIM_D, IVIM_DSTAR)
+    n_members = 2
+
+    def __init__(self, b: np.ndarray) -> None:
+        self.b = check_b_values(b)
+        self.n_frames = self.b.size
+        self.theta_limits = (0.0, IVIM_DSTAR.upper)
+        self.theta_scale = 1.0 / self.b.max()
+        self.start_grids = (np.geomspace(0.006, 0.2, 10), np.geomspace(2e-4, 4.5e-3, 10))
+
+    def family(self, theta: np.ndarray) -> np.ndarray:
+        """exp(-theta b)."""
+        return np.exp(-theta[:, None] * self.b)
+
+    def mixture(self, p: torch.Tensor) -> torch.Tensor:
+        """Weights S0 f and S0 (1-f), and D*, D."""
+        import torch
+
+        s0, f, d, fast = p
+        return torch.stack([s0 * f, s0 * (1 - f), fast, d])
+
+    def parameters_of(self, weights: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        """Inverse of ``mixture``."""
+        import torch
+
+        total = weights.sum(0)
+        return torch.stack([total, weights[0] / total.clamp(min=torch.finfo(total.dtype).tiny), theta[1], theta[0]])
+
+
+class IvimPseudoDiffusion(FunctionModel):
+    """Last step of the segmented fit: D* alone, with S0, f and D given per voxel."""
+
+    parameters = (IVIM_DSTAR,)
+
+    def __init__(self, b: np.ndarray) -> None:
+        self.b = check_b_values(b)
+        self.n_frames = self.b.size
+
+    def value(self, p: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
+        """Signal at every b-value."""
+        import torch
+
+        assert extra is not None
+        b = torch.as_tensor(self.b, dtype=p.dtype, device=p.device)[:, None]
+        s0, f, d = extra
+        return s0 * ((1 - f) * torch.exp(-b * d) + f * torch.exp(-b * p[0]))
+
+    def start(self, y: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
+        """A usual value: 0.02 mm2/s."""
+        import torch
+
+        return torch.full_like(y[:1], 0.02)
+
+
+def ivim_segmented(signal: np.ndarray, b: np.ndarray, least_b: float = LEAST_B, **fit_options: object) -> FitResult:
+    """Segmented IVIM: D and intercept from b >= ``least_b``, f from the intercept and S(b = 0), then D* alone.
+
+    Errors are those of D and of D*; S0 and f carry none.
+
+    Raises
+    ------
+    RequestError
+        Without b = 0 or with fewer than three b-values at or above ``least_b``.
+    """
+    from dataclasses import replace
+
+    from ..fitting.engine import fit
+
+    values = check_b_values(b)
+    zero, high = values == 0, values >= least_b
+    if not zero.any() or np.unique(values[high]).size < 3:
+        raise RequestError(
+            f"Segmented IVIM needs b = 0 and three b-values from {least_b:g} s/mm2; there are {values.tolist()}.",
+            "Use the full fit or another limit.",
+        )
+    data = np.asarray(signal, dtype=float)
+    slow = _log_slope(data[high], values[high], IVIM_D)
+    s0 = data[zero].mean(axis=0)
+    diffusion = np.clip(slow.values["D"], IVIM_D.lower, IVIM_D.upper)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fraction = np.clip(1 - np.exp(slow.values["lnS0"]) / s0, 0.0, 1.0)
+    fast = fit(IvimPseudoDiffusion(values), data, extra=(s0, fraction, diffusion), preset=slow.code, **fit_options)  # type: ignore[arg-type]
+    nothing = np.full(s0.shape, np.nan)
+    known = np.where(np.isfinite(fast.values["Dstar"]), 1.0, np.nan)
+    return replace(
+        fast,
+        values={"S0": s0 * known, "f": fraction * known, "D": diffusion * known, **fast.values},
+        errors={"S0": nothing, "f": nothing, "D": slow.errors["D"], **fast.errors},
+        units={"S0": S0.unit, "f": IVIM_F.unit, "D": IVIM_D.unit, **fast.units},
+    )
