@@ -72,6 +72,20 @@ def register_rigid(planning: Volume, moving: Volume, region: Region) -> RigidRes
     )
 
 
+def register_frame(fixed: Volume, moving: Volume) -> sitk.Euler3DTransform:
+    """Rigid transform (fixed LPS mm to moving LPS mm) between two frames of one series, which begin aligned.
+
+    Raises
+    ------
+    GeometryError
+        If the optimiser fails.
+    """
+    start = sitk.Euler3DTransform()
+    size = fixed.image.GetSize()
+    start.SetCenter(fixed.image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in size]))
+    return _optimise(_prepare(fixed), _prepare(moving), start)[0]
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """One ITK thread: a sum over threads is not associative, and the same input must give the same result."""
