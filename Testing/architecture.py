@@ -41,7 +41,11 @@ LAYERS = {
     "network": _layer(DICOM | {"pynetdicom"}, "core"),
     "simulate": _layer(DICOM | {"torch"}, "core dicom methods"),
     "mrml": _layer(NUMERIC | SLICER, "core contract", SLICER),
-    "panel": _layer(NUMERIC | SLICER | {"qt", "ctk", "PyTorchUtils"}, f"{BELOW_FRONT} mrml pipeline", SLICER),
+    "panel": _layer(
+        NUMERIC | SLICER | {"qt", "ctk", "PyTorchUtils", "HypoxiaMapper", "HypoxiaDosePaint"},
+        f"{BELOW_FRONT} mrml pipeline",
+        SLICER,
+    ),
     "parts": _layer(DICOM, BELOW_FRONT),
     "report": _layer(NUMERIC | PICTURES, "core contract methods mrml"),
     "pipeline": _layer(DICOM | {"tqdm"}, f"{BELOW_FRONT} parts report mrml network"),
