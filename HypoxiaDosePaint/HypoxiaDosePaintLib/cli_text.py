@@ -67,7 +67,7 @@ def result_lines(result: Result, out: Path) -> str:
     lines += [f"Dropped          {d.volume_ml:.2f} ml of {d.structure}: {d.reason}" for d in result.dropped]
     lines += ["", *_truth_lines(result.truth)]
     lines += [f"WARNING          {w}" for w in result.warnings]
-    lines += [f"Note on protocol {n}" for n in result.notes]
+    lines += [f"Note             {n}" for n in result.notes]
     if result.accepted_by:
         lines += [f"Accepted by      {result.accepted_by}", f"Exported         {', '.join(result.exported)}"]
         lowest = min(row.dice for row in result.proof if not math.isnan(row.dice))
