@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sysconfig
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from HypoxiaDosePaintLib.prescription import DoseLevel
+from HypoxiaDosePaintLib.result import Result
 from HypoxiaDosePaintLib.structures import GTV_CODE, HYPOXIC_CODE, PTV_CODE, Structure
 from HypoxiaMapperLib.dicomio.model import ImageSeries, SeriesInfo
 from HypoxiaMapperLib.volume import Region, Volume
+from result_samples import sample_result
 
 CREATED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
 PROVENANCE = {
@@ -147,6 +150,15 @@ def painted_structures(planning: ImageSeries) -> list[Structure]:
         )
         for i, (n, a, kind, code, dose, e) in enumerate(rows)
     ]
+
+
+def make_run(
+    folder: Path, oblique: bool = False, surrogate: bool = False, write_rtdose: bool = True
+) -> tuple[Result, ImageSeries]:
+    """A result by hand and the CT series it lives on."""
+    result = sample_result(oblique=oblique, surrogate=surrogate, size=48)
+    planning = write_ct(folder / "ct", result.images.planning.image, result.images.planning.frame_of_reference_uid)
+    return replace(result, request=replace(result.request, write_rtdose=write_rtdose)), planning
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

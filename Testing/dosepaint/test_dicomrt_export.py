@@ -1,0 +1,106 @@
+"""Export of a whole set: all or nothing, never over anything, named for what it is."""
+
+from dataclasses import replace
+
+import pydicom
+import pytest
+
+from HypoxiaDosePaintLib.dicomrt import rtstruct
+from HypoxiaDosePaintLib.dicomrt.common import private_provenance
+from HypoxiaDosePaintLib.dicomrt.export import export_set
+from HypoxiaDosePaintLib.dicomrt.rtstruct import write_rtstruct
+from HypoxiaMapperLib.errors import OutputError, ProofError, RequestError
+from rt_samples import CREATED, PROVENANCE, make_ct, make_run, painted_structures
+
+
+def test_nothing_is_exported_without_acceptance(tmp_path):
+    result, planning = make_run(tmp_path)
+    with pytest.raises(RequestError, match="accepted"):
+        export_set(replace(result, accepted_by=" "), planning, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten(tmp_path):
+    result, planning = make_run(tmp_path)
+    (tmp_path / "out" / "dicom").mkdir(parents=True)
+    (tmp_path / "out" / "dicom" / "keep").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="exists already"):
+        export_set(result, planning, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out" / "dicom").iterdir()] == ["keep"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["dicom"]
+
+
+def test_a_failed_proof_delivers_nothing(tmp_path, monkeypatch):
+    """A writer that loses a slice of every structure is found out."""
+    result, planning = make_run(tmp_path)
+    whole = rtstruct.region_contours
+    monkeypatch.setattr(rtstruct, "region_contours", lambda *a: whole(*a)[1:])
+    with pytest.raises(ProofError, match=r"GTVp_Hyp: .*Dice"):
+        export_set(result, planning, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_nothing(tmp_path):
+    """The operating system refuses to let files grow, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    result, planning = make_run(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            export_set(result, planning, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unwritable_place_is_said(tmp_path):
+    result, planning = make_run(tmp_path)
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(OutputError, match="cannot be written"):
+        export_set(result, planning, tmp_path / "file" / "out")
+
+
+def test_a_cancelled_export_leaves_nothing(tmp_path):
+    result, planning = make_run(tmp_path)
+
+    def cancel(fraction, text):
+        if fraction > 0.3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_set(result, planning, tmp_path / "out", cancel)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_surrogate_says_so_in_every_object(tmp_path):
+    result, planning = make_run(tmp_path, surrogate=True)
+    export_set(result, planning, tmp_path / "out")
+    for path in (tmp_path / "out" / "dicom").iterdir():
+        ds = pydicom.dcmread(path)
+        assert ds.SeriesDescription.startswith("FDG surrogate, not measured hypoxia"), path.name
+    ds = pydicom.dcmread(tmp_path / "out" / "dicom" / "RTSTRUCT.dcm")
+    assert ds.StructureSetName.startswith("FDG surrogate")
+    assert ds.StructureSetDescription.startswith("FDG surrogate")
+    assert all(r.ROIDescription.startswith("FDG surrogate") for r in ds.StructureSetROISequence)
+
+
+def test_the_order_of_structures_binds_doses(tmp_path):
+    """ROI numbers of the plan are those of the structure set, whatever the order."""
+    planning = make_ct(tmp_path / "ct")
+    structures = list(reversed(painted_structures(planning)))
+    write_rtstruct(tmp_path / "rs.dcm", structures, planning, PROVENANCE, CREATED)
+    ds = pydicom.dcmread(tmp_path / "rs.dcm")
+    assert [r.ROIName for r in ds.StructureSetROISequence] == ["PTV_7000", "PTV_7700", "GTVp_Hyp", "GTVp"]
+
+
+def test_the_request_travels_with_the_set_but_for_its_folders(tmp_path):
+    result, planning = make_run(tmp_path, write_rtdose=False)
+    delivered = export_set(result, planning, tmp_path / "out")
+    assert "dicom/RTDOSE.dcm" not in delivered.files
+    for name in delivered.files:
+        provenance = private_provenance(pydicom.dcmread(tmp_path / "out" / name))
+        assert provenance["request"]["protocol"] == "welz77", name
+        assert provenance["request"]["subvolume"]["threshold"] == 1.4
+        assert not {"folder", "output"} & set(provenance["request"])
+        assert provenance["input_uids"]["planning CT"] == "1.2.3.10"
