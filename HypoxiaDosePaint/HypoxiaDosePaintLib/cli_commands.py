@@ -87,14 +87,11 @@ def protocols(arguments: Namespace, progress: Progress) -> str:
 
 def verify(arguments: Namespace, progress: Progress) -> str:
     """Prove an exported set again from the files alone."""
-    from HypoxiaMapperLib.dicomio.scan import scan_folder
-
-    from .dicomrt.verify import verify_set
+    from .dicomrt.verify import find_planning_files, verify_set
 
     folder = Path(arguments.folder)
     ct_folder = Path(arguments.ct) if arguments.ct else Path(_recorded_request(folder).folder)
-    found = scan_folder(ct_folder, progress)
-    rows = verify_set(folder, [path for s in found.by_role("planning_ct") for path in s.files])
+    rows = verify_set(folder, find_planning_files(folder, ct_folder))
     failed = [f"{r.structure}: {r.reason}" for r in rows if not r.passed]
     if failed:
         raise ProofError(f"{folder} is not what was shown: {'; '.join(failed)}.", "Do not use it; export it again.")

@@ -225,9 +225,9 @@ def protocol_lines(dose: Iterable[Protocol], tracer: Sequence[TracerProtocol]) -
 def proof_lines(rows: Sequence[ProofRow]) -> str:
     """A read-back proof as a table."""
     lines = [f"{'Structure':<18}{'written ml':>12}{'read ml':>12}{'Dice':>9}{'shift mm':>10}  result"]
-    lines += [
-        f"{r.structure:<18}{r.written_ml:>12.3f}{r.read_ml:>12.3f}{r.dice:>9.4f}{r.centroid_shift_mm:>10.3f}  "
-        f"{'passed' if r.passed else 'FAILED: ' + r.reason}"
-        for r in rows
-    ]
+    for r in rows:
+        numbers = f"{r.written_ml:>12.3f}{r.read_ml:>12.3f}{r.dice:>9.4f}{r.centroid_shift_mm:>10.3f}"
+        if math.isnan(r.dice):  # a whole object, not a structure
+            numbers = f"{'-':>12}{'-':>12}{'-':>9}{'-':>10}"
+        lines.append(f"{r.structure:<18}{numbers}  {'passed' if r.passed else 'FAILED: ' + r.reason}")
     return "\n".join(lines)
