@@ -87,7 +87,8 @@ def protocols(arguments: Namespace, progress: Progress) -> str:
 
 def verify(arguments: Namespace, progress: Progress) -> str:
     """Prove an exported set again from the files alone."""
-    from .dicomrt.verify import find_planning_files, verify_set
+    from .dicomrt.readback import find_planning_files
+    from .dicomrt.verify import verify_set
 
     folder = Path(arguments.folder)
     ct_folder = Path(arguments.ct) if arguments.ct else Path(_recorded_request(folder).folder)
