@@ -27,9 +27,11 @@ def save_pictures(widget: object, name: str, folder: Path) -> None:
         font = QtGui.QFont(application.font())
         font.setPointSizeF(size * scale)
         application.setFont(font)
-        for _ in range(2):  # labels that wrap know their height only once they have a width
-            widget.resize(round(480 * scale), QtWidgets.QWidget.sizeHint(widget).height())
-            application.processEvents()
+        width = round(480 * scale)
+        widget.resize(width, 100)
+        application.processEvents()
+        widget.resize(width, QtWidgets.QWidget.layout(widget).totalHeightForWidth(width))
+        application.processEvents()
         assert widget.grab().save(str(folder / f"{name}_{scale:g}x.png"))
 
 

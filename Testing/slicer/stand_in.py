@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ.setdefault("QT_LOGGING_RULES", "qt.core.qobject.connect=false")  # of scene signals, made by name here
 import slicer  # noqa: E402
 import slicer.util  # noqa: E402
 from PySide6 import QtCore, QtWidgets  # noqa: E402
@@ -248,12 +249,18 @@ class DicomDatabase:
         return self.files.get(uid, "")
 
 
-def _make_scene() -> Any:
+def _make_scene(folder: Path) -> Any:
     """The scene with the nodes that Slicer's views put into it."""
     scene = slicer.vtkMRMLScene()
     logic = slicer.vtkSlicerSegmentationsModuleLogic()
     logic.SetMRMLScene(scene)
     scene._logic = logic
+    cache, files = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(str(folder))
+    files.SetCacheManager(cache)
+    scene.SetCacheManager(cache)
+    scene.SetDataIOManager(files)
+    scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
     for layout in ("Red", "Green", "Yellow"):
         node = slicer.vtkMRMLSliceCompositeNode()
         node.SetSingletonTag(layout)
@@ -280,7 +287,7 @@ def start(temporary_path: Path) -> None:
         "parameterNodeWrapper": parameterNodeWrapper, "WithinRange": WithinRange, "Choice": Choice})  # fmt: skip
     bases = (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic)
     _module("slicer.ScriptedLoadableModule", **{c.__name__: c for c in (*bases, ScriptedLoadableModuleTest)})
-    slicer.mrmlScene, slicer.app = _make_scene(), Application(temporary_path)
+    slicer.mrmlScene, slicer.app = _make_scene(temporary_path), Application(temporary_path)
     slicer.dicomDatabase, slicer.modules = DicomDatabase(), types.SimpleNamespace()
     import stand_in_mrml
 
@@ -310,7 +317,6 @@ def select_module(name: str) -> None:
         widget = getattr(sys.modules[name], key)(parent)
         widget.setup()
         parent.resize(480, 1400)
-        parent.show()
         setattr(slicer.modules, key, widget)
     getattr(slicer.modules, key).parent._entered = True
     getattr(slicer.modules, key).enter()

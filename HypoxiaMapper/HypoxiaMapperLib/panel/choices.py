@@ -193,9 +193,16 @@ class MapperDecisions:
         elif choices.reference_roi is not None:
             found["reference"] = repr(sphere_of_roi(choices.reference_roi))
         found["method"] = choices.method
-        found["parameters"] = json.dumps(dict(choices.params), sort_keys=True)
+        found["parameters"] = json.dumps(self._all_params(choices), sort_keys=True)
         found["alignment"], found["tracer"] = choices.alignment, choices.tracer
         return found
+
+    def _all_params(self, choices: MapperChoices) -> dict[str, Any]:
+        """Parameters with the defaults of those that were not touched; as they are when one is not valid."""
+        try:
+            return dataclasses.asdict(self.method(choices).make_params(dict(choices.params)))
+        except RequestError:
+            return dict(choices.params)
 
 
 def sphere_of_roi(roi: Any) -> tuple[tuple[float, float, float], float]:

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import RequestError
 from ..methods import HypoxiaMap
 from ..mrml import node_to_volume, show_as_map, volume_to_node
+from ..mrml.segments import LABELMAP
 from ..worker import JobResult
 
 FACTS = "Hypoxia.Map"  # JSON: threshold, comparison, warnings, registration ...
@@ -146,7 +147,10 @@ class Fingerprints:
             origin = ",".join(f"{v:.4f}" for v in (*labelmap.GetOrigin(), *labelmap.GetSpacing()))
             return f"{_crc_of_image(labelmap)}|{labelmap.GetExtent()}|{origin}"
 
-        changed = max(segment.GetMTime(), segmentation.GetMTime(), segmentation_node.GetMTime())
+        # The Segment Editor changes the voxels of the labelmap and leaves the segment itself as it is.
+        labels = segment.GetRepresentation(LABELMAP)
+        stamped = [segment, segmentation, segmentation_node, *([labels] if labels is not None else [])]
+        changed = max(item.GetMTime() for item in stamped)
         return self._cached((segmentation_node.GetID(), segment_id), changed, compute)
 
     def _cached(self, key: tuple[str, str], changed: int, compute: Any) -> str:

@@ -22,6 +22,7 @@ SUV_WINDOW = (0.0, 6.0)  # window 6, level 3: what readers of PET are used to
 _COLOURS = (
     (230, 60, 60), (240, 150, 40), (250, 225, 60), (90, 200, 90), (70, 160, 240), (200, 90, 220), (150, 100, 70),
 )  # fmt: skip
+_WORDS = {"PT": "PET"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def load_patient(scene: Any, folder: Path, progress: Progress = no_progress) -> 
 def _add_volume(scene: Any, image: ImageSeries, folder: Path) -> Any:
     """One image with its unit, window, series and place in the subject hierarchy."""
     info = image.info
-    name = f"{info.modality} {info.kind or info.description}".strip()
+    name = f"{_WORDS.get(info.modality, info.modality)} {info.kind}".strip() or info.description
     node = volume_to_node(scene, image.volume, scene.GenerateUniqueName(name))
     node.SetAttribute(INSTANCE_UIDS, " ".join(image.volume.source_uids))
     node.SetAttribute(FOLDER, str(folder))

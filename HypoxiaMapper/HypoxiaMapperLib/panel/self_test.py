@@ -35,7 +35,7 @@ def load_and_choose(test: Any) -> Any:
     panel.ui.guessButton.click()
     choices = panel.choices()
     test.assertEqual(choices.planning.GetName(), "CT")
-    test.assertEqual(choices.inputs["pet"].GetName(), "PT FMISO")
+    test.assertEqual(choices.inputs["pet"].GetName(), "PET FMISO")
     test.assertEqual(segment_name(choices.gtv), "GTVp")
     test.assertEqual(segment_name(choices.reference), "Ref_Blood")
     test.assertIn("FMISO", panel.ui.suvLabel.text)
