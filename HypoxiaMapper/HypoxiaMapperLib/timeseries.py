@@ -24,6 +24,34 @@ PARAMETERS = {"echo time": "ms", "flip angle": "deg", "b-value": "s/mm2", "inver
 """What a ``ParameterSeries`` may be measured at, and the unit of its values."""
 
 
+@dataclass(frozen=True)
+class Timing:
+    """What the user states about times where the files cannot say it.
+
+    Parameters
+    ----------
+    frame_time : str
+        Whether a single time per frame is its ``start`` or its ``mid``; empty: as the file shows.
+    time_unit : str
+        ``s`` or ``ms``: unit of Trigger Time and Actual Frame Duration; empty: ms, as DICOM says, if plausible.
+    frame_interval_s : float or None
+        Seconds from frame to frame of a series in order whose files hold no usable time.
+    """
+
+    frame_time: str = ""
+    time_unit: str = ""
+    frame_interval_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for what, value, valid in (
+            ("frame_time", self.frame_time, ("", "start", "mid")), ("time_unit", self.time_unit, ("", "s", "ms")),
+        ):  # fmt: skip
+            if value not in valid:
+                raise RequestError(f"Timing {what} is {value!r}.", f"Valid: {', '.join(v or 'empty' for v in valid)}.")
+        if self.frame_interval_s is not None and not 0 < self.frame_interval_s < LONGEST_STUDY_S:
+            raise RequestError(f"Timing frame_interval_s is {self.frame_interval_s}.", "Give seconds, above zero.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrameStack:
     """Frames on one grid with quantity, unit and history (see ``Volume`` for the common fields).

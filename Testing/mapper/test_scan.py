@@ -145,7 +145,7 @@ def test_every_file_left_out_has_its_reason(tmp_path):
     secondary = new_dataset("1.2.840.10008.5.1.4.1.1.7")
     secondary.SeriesInstanceUID = "1.2.9"
     secondary.save_as(tmp_path / "capture.dcm", enforce_file_format=True)
-    enhanced = new_dataset("1.2.840.10008.5.1.4.1.1.130")
+    enhanced = new_dataset("1.2.840.10008.5.1.4.1.1.2.1")
     enhanced.save_as(tmp_path / "enhanced.dcm", enforce_file_format=True)
     nameless = new_dataset("1.2.840.10008.5.1.4.1.1.481.3")
     nameless.save_as(tmp_path / "nameless.dcm", enforce_file_format=True)

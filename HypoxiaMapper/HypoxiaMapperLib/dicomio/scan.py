@@ -31,6 +31,8 @@ _IMAGE_ROLES = {
     "1.2.840.10008.5.1.4.1.1.2": "planning_ct",
     "1.2.840.10008.5.1.4.1.1.128": "pet",
     "1.2.840.10008.5.1.4.1.1.4": "mr",
+    "1.2.840.10008.5.1.4.1.1.4.1": "mr",  # enhanced
+    "1.2.840.10008.5.1.4.1.1.130": "pet",  # enhanced
 }
 _OBJECT_ROLES = {
     "1.2.840.10008.5.1.4.1.1.481.3": "rtstruct",
@@ -39,7 +41,7 @@ _OBJECT_ROLES = {
     "1.2.840.10008.5.1.4.1.1.66.1": "registration",
     "1.2.840.10008.5.1.4.1.1.66.3": "registration",
 }
-_ENHANCED = {"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.130"}
+_ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _READ_ERRORS = (
     *(InvalidDicomError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError),
@@ -172,8 +174,8 @@ def _role(sop_class: str, entries: _Entries) -> str:
     if not sop_class:
         raise _Skip("truncated or broken: no SOP Class UID (0008,0016)")
     name = UID(sop_class).name
-    if sop_class in _ENHANCED:
-        raise _Skip(f"{name}: enhanced multi-frame images are not supported yet; export as single-frame images")
+    if sop_class == _ENHANCED_CT:
+        raise _Skip(f"{name}: an enhanced multi-frame CT cannot be the planning CT; export as single-frame images")
     raise _Skip(f"SOP class is not used here: {name}")
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.pixels import get_decoder, pixel_array
 
-from ..errors import GeometryError, InputError, MissingPackageError
+from ..errors import GeometryError, InputError
 from ..volume import Volume
+from .frames import image_names, read_images
 from .model import ImageSeries, SeriesInfo
 from .stack import Grid, SlicePlane, build_grid, doubled_positions, slice_order
 
@@ -58,18 +55,19 @@ def read_image_series(info: SeriesInfo) -> ImageSeries:
         If the images are compressed and no decoder is installed, naming the package.
     """
     series = f"{info.modality or 'image'} series {info.description!r}"
-    slices = [_read_slice(path) for path in info.files]
-    if not slices:
+    images = [list(read_images(path)) for path in info.files]
+    if not images:
         raise InputError(f"{series} has no files.", "Scan the folder again.")
-    headers, pixels = [s[0] for s in slices], [s[1] for s in slices]
-    names = [path.name for path in info.files]
-    _require_one_frame(headers, names, series)
-    planes = [_plane(header, name) for header, name in zip(headers, names, strict=True)]
+    headers, pixels = [h for file in images for h, _ in file], [p for file in images for _, p in file]
+    names = image_names(info.files, [len(file) for file in images])
+    del images
+    require_one_frame(headers, names, series)
+    planes = [plane_of(header, name) for header, name in zip(headers, names, strict=True)]
     _refuse_4d(planes, headers, series)
     grid = build_grid(planes, series)
     array = np.empty((grid.size[2], grid.size[1], grid.size[0]), np.float32)
     for k, i in enumerate(grid.order):
-        slope, intercept = _rescale(headers[i], names[i])
+        slope, intercept = rescale_of(headers[i], names[i])
         # In double precision, so that a slope such as 1.3e-5 is applied exactly before rounding to float32 once.
         array[k] = pixels[i] * slope + intercept
         pixels[i] = np.empty(0)
@@ -83,7 +81,7 @@ def _volume(info: SeriesInfo, array: np.ndarray, grid: Grid, headers: Sequence[D
     image.SetSpacing(grid.spacing_mm)
     image.SetOrigin(grid.origin_mm)
     image.SetDirection(grid.direction)
-    quantity, unit = _quantity(info, headers[0])
+    quantity, unit = quantity_of(info, headers[0])
     operations = [f"read {len(headers)} slices, rescale slope and intercept per slice"]
     if len(headers) == 1:
         operations.append("single slice: Slice Thickness taken as spacing")
@@ -92,13 +90,13 @@ def _volume(info: SeriesInfo, array: np.ndarray, grid: Grid, headers: Sequence[D
         quantity=quantity,
         unit=unit,
         frame_of_reference_uid=str(headers[0].get("FrameOfReferenceUID", "") or ""),
-        source_uids=tuple(str(header.SOPInstanceUID) for header in headers),
+        source_uids=tuple(dict.fromkeys(str(header.SOPInstanceUID) for header in headers)),
         operations=tuple(operations),
         facts={"series_uid": info.series_uid, "series_description": info.description, "modality": info.modality},
     )
 
 
-def _quantity(info: SeriesInfo, header: Dataset) -> tuple[str, str]:
+def quantity_of(info: SeriesInfo, header: Dataset) -> tuple[str, str]:
     """Quantity and UCUM unit by modality."""
     if info.role == "planning_ct":
         return "CT number", "[hnsf'U]"
@@ -115,50 +113,7 @@ def _quantity(info: SeriesInfo, header: Dataset) -> tuple[str, str]:
     raise InputError(f"Series {info.description!r} is a {info.role}, not an image.", "Choose a CT, MR or PET series.")
 
 
-def _read_slice(path: Path) -> tuple[Dataset, np.ndarray]:
-    """Header without pixel data and stored pixel values, shape (rows, columns)."""
-    try:
-        dataset = pydicom.dcmread(path)
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: cannot be read as DICOM ({error}).", "Remove or replace the file.") from error
-    frames, samples = int(dataset.get("NumberOfFrames", 1) or 1), int(dataset.get("SamplesPerPixel", 1) or 1)
-    if frames > 1 or "SharedFunctionalGroupsSequence" in dataset:
-        raise InputError(
-            f"{path.name}: enhanced multi-frame images are not supported yet (Number of Frames (0028,0008) {frames}).",
-            "Export the series as single-frame images.",
-        )
-    if samples != 1:
-        raise InputError(f"{path.name}: Samples per Pixel (0028,0002) is {samples}.", "Give gray images.")
-    _require_decoder(dataset, path)
-    try:
-        pixels = pixel_array(dataset)  # unlike Dataset.pixel_array this one keeps no second copy in the dataset
-    except (ValueError, RuntimeError, AttributeError, TypeError, EOFError) as error:
-        raise InputError(f"{path}: pixel data cannot be decoded ({error}).", "Replace the file.") from error
-    del dataset.PixelData
-    return dataset, pixels
-
-
-def _require_decoder(dataset: Dataset, path: Path) -> None:
-    """Say which package is missing for a compressed image."""
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if syntax is None:
-        raise InputError(f"{path.name}: Transfer Syntax UID (0002,0010) is absent.", "Replace the file.")
-    if not syntax.is_compressed or syntax.is_deflated:
-        return
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise InputError(
-            f"{path.name}: transfer syntax {syntax.name} is not supported.", "Export the series uncompressed."
-        ) from None
-    if not decoder.is_available:
-        raise MissingPackageError(
-            f"{path.name}: images are compressed ({syntax.name}) and no decoder is installed.",
-            "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or export the series uncompressed.",
-        )
-
-
-def _rescale(header: Dataset, name: str) -> tuple[float, float]:
+def rescale_of(header: Dataset, name: str) -> tuple[float, float]:
     """Rescale slope and intercept of one slice; 1 and 0 when absent, as DICOM says."""
     slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
     slope = 1.0 if slope is None else float(slope)
@@ -167,7 +122,7 @@ def _rescale(header: Dataset, name: str) -> tuple[float, float]:
     return slope, 0.0 if intercept is None else float(intercept)
 
 
-def _plane(header: Dataset, name: str) -> SlicePlane:
+def plane_of(header: Dataset, name: str) -> SlicePlane:
     """Where a slice lies."""
     values: dict[str, Any] = {}
     for keyword, tag, count in (
@@ -193,7 +148,7 @@ def _plane(header: Dataset, name: str) -> SlicePlane:
     )
 
 
-def _require_one_frame(headers: Sequence[Dataset], names: Sequence[str], series: str) -> None:
+def require_one_frame(headers: Sequence[Dataset], names: Sequence[str], series: str) -> None:
     """Refuse slices of different frames of reference in one series."""
     first = str(headers[0].get("FrameOfReferenceUID", "") or "")
     for header, name in zip(headers, names, strict=True):
@@ -221,7 +176,7 @@ def _refuse_4d(planes: Sequence[SlicePlane], headers: Sequence[Dataset], series:
         if len(values) == count:
             raise GeometryError(
                 f"{series}: 4D series, {count} frames of {places} slices told apart by {keyword}.",
-                "Export one frame as its own series.",
+                "Use it with a method that takes a series, or export one frame as its own series.",
             )
     raise GeometryError(
         f"{series}: 4D series without order, every slice position exists {count} times and no tag tells the frames "
