@@ -88,10 +88,15 @@ def run(
     require_free(out)
     computed = compute(request, lambda f, t: progress(0.6 * f, t))
     result = replace(computed.result, truth=dict(truth(computed.result)) if truth else {})
-    with staged_output(out) as stage:
-        result = write(result, computed.planning, stage, lambda f, t: progress(0.6 + 0.4 * f, t))
+    result = deliver(result, computed.planning, out, lambda f, t: progress(0.6 + 0.4 * f, t))
     progress(1.0, f"finished: {out}")
     return result
+
+
+def deliver(result: Result, planning: ImageSeries, out: Path, progress: Progress = no_progress) -> Result:
+    """Write a result into a new folder, whole or not at all (see ``write``)."""
+    with staged_output(out) as stage:
+        return write(result, planning, stage, progress)
 
 
 def compute(request: Request, progress: Progress = no_progress) -> Computed:

@@ -349,7 +349,7 @@ def test_hypoxic_segment_is_made_refreshed_and_its_edits_are_told(patient):
     found = run_here(patient).map
     mask = hypoxic_mask(found.volume, GTV, 1.2, ">")
     region = GTV.with_array(mask, "ratio > 1.2", "GTVp_Hyp")
-    node, identifier = write_hypoxic_segment(patient.scene, None, patient.ct, region)
+    node, identifier = write_hypoxic_segment(patient.scene, None, patient.ct, region, 1.2)
     state = segment_state(node, identifier, grid())
     table = make_threshold_table(found.volume, GTV, ">")
     assert state.volume_ml == pytest.approx(table.volume_ml(1.2))
@@ -364,7 +364,7 @@ def test_hypoxic_segment_is_made_refreshed_and_its_edits_are_told(patient):
     state = segment_state(node, identifier, grid())
     assert (state.added_ml, state.removed_ml) == (pytest.approx(0.02), pytest.approx(0.01))
     assert "0.02 ml added, 0.01 ml removed" in region_with_history(node, identifier, grid()).source
-    again, second = write_hypoxic_segment(patient.scene, node, patient.ct, region)
+    again, second = write_hypoxic_segment(patient.scene, node, patient.ct, region, 1.2)
     assert (again, second, node.GetSegmentation().GetNumberOfSegments()) == (node, identifier, 1)
     assert not segment_state(node, identifier, grid()).edited
 

@@ -52,9 +52,13 @@ def main() -> int:
         (arguments.work / SAMPLE_NAME).symlink_to(arguments.patient)
     stand_in.start(arguments.work)
     modules = {name: stand_in.load_module(ROOT / name, name) for name in MODULES[: MODULES.index(arguments.module) + 1]}
+    if arguments.module == "HypoxiaDosePaint":
+        stand_in.load_module(ROOT / "HypoxiaDosePaint", "HypoxiaDICOMExportPlugin")
     suite = unittest.defaultTestLoader.loadTestsFromModule(modules[arguments.module])
     if arguments.only:
-        suite = unittest.TestSuite(t for s in suite for t in s if arguments.only in str(t))
+        if arguments.module == "HypoxiaDosePaint":
+        stand_in.load_module(ROOT / "HypoxiaDosePaint", "HypoxiaDICOMExportPlugin")
+    suite = unittest.TestSuite(t for s in suite for t in s if arguments.only in str(t))
     result = unittest.TextTestRunner(verbosity=2).run(suite)
     if arguments.pictures:
         import slicer

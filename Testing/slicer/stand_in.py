@@ -85,7 +85,9 @@ def parameterNodeWrapper(cls: type) -> type:  # noqa: N802
     def connect_gui(self: Any, ui: Any) -> int:
         links, busy = {}, []
         for widget in vars(ui).values():
-            name = QtCore.QObject.property(widget, "SlicerParameterName") if isinstance(widget, QtCore.QObject) else None
+            name = (
+                QtCore.QObject.property(widget, "SlicerParameterName") if isinstance(widget, QtCore.QObject) else None
+            )
             if name:
                 links[name] = _Link(widget, *fields[name][:2])
 
@@ -279,6 +281,12 @@ def _module(name: str, **members: Any) -> None:
         setattr(slicer, name.split(".", 1)[1], module)
 
 
+class qSlicerDICOMExportable:  # noqa: N801
+    """qSlicerDICOMExportable.h: what a plugin sets on it."""
+
+    __slots__ = ("confidence", "directory", "name", "pluginClass", "subjectHierarchyItemID", "tooltip")
+
+
 def start(temporary_path: Path) -> None:
     """Make ``qt``, ``ctk`` and the missing parts of ``slicer`` importable."""
     sys.modules["qt"], sys.modules["ctk"] = qt, ctk
@@ -293,6 +301,7 @@ def start(temporary_path: Path) -> None:
 
     for cls in stand_in_mrml.CLASSES:
         setattr(slicer, cls.__name__, cls)
+    slicer.qSlicerDICOMExportable = qSlicerDICOMExportable
     slicer.util.selectModule = select_module
     slicer.util.saveScene = lambda path: slicer.mrmlScene.WriteToMRB(path)  # coreIOManager.saveScene
     slicer.util.loadScene = lambda path: slicer.mrmlScene.ReadFromMRB(path)  # coreIOManager.loadScene

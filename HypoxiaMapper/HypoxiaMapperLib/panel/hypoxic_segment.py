@@ -45,7 +45,9 @@ def hypoxic_mask(volume: Volume, gtv: Region, threshold: float, comparison: str)
         return gtv.array & np.isfinite(volume.array) & compare(volume.array, threshold)
 
 
-def write_hypoxic_segment(scene: Any, segmentation: Any, reference_node: Any, region: Region) -> tuple[Any, str]:
+def write_hypoxic_segment(
+    scene: Any, segmentation: Any, reference_node: Any, region: Region, threshold: float
+) -> tuple[Any, str]:
     """Make or refresh the segment of a hypoxic region; the segmentation is made when there is none.
 
     Returns
@@ -64,7 +66,7 @@ def write_hypoxic_segment(scene: Any, segmentation: Any, reference_node: Any, re
     segment = inner.GetSegment(identifier)
     segment.SetTag(segment.GetTerminologyEntryTagName(), TERMINOLOGY)
     runs = _runs(region.array)
-    segment.SetTag(MADE, json.dumps({"volume_ml": region.volume_ml, "runs": runs}))
+    segment.SetTag(MADE, json.dumps({"threshold": threshold, "volume_ml": region.volume_ml, "runs": runs}))
     return segmentation, identifier
 
 
@@ -93,6 +95,12 @@ def region_with_history(segmentation: Any, segment_id: str, grid: sitk.Image) ->
     if state.edited:
         source += f"; edited by hand: {state.added_ml:.2f} ml added, {state.removed_ml:.2f} ml removed"
     return Region(region.name, region.mask, region.frame_of_reference_uid, source)
+
+
+def threshold_of_segment(segmentation: Any, segment_id: str) -> float | None:
+    """Threshold a segment was made with; None for one that was drawn."""
+    text = _tag(segmentation.GetSegmentation().GetSegment(segment_id), MADE)
+    return float(json.loads(text)["threshold"]) if text else None
 
 
 def _runs(mask: np.ndarray) -> list[int]:

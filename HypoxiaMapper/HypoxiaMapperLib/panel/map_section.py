@@ -238,8 +238,9 @@ class MapSection:
             name = f"{gtv.name[:12]}_{'Sur' if facts['surrogate'] else 'Hyp'}"
             source = f"{volume.quantity} {facts['comparison']} {p.threshold:g} in {gtv.name}"
             region = gtv.with_array(mask, source, name)
-            old = p.hypoxic_segmentation
-            segmentation, identifier = write_hypoxic_segment(self.scene, old, p.planning_volume, region)
+            segmentation, identifier = write_hypoxic_segment(
+                self.scene, p.hypoxic_segmentation, p.planning_volume, region, p.threshold
+            )
             with slicer.util.NodeModify(p.parameterNode):
                 p.hypoxic_segmentation, p.hypoxic_segment = segmentation, identifier
         self.panel.refresh()

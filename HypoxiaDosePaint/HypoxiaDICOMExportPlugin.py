@@ -1,0 +1,82 @@
+"""Hidden module: dose-painting targets in Slicer's own DICOM export dialog, behind the same acceptance."""
+
+import slicer
+from slicer.i18n import tr as _
+
+PLUGIN = "HypoxiaDICOMExportPlugin"
+CONFIDENCE = 1.0  # above Slicer's own segmentation export, which would lose doses and prescription
+
+
+class HypoxiaDICOMExportPluginClass:
+    """Export plugin as the DICOM module and its export dialog call it (DICOMLib.DICOMPlugin); it reads nothing."""
+
+    def __init__(self):
+        self.loadType = _("Hypoxia dose-painting set")
+        self.tags = {}
+
+    def cleanup(self):
+        """Nothing is kept open."""
+
+    def examineForImport(self, file_lists):
+        """No file is this plugin's: RTSTRUCT, SEG and maps have readers of their own."""
+        return []
+
+    def examineForExport(self, subject_hierarchy_item):
+        """One exportable for the targets that Hypoxia Dose Paint shows, none for anything else."""
+        tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        node = tree.GetItemDataNode(subject_hierarchy_item) if tree is not None else None
+        if node is None or not node.IsA("vtkMRMLSegmentationNode") or not node.GetAttribute("Hypoxia.Targets"):
+            return []
+        exportable = slicer.qSlicerDICOMExportable()
+        exportable.name = _("Hypoxia dose-painting set")
+        exportable.tooltip = _("RTSTRUCT, RTPLAN, SEG and maps, read back and proven before they are handed out")
+        exportable.subjectHierarchyItemID = subject_hierarchy_item
+        exportable.pluginClass = PLUGIN
+        exportable.confidence = CONFIDENCE
+        return [exportable]
+
+    def export(self, exportables):
+        """Export the set into the dialog's folder.
+
+        Returns
+        -------
+        str
+            Empty when it was written, else why not.
+        """
+        widget = getattr(slicer.modules, "HypoxiaDosePaintWidget", None)
+        if widget is None or widget.panel is None:
+            return _("Open Hypoxia Dose Paint and accept the targets first.")
+        return widget.panel.export_for_dialog(exportables[0].directory)
+
+
+class HypoxiaDICOMExportPlugin:
+    """The hook by which Slicer finds the plugin."""
+
+    def __init__(self, parent):
+        parent.title = "Hypoxia DICOM Export Plugin"
+        parent.categories = ["Developer Tools.DICOM Plugins"]
+        parent.contributors = ["Slicer Hypoxia contributors"]
+        parent.helpText = (
+            "Exports the targets of Hypoxia Dose Paint. No module interface here, only in the DICOM module."
+        )
+        parent.acknowledgementText = ""
+        parent.hidden = True
+        if not hasattr(slicer.modules, "dicomPlugins"):
+            slicer.modules.dicomPlugins = {}
+        slicer.modules.dicomPlugins[PLUGIN] = HypoxiaDICOMExportPluginClass
+
+
+class HypoxiaDICOMExportPluginWidget:
+    """No interface."""
+
+    def __init__(self, parent=None):
+        self.parent = parent
+
+    def setup(self):
+        """Nothing to show."""
+
+    def enter(self):
+        """Nothing to do."""
+
+    def exit(self):
+        """Nothing to do."""

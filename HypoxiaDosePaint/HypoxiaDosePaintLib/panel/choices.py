@@ -1,0 +1,255 @@
+"""What the user chose in the dose-paint panel, why a step is refused, and the result that follows. No Qt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from HypoxiaMapperLib.errors import HypoxiaError
+from HypoxiaMapperLib.panel.map_nodes import FACTS, INPUTS, MADE_OF, Fingerprints
+from HypoxiaMapperLib.panel.node_images import NodeImages
+
+from ..prescription import Prescription, all_protocols, make_prescription
+from ..result import Result
+
+ROLE_TEXTS = {
+    "": "not used", "gtv": "GTV", "hypoxic": "hypoxic segment", "organ": "organ at risk",
+    "reference": "reference region",
+}  # fmt: skip
+_ORGAN_WORDS = (
+    "cord", "brainstem", "parotid", "mandible", "chiasm", "optic", "larynx", "lung", "heart", "esophag", "cochlea",
+    "lens", "carotid",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a segment is used for; ``role`` is a key of ``ROLE_TEXTS``."""
+
+    node: Any
+    segment_id: str
+    role: str
+
+    @property
+    def name(self) -> str:
+        """Name of the segment."""
+        return str(self.node.GetSegmentation().GetSegment(self.segment_id).GetName())
+
+
+@dataclass(frozen=True)
+class PaintChoices:
+    """Everything step 1 and 2 ask for. Doses in gray, lengths in millimetres."""
+
+    planning: Any = None
+    map_node: Any = None
+    roles: tuple[Role, ...] = ()
+    protocol: str = "welz_77_70_35"
+    base_dose_gy: float = 70.0
+    boost_dose_gy: float = 77.0
+    fractions: int = 35
+    base_margin_mm: float = 5.0
+    boost_margin_mm: float = 3.0
+    organ_gap_mm: float = 3.0
+    minimum_island_ml: float = 0.5
+    maximum_fraction: float = 0.8
+    override: str = ""
+    write_rtdose: bool = False
+
+    def of_role(self, role: str) -> tuple[Role, ...]:
+        """Segments of one role."""
+        return tuple(r for r in self.roles if r.role == role)
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """The tick list of a person. Any change of the choices takes it back."""
+
+    registration_seen: bool = False
+    contours_seen: bool = False
+    doses_checked: bool = False
+    reviewer: str = ""
+
+    def missing(self) -> list[str]:
+        """What the reviewer still has to do."""
+        lines = []
+        if not self.registration_seen:
+            lines.append("Tick: registration seen.")
+        if not self.contours_seen:
+            lines.append("Tick: contours seen on all slices.")
+        if not self.doses_checked:
+            lines.append("Tick: doses and fractions checked.")
+        if not self.reviewer.strip():
+            lines.append("Enter the reviewer's name.")
+        return lines
+
+
+@dataclass
+class PaintDecisions:
+    """Answers the panel's questions about a set of choices."""
+
+    images: NodeImages
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
+
+    def missing_targets(self, choices: PaintChoices) -> list[str]:
+        """What step 1 still needs, one line each."""
+        lines = []
+        if choices.planning is None:
+            lines.append("Choose the planning CT.")
+        elif self.images.info(choices.planning) is None:
+            lines.append(
+                f"The DICOM files of {choices.planning.GetName()!r} were not found: contours must refer to its "
+                "original slices. Load it from DICOM."
+            )
+        if choices.map_node is None or not choices.map_node.GetAttribute(FACTS):
+            lines.append("Choose a hypoxia map (Hypoxia Mapper, step 2).")
+        elif changed := changed_since_map(choices.map_node, self.fingerprints):
+            lines.append(f"The map is stale, changed since it was made: {', '.join(changed)}. Compute it again.")
+        if not choices.of_role("gtv"):
+            lines.append("Give at least one segment the role GTV.")
+        if not choices.of_role("hypoxic"):
+            lines.append("Give at least one segment the role hypoxic segment (Hypoxia Mapper, step 4).")
+        if len(choices.of_role("reference")) > 1:
+            lines.append("Only one segment can be the reference region.")
+        return lines
+
+    def prescription(self, choices: PaintChoices) -> Prescription:
+        """The prescription of the choices, checked against order and ceilings.
+
+        Raises
+        ------
+        HypoxiaError
+            As ``make_prescription``.
+        """
+        return make_prescription(
+            choices.protocol, choices.base_dose_gy, choices.boost_dose_gy, choices.fractions, choices.override
+        )
+
+    def prescription_problem(self, choices: PaintChoices) -> str:
+        """Why a prescription is refused; empty when it is not."""
+        if choices.protocol not in all_protocols():
+            return f"There is no protocol {choices.protocol!r}."
+        try:
+            self.prescription(choices)
+        except HypoxiaError as error:
+            return str(error)
+        return ""
+
+    def why_not_preview(self, choices: PaintChoices) -> str:
+        """Why targets cannot be made; empty when they can."""
+        problem = self.prescription_problem(choices)
+        return "\n".join(self.missing_targets(choices) + ([problem] if problem else []))
+
+    def fingerprint(self, choices: PaintChoices) -> dict[str, str]:
+        """Text per input that changes when the input does; targets made with another are stale."""
+        prints = self.fingerprints
+        found = {f"{r.role} {r.name}": prints.segment(r.node, r.segment_id) for r in choices.roles if r.role}
+        if choices.planning is not None:
+            found["planning CT"] = prints.volume(choices.planning)
+        if choices.map_node is not None:
+            found["map"] = prints.volume(choices.map_node)
+        numbers = asdict_without_nodes(choices)
+        return found | {key.replace("_", " "): json.dumps(value) for key, value in numbers.items()}
+
+    def why_not_export(self, result: Result | None, changed: Sequence[str], acceptance: Acceptance, folder: str) -> str:
+        """Why Export is off; empty when it may be pressed."""
+        if result is None:
+            return "Make the targets first (step 3)."
+        if changed:
+            return f"Changed since the targets were made: {', '.join(changed)}. Make them again."
+        lines = acceptance.missing()
+        if not folder:
+            lines.append("Choose a folder.")
+        return "\n".join(lines)
+
+
+def asdict_without_nodes(choices: PaintChoices) -> dict[str, Any]:
+    """Numbers and texts of the choices."""
+    nodes = ("planning", "map_node", "roles")
+    return {k: v for k, v in vars(choices).items() if k not in nodes}
+
+
+def changed_between(then: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
+    """Names of the inputs that differ."""
+    return tuple(sorted(k for k in then.keys() | now.keys() if then.get(k) != now.get(k)))
+
+
+def changed_since_map(map_node: Any, fingerprints: Fingerprints) -> tuple[str, ...]:
+    """Images that changed, or are gone, since the map was made of them."""
+    then = json.loads(map_node.GetAttribute(INPUTS) or "{}")
+    changed = []
+    for name, known in then.items():
+        if name == "planning CT" or name.startswith("image "):
+            role = "planning" if name == "planning CT" else name.removeprefix("image ")
+            node = map_node.GetNodeReference(MADE_OF + role)
+            if node is None or fingerprints.volume(node) != known:
+                changed.append(name)
+    return tuple(changed)
+
+
+def guess_role(name: str, in_hypoxia_segmentation: bool) -> str:
+    """Role of a segment from its name."""
+    low = name.lower()
+    if in_hypoxia_segmentation or low.endswith(("_hyp", "_sur")):
+        return "hypoxic"
+    if low.startswith("gtv"):
+        return "gtv"
+    if low.startswith("ref"):
+        return "reference"
+    return "organ" if any(word in low for word in _ORGAN_WORDS) else ""
+
+
+def equivalents_text(prescription: Prescription) -> str:
+    """EQD2 and BED of both levels, alpha/beta 10 and 3 Gy."""
+    lines = [
+        f"{level.label.capitalize()} {level.dose_gy:g} Gy in {level.fractions} ({level.dose_per_fraction_gy:.2f} Gy): "
+        f"EQD2₁₀ {level.eqd2_tumour_gy:.1f} Gy, EQD2₃ {level.eqd2_late_gy:.1f} Gy, BED₁₀ {level.bed_tumour_gy:.1f} Gy"
+        for level in (prescription.base, prescription.boost)
+    ]
+    return "\n".join(lines)
+
+
+def deficit_text(prescription: Prescription) -> str:
+    """What the boost makes up for and what it does not (model numbers)."""
+    deficits = ", ".join(f"{gap:.1f} Gy at {p:g} mmHg" for p, gap in prescription.deficits_gy().items())
+    return (
+        f"Model: the boost makes up for {prescription.offset_pressure_mmhg:.0f} mmHg and above; "
+        f"still missing for iso-effect: {deficits}."
+    )
+
+
+def target_rows(result: Result) -> list[tuple[str, ...]]:
+    """Table of the preview: name, ml, Gy, Gy per fraction, EQD2 with alpha/beta 10 and 3, cut off in ml."""
+
+    def number(value: float | None, digits: int) -> str:
+        return "–" if value is None else f"{value:.{digits}f}"
+
+    return [
+        (
+            t.name, f"{t.volume_ml:.2f}", number(t.dose_gy, 1), number(t.dose_per_fraction_gy, 2),
+            number(t.eqd2_tumour_gy, 1), number(t.eqd2_late_gy, 1), f"{t.cropped_ml:.2f}",
+        )
+        for t in result.targets
+    ]  # fmt: skip
+
+
+TARGET_COLUMNS = ("Target", "ml", "Gy", "Gy/fx", "EQD2₁₀", "EQD2₃", "cut off ml")
+PROOF_COLUMNS = ("Structure", "written ml", "read ml", "Dice", "shift mm", "passed")
+
+
+def proof_rows(result: Result) -> list[tuple[str, ...]]:
+    """Table of the read-back proof."""
+    return [
+        (p.structure, f"{p.written_ml:.2f}", f"{p.read_ml:.2f}", f"{p.dice:.4f}", f"{p.centroid_shift_mm:.3f}",
+         "yes" if p.passed else f"NO: {p.reason}")
+        for p in result.proof
+    ]  # fmt: skip
+
+
+def dropped_text(result: Result) -> str:
+    """Islands that were left out."""
+    if not result.dropped:
+        return "No hypoxic island was left out."
+    total_ml = sum(d.volume_ml for d in result.dropped)
+    return f"Left out: {len(result.dropped)} hypoxic islands, {total_ml:.2f} ml in all ({result.dropped[0].reason})."

@@ -1,0 +1,79 @@
+"""Planning targets in the scene: segments in 2D and 3D, and a label with the dose on each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment
+from HypoxiaMapperLib.mrml.geometry import LPS_TO_RAS
+
+from ..result import Result
+from ..structures import Structure
+
+TARGETS = "Hypoxia.Targets"  # attribute of the preview's nodes
+SEGMENTATION_NAME, LABELS_NAME = "Dose painting targets", "Dose labels"
+
+
+def show_targets(scene: Any, result: Result, planning_node: Any) -> Any:
+    """Show the structures of a result; those of an earlier preview are replaced.
+
+    Returns
+    -------
+    vtkMRMLSegmentationNode
+        With one segment per structure.
+    """
+    remove_targets(scene)
+    node = make_segmentation(scene, SEGMENTATION_NAME)
+    node.SetAttribute(TARGETS, "1")
+    node.SetReferenceImageGeometryParameterFromVolumeNode(planning_node)
+    for structure in result.images.structures:
+        identifier = region_to_segment(scene, node, structure.region, structure.colour)
+        segment = node.GetSegmentation().GetSegment(identifier)
+        segment.SetTag(segment.GetTerminologyEntryTagName(), terminology(structure))
+    node.CreateClosedSurfaceRepresentation()
+    display = node.GetDisplayNode()
+    display.SetAllSegmentsOpacity2DFill(False)
+    display.SetOpacity3D(0.5)
+    _show_labels(scene, result)
+    return node
+
+
+def terminology(structure: Structure) -> str:
+    """Code of a structure as Slicer serialises a terminology entry."""
+    code = structure.code
+    category = "SCT^49755003^Morphologically Altered Structure"
+    return f"Hypoxia~{category}~{code.scheme}^{code.value}^{code.meaning}~^^~Hypoxia~^^~^^"
+
+
+def remove_targets(scene: Any) -> None:
+    """Take an earlier preview out of the scene."""
+    for class_name in ("vtkMRMLSegmentationNode", "vtkMRMLMarkupsFiducialNode"):
+        nodes = scene.GetNodesByClass(class_name)
+        nodes.UnRegister(None)
+        for node in [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]:
+            if node.GetAttribute(TARGETS):
+                scene.RemoveNode(node)
+
+
+def _show_labels(scene: Any, result: Result) -> None:
+    """A point in the middle of each target that carries a dose, named after it."""
+    labels = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", LABELS_NAME)
+    labels.SetAttribute(TARGETS, "1")
+    labels.CreateDefaultDisplayNodes()
+    for structure in result.images.structures:
+        if structure.dose is not None:
+            centre = LPS_TO_RAS @ [*_middle_mm(structure), 1.0]
+            text = f"{structure.name}: {structure.dose.dose_gy:g} Gy in {structure.dose.fractions}"
+            labels.AddControlPoint([float(c) for c in centre[:3]], text)
+    labels.SetLocked(True)
+
+
+def _middle_mm(structure: Structure) -> tuple[float, ...]:
+    """The voxel of a structure nearest to its centre of gravity, in LPS mm."""
+    inside = np.argwhere(structure.region.array)
+    nearest = inside[np.argmin(((inside - inside.mean(axis=0)) ** 2).sum(axis=1))]
+    mask: sitk.Image = structure.region.mask
+    return tuple(mask.TransformIndexToPhysicalPoint([int(i) for i in nearest[::-1]]))

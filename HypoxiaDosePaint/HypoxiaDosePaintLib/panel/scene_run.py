@@ -1,0 +1,197 @@
+"""From the nodes of the scene to the result of the pipeline: the same street, entered where the map is ready."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
+from HypoxiaMapperLib.errors import GeometryError, RequestError
+from HypoxiaMapperLib.methods import HypoxiaMap, Progress, no_progress
+from HypoxiaMapperLib.mrml import segment_to_region
+from HypoxiaMapperLib.panel.hypoxic_segment import region_with_history, threshold_of_segment
+from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, node_to_map
+from HypoxiaMapperLib.panel.node_images import FOLDER, NodeImages
+from HypoxiaMapperLib.resample import resample_to
+from HypoxiaMapperLib.volume import Region, Volume, same_grid
+
+from ..pipeline import Computed, deliver, paint
+from ..request import Margins, Registration, Request, SubvolumeOptions
+from ..result import RegistrationUse, Result
+from ..selection import Inputs, day_warnings, union
+from .choices import PaintChoices, Role
+
+_REGISTRATION_WORDS = {
+    "same_frame": "same frame of reference",
+    "scene": "as placed in the scene by the user",
+    "rigid": "rigid, computed here",
+}
+
+
+def compute_targets(choices: PaintChoices, images: NodeImages, progress: Progress = no_progress) -> Computed:
+    """Targets and everything that is said of them, nothing written.
+
+    Raises
+    ------
+    HypoxiaError
+        If something is missing, does not fit together or exceeds a limit.
+    """
+    planning = images.series(choices.planning)
+    _require_in_place(choices.planning, planning, images)
+    grid, frame = planning.volume.image, planning.volume.frame_of_reference_uid
+    facts = map_facts(choices.map_node)
+    hypoxia_map = _map_on(choices.map_node, planning.volume)
+    progress(0.2, "reading segments")
+    gtvs = tuple(_region(r, grid, frame) for r in choices.of_role("gtv"))
+    organs = tuple(_region(r, grid, frame) for r in choices.of_role("organ"))
+    references = tuple(_region(r, grid, frame) for r in choices.of_role("reference"))
+    hypoxic = choices.of_role("hypoxic")
+    drawn = union(tuple(_hypoxic_region(r, grid, frame) for r in hypoxic), hypoxic[0].name)
+    drawn = replace(drawn, source="; ".join(_hypoxic_region(r, grid, frame).source for r in hypoxic))
+    pet, aligned, registration = _pet(choices.map_node, facts, planning.volume, images)
+    scan = ScanResult(Path(choices.planning.GetAttribute(FOLDER) or "."), (planning.info, pet.info), ())
+    inputs = Inputs(
+        scan, planning, pet, gtvs, references[0] if references else None, organs, (),
+        day_warnings(planning.info, pet.info),
+    )  # fmt: skip
+    request = make_request(choices, facts, inputs, registration)
+    progress(0.4, "building targets")
+    return paint(request, inputs, aligned, registration, hypoxia_map, drawn, lambda f, t: progress(0.4 + 0.6 * f, t))
+
+
+def make_request(
+    choices: PaintChoices, facts: dict[str, Any], inputs: Inputs, registration: RegistrationUse
+) -> Request:
+    """The request that a result of the panel stores: what the command line would be asked."""
+    first = choices.of_role("hypoxic")[0]
+    return Request(
+        folder=str(inputs.scan.folder),
+        output="",
+        method=facts["method"],
+        protocol=choices.protocol,
+        method_params=facts.get("params", {}),
+        planning_series=inputs.planning.info.series_uid,
+        pet_series=inputs.pet.info.series_uid,
+        gtv_rois=tuple(g.name for g in inputs.gtvs),
+        reference_roi=inputs.reference.name if inputs.reference else "",
+        organ_rois=tuple(o.name for o in inputs.organs),
+        organ_gap_mm=choices.organ_gap_mm,
+        subvolume=SubvolumeOptions(
+            threshold=threshold_of_segment(first.node, first.segment_id),
+            minimum_component_ml=choices.minimum_island_ml,
+            maximum_fraction_of_gtv=choices.maximum_fraction,
+        ),
+        boost_margins=Margins.uniform(choices.boost_margin_mm),
+        base_margins=Margins.uniform(choices.base_margin_mm),
+        base_dose_gy=choices.base_dose_gy,
+        boost_dose_gy=choices.boost_dose_gy,
+        fractions=choices.fractions,
+        registration=Registration("rigid" if registration.mode.startswith("rigid") else "none"),
+        override=choices.override,
+        write_rtdose=choices.write_rtdose,
+    )
+
+
+def export_result(computed: Computed, reviewer: str, out: Path, progress: Progress = no_progress) -> Result:
+    """Write the accepted result into a new folder, proven by read-back.
+
+    Raises
+    ------
+    RequestError
+        If no reviewer is named.
+    HypoxiaError
+        As the writers and the proof say; the folder is then not there.
+    """
+    if not reviewer.strip():
+        raise RequestError("Nobody accepted the result.", "Enter the reviewer's name.")
+    request = replace(computed.result.request, output=str(out), accepted_by=reviewer.strip())
+    result = replace(computed.result, request=request, accepted_by=reviewer.strip())
+    return deliver(result, computed.planning, out, progress)
+
+
+def _require_in_place(node: Any, planning: ImageSeries, images: NodeImages) -> None:
+    """Refuse a planning CT that was moved in the scene: contours would be written at another place than shown."""
+    shown = images.volume(node).image
+    corners = [(0, 0, 0), tuple(n - 1 for n in shown.GetSize())]
+    own = planning.volume.image
+    places = {tuple(np.round(own.TransformIndexToPhysicalPoint(c), 2)) for c in _all_corners(own)}
+    if any(tuple(np.round(shown.TransformIndexToPhysicalPoint(c), 2)) not in places for c in corners):
+        raise GeometryError(
+            f"Planning CT {node.GetName()!r} was moved in the scene.",
+            "Take its transform off: contours must lie where the original slices are.",
+        )
+
+
+def _all_corners(image: sitk.Image) -> list[tuple[int, int, int]]:
+    """Indices of the eight corner voxels."""
+    i, j, k = (n - 1 for n in image.GetSize())
+    return [(a, b, c) for a in (0, i) for b in (0, j) for c in (0, k)]
+
+
+def _map_on(node: Any, planning: Volume) -> HypoxiaMap:
+    """The map on the grid of the planning series; Slicer may keep its slices in the opposite order."""
+    found = node_to_map(node)
+    if same_grid(found.volume.image, planning.image):
+        return found
+    identity = sitk.Transform(3, sitk.sitkIdentity)
+    nearest, undefined = sitk.sitkNearestNeighbor, float("nan")
+    image = sitk.Resample(found.volume.image, planning.image, identity, nearest, undefined, sitk.sitkFloat32)
+    if np.isfinite(sitk.GetArrayViewFromImage(image)).sum() != np.isfinite(found.volume.array).sum():
+        raise GeometryError(
+            f"Map {node.GetName()!r} does not lie on the planning CT's grid.", "Compute it on this planning CT."
+        )
+    return replace(found, volume=replace(found.volume, image=image), uncertainty=None, quality=None)
+
+
+def _region(role: Role, grid: sitk.Image, frame: str) -> Region:
+    """A segment on the planning grid."""
+    return replace(segment_to_region(role.node, role.segment_id, grid), frame_of_reference_uid=frame)
+
+
+def _hypoxic_region(role: Role, grid: sitk.Image, frame: str) -> Region:
+    """A hypoxic segment whose source tells what was edited."""
+    return replace(region_with_history(role.node, role.segment_id, grid), frame_of_reference_uid=frame)
+
+
+def _pet(
+    map_node: Any, facts: dict[str, Any], planning: Volume, images: NodeImages
+) -> tuple[ImageSeries, Volume, RegistrationUse]:
+    """The PET the map was made of, as read and on the planning grid, and how it came there.
+
+    Raises
+    ------
+    RequestError
+        If its node is no longer in the scene.
+    """
+    node = map_node.GetNodeReference(MADE_OF + "pet")
+    if node is None:
+        raise RequestError(
+            f"The PET of map {map_node.GetName()!r} is no longer in the scene.", "Compute the map again."
+        )
+    volume = images.volume(node)
+    info = images.info(node)
+    if info is None:
+        info = SeriesInfo("", "", "", "", "", "PT", node.GetName(), "pet", "", volume.frame_of_reference_uid, ())
+    alignment = json.loads(map_node.GetAttribute(INPUTS)).get("alignment", "same_frame")
+    matrix = tuple(facts["matrices"].get("pet", ()))
+    use = RegistrationUse(_REGISTRATION_WORDS[alignment], matrix, dict(facts["residuals"].get("pet", {})))
+    transform = None if alignment == "same_frame" else _transform(matrix)
+    aligned = resample_to(
+        volume, planning.image, planning.frame_of_reference_uid, transform, "linear", use.mode
+    )  # fmt: skip
+    return ImageSeries(info, volume, ()), aligned, use
+
+
+def _transform(matrix: tuple[float, ...]) -> sitk.Transform:
+    """Affine transform of a 4x4 row-major matrix; identity when it is empty."""
+    transform = sitk.AffineTransform(3)
+    if matrix:
+        rows = np.array(matrix).reshape(4, 4)
+        transform.SetMatrix(rows[:3, :3].ravel().tolist())
+        transform.SetTranslation(rows[:3, 3].tolist())
+    return transform

@@ -1,0 +1,172 @@
+"""The self-test of dose paint: from a map to the proven set, with the numbers that must come out. Runs inside Slicer."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from HypoxiaMapperLib.mrml import segment_to_region
+from HypoxiaMapperLib.panel.packages import missing_packages
+from HypoxiaMapperLib.panel.self_test import erase_one_voxel, load_and_choose, panel_of, run_and_wait
+
+from ..dicomrt.verify import verify_set
+from .preview import SEGMENTATION_NAME
+from .widget import EXPORT_PACKAGES
+
+REVIEWER = "Self test (digital patient, no person)"
+
+
+def prepare(test: Any) -> Any:
+    """A map and its hypoxic segment, then the dose-paint panel filled in from them."""
+    mapper = load_and_choose(test)
+    test.delayDisplay("Computing the map")
+    run_and_wait(test, mapper)
+    mapper.ui.createSegmentButton.click()
+    panel = panel_of("HypoxiaDosePaint")
+    roles = {r.name: r.role for r in panel.choices().roles}
+    wanted = {
+        "GTVp": "gtv", "GTVn": "gtv", "SpinalCord": "organ", "Brainstem": "organ", "Ref_Blood": "reference",
+        "Ref_Muscle": "reference", "GTVp_Hyp": "hypoxic",
+    }  # fmt: skip
+    test.assertEqual(roles, wanted)
+    test.assertIn("Only one segment can be the reference", panel.ui.targetsStatusLabel.text)
+    panel.set_role("Ref_Muscle", "")
+    panel.set_role("GTVn", "")
+    test.assertEqual(panel.ui.targetsStatusLabel.text, "Complete.")
+    return panel
+
+
+def street_to_export(test: Any) -> None:
+    """Prescribe, preview, accept, export, read back, change."""
+    panel = prepare(test)
+    ui = panel.ui
+    test.assertIn("EQD2₁₀ 78.3 Gy", ui.equivalentsLabel.text)
+    test.assertIn("5.7 Gy at 10 mmHg", ui.deficitLabel.text)
+    check_refused_prescriptions(test, panel)
+    test.assertFalse(ui.exportButton.enabled)
+    test.assertIn("Make the targets first", ui.exportButton.toolTip)
+    test.delayDisplay("Making the targets")
+    ui.previewButton.click()
+    test.assertIsNotNone(panel.computed, ui.staleLabel.text)
+    check_preview(test, panel)
+    with tempfile.TemporaryDirectory() as folder:
+        check_acceptance(test, panel, folder)
+        check_export(test, panel, Path(folder))
+        check_plugin(test, panel, Path(folder))
+    check_change(test, panel)
+    slicer.mrmlScene.Clear()
+    slicer.app.processEvents()
+    test.assertIsNone(panel.computed)
+    test.assertFalse(ui.exportButton.enabled)
+
+
+def check_refused_prescriptions(test: Any, panel: Any) -> None:
+    """A boost below the base, and one above the ceiling without an override."""
+    panel.ui.boostDoseSpinBox.value = 69.0
+    test.assertIn("does not lie above the base dose", panel.ui.prescriptionStatusLabel.text)
+    test.assertFalse(panel.ui.previewButton.enabled)
+    panel.ui.boostDoseSpinBox.value = 90.0
+    test.assertIn("above 84 Gy", panel.ui.prescriptionStatusLabel.text)
+    panel.ui.overrideLineEdit.text = "Self test: ceiling"
+    test.assertEqual(panel.ui.prescriptionStatusLabel.text, "Complete.")
+    panel.ui.overrideLineEdit.text = ""
+    panel.ui.boostDoseSpinBox.value = 77.0
+    test.assertTrue(panel.ui.previewButton.enabled, panel.ui.previewButton.toolTip)
+
+
+def check_preview(test: Any, panel: Any) -> None:
+    """The table holds what the scene shows."""
+    result, ui = panel.computed.result, panel.ui
+    test.assertEqual({t.name for t in result.targets}, {"GTVp", "GTVp_Hyp", "Ref_Blood", "PTV_7000", "PTV_7700"})
+    node = slicer.mrmlScene.GetFirstNodeByName(SEGMENTATION_NAME)
+    grid = panel.computed.planning.volume.image
+    for row, target in enumerate(result.targets):
+        shown = segment_to_region(node, node.GetSegmentation().GetSegmentIdBySegmentName(target.name), grid)
+        test.assertAlmostEqual(shown.volume_ml, target.volume_ml, places=6)
+        test.assertEqual(ui.targetsTable.item(row, 0).text(), target.name)
+        test.assertEqual(ui.targetsTable.item(row, 1).text(), f"{target.volume_ml:.2f}")
+    boost = next(t for t in result.targets if t.name == "PTV_7700")
+    test.assertEqual((boost.dose_gy, boost.fractions), (77.0, 35))
+    hypoxic = next(t for t in result.targets if t.name == "GTVp_Hyp")
+    test.assertGreater(boost.volume_ml, hypoxic.volume_ml)
+    test.assertGreater(hypoxic.volume_ml, 1.0)
+    labels = slicer.mrmlScene.GetFirstNodeByName("Dose labels")
+    texts = {labels.GetNthControlPointLabel(n) for n in range(labels.GetNumberOfControlPoints())}
+    test.assertEqual(texts, {"PTV_7000: 70 Gy in 35", "PTV_7700: 77 Gy in 35"})
+
+
+def check_acceptance(test: Any, panel: Any, folder: str) -> None:
+    """Export stays off, with the reason, until everything is ticked and signed."""
+    ui = panel.ui
+    ui.folderButton.directory = folder
+    for box, word in (
+        (ui.registrationCheckBox, "registration"), (ui.contoursCheckBox, "contours"), (ui.dosesCheckBox, "doses"),
+    ):  # fmt: skip
+        test.assertIn(word, ui.exportButton.toolTip)
+        test.assertFalse(ui.exportButton.enabled)
+        box.checked = True
+    test.assertIn("reviewer", ui.exportButton.toolTip)
+    ui.reviewerLineEdit.text = REVIEWER
+    test.assertTrue(ui.exportButton.enabled, ui.exportButton.toolTip)
+
+
+def check_export(test: Any, panel: Any, folder: Path) -> None:
+    """The set is written, proven, and proven again from its files; a missing package is named instead."""
+    test.delayDisplay("Exporting")
+    panel.ui.databaseCheckBox.checked = False
+    missing = missing_packages(EXPORT_PACKAGES)
+    panel.ui.exportButton.click()
+    if missing:
+        test.assertIn("Missing Python packages", panel.ui.exportStatusLabel.text)
+        test.assertIsNone(panel.exported)
+        test.skipTest(f"not exported here: {', '.join(missing)} not installed")
+    test.assertIsNotNone(panel.exported, panel.ui.exportStatusLabel.text)
+    rows = verify_set(panel.exported, None)
+    test.assertGreaterEqual(len(rows), 5)
+    for row in rows:
+        test.assertTrue(row.passed, f"{row.structure}: {row.reason}")
+        test.assertGreaterEqual(row.dice, 0.99)
+    facts = json.loads((panel.exported / "result.json").read_text(encoding="utf-8"))
+    test.assertEqual(facts["accepted_by"], REVIEWER)
+    test.assertTrue((panel.exported / "report.html").stat().st_size > 10_000)
+    test.assertEqual(panel.ui.proofTable.rowCount, len(panel.computed.result.targets))
+
+
+def check_plugin(test: Any, panel: Any, folder: Path) -> None:
+    """The DICOM export dialog gets the same set, behind the same gate."""
+    plugin = slicer.modules.dicomPlugins["HypoxiaDICOMExportPlugin"]()
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    item = tree.GetItemByDataNode(slicer.mrmlScene.GetFirstNodeByName(SEGMENTATION_NAME))
+    (exportable,) = plugin.examineForExport(item)
+    exportable.directory = str(folder / "by-dialog")
+    test.assertEqual(plugin.export([exportable]), "")
+    test.assertTrue((folder / "by-dialog" / "RTSTRUCT.dcm").is_file())
+    test.assertEqual(plugin.examineForExport(tree.GetItemByDataNode(panel.parameters.planning_volume)), [])
+    panel.ui.dosesCheckBox.checked = False
+    test.assertIn("doses", plugin.export([exportable]))
+    panel.ui.dosesCheckBox.checked = True
+
+
+def check_change(test: Any, panel: Any) -> None:
+    """Any later change takes the acceptance back and says what it was."""
+    test.assertTrue(panel.ui.exportButton.enabled)
+    panel.ui.boostMarginSpinBox.value = 4.0
+    test.assertFalse(panel.ui.dosesCheckBox.checked)
+    test.assertFalse(panel.ui.exportButton.enabled)
+    test.assertIn("boost margin mm", panel.ui.staleLabel.text)
+    panel.ui.boostMarginSpinBox.value = 3.0
+    test.assertEqual(panel.ui.staleLabel.text, "Up to date.")
+    test.assertFalse(panel.ui.dosesCheckBox.checked)
+    hypoxic = panel.choices().of_role("hypoxic")[0]
+    erase_one_voxel(hypoxic.node, hypoxic.segment_id)
+    panel.refresh()
+    test.assertIn("hypoxic GTVp_Hyp", panel.ui.staleLabel.text)
+    panel.ui.previewButton.click()
+    test.assertTrue(any("edited" in w for w in panel.computed.result.warnings))
+
+
+TESTS = (street_to_export,)

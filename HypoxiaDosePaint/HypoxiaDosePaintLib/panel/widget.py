@@ -1,0 +1,386 @@
+"""The dose-paint panel in Qt: shows what the plain classes say, and hands them what the user does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from HypoxiaMapperLib.errors import HypoxiaError
+from HypoxiaMapperLib.panel.choices import segment_ids
+from HypoxiaMapperLib.panel.node_images import NodeImages
+from HypoxiaMapperLib.panel.packages import install, missing_packages
+
+from ..prescription import all_protocols
+from .choices import (
+    PROOF_COLUMNS,
+    ROLE_TEXTS,
+    TARGET_COLUMNS,
+    Acceptance,
+    PaintChoices,
+    PaintDecisions,
+    Role,
+    changed_between,
+    deficit_text,
+    dropped_text,
+    equivalents_text,
+    guess_role,
+    proof_rows,
+    target_rows,
+)
+from .parameters import PaintParameters
+
+EXPORT_PACKAGES = ("highdicom", "jinja2", "matplotlib")
+SET_NAME = "hypoxia-set"
+ROW_PADDING = 10  # pixels around a line of text in a table
+
+
+class PaintPanel:
+    """The four steps.
+
+    Parameters
+    ----------
+    ui : object
+        Child widgets of ``HypoxiaDosePaint.ui`` by name.
+    scene : vtkMRMLScene
+        The scene of the widgets.
+    """
+
+    def __init__(self, ui: Any, scene: Any) -> None:
+        self.ui, self.scene = ui, scene
+        self.parameters: PaintParameters | None = None
+        self.images = NodeImages(lambda uids: [slicer.dicomDatabase.fileForInstance(u) for u in uids])
+        self.decisions = PaintDecisions(self.images)
+        self.computed: Any = None  # pipeline.Computed of the last preview
+        self.exported: Path | None = None
+        self._made_of: dict[str, str] = {}
+        self._shown_roles: list[Role] = []
+        self._gui_tag: Any = None
+        self._updating = False
+        for name, protocol in all_protocols().items():
+            ui.protocolComboBox.addItem(protocol.title, name)
+        self._connect()
+
+    def _connect(self) -> None:
+        ui = self.ui
+        ui.structuresSelector.currentNodeChanged.connect(self.refresh)
+        ui.hypoxiaSelector.currentNodeChanged.connect(self.refresh)
+        ui.protocolComboBox.currentIndexChanged.connect(self.on_protocol)
+        ui.previewButton.clicked.connect(self.on_preview)
+        for box in (ui.registrationCheckBox, ui.contoursCheckBox, ui.dosesCheckBox):
+            box.toggled.connect(self.refresh)
+        ui.reviewerLineEdit.textChanged.connect(self.refresh)
+        ui.folderButton.directoryChanged.connect(self.refresh)
+        ui.exportButton.clicked.connect(self.on_export)
+        ui.reportButton.clicked.connect(self.on_report)
+
+    # Parameter node
+
+    def set_parameters(self, parameters: PaintParameters | None) -> None:
+        """Observe another parameter node; None while the scene closes."""
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._gui_tag)
+        self.parameters = parameters
+        if parameters is None:
+            return
+        self._gui_tag = parameters.connectGui(self.ui)
+        self.refresh()
+
+    def forget(self) -> None:
+        """The scene closed: nothing of it may be exported any more."""
+        self.computed, self.exported, self._made_of, self._shown_roles = None, None, {}, []
+        self.images.clear()
+        self.decisions = PaintDecisions(self.images)
+        self._take_acceptance_back()
+
+    def fill_in(self) -> None:
+        """Fill in what is empty from the mapper and from names, when the user comes here."""
+        p = self.parameters
+        mapper = self.scene.GetSingletonNode("HypoxiaMapper", "vtkMRMLScriptedModuleNode")
+        links = (
+            ("planning_volume", "planning_volume"), ("map_volume", "map_volume"), ("structures", "gtv_segmentation"),
+            ("hypoxia", "hypoxic_segmentation"),
+        )  # fmt: skip
+        for own, other in links:
+            node = mapper.GetNodeReference(other) if mapper is not None else None
+            if getattr(p, own) is None and node is not None:
+                setattr(p, own, node)
+
+    def choices(self) -> PaintChoices:
+        """What the parameter node holds."""
+        p = self.parameters
+        names = (
+            "protocol base_dose_gy boost_dose_gy fractions base_margin_mm boost_margin_mm organ_gap_mm "
+            "minimum_island_ml maximum_fraction override write_rtdose"
+        ).split()
+        values = {name: getattr(p, name) for name in names}
+        return PaintChoices(p.planning_volume, p.map_volume, tuple(self._roles()), **values)
+
+    def _roles(self) -> list[Role]:
+        """Every segment of both segmentations with its role: as chosen, else as its name says."""
+        p = self.parameters
+        chosen = json.loads(p.roles)
+        found = []
+        for which, node in (("structures", p.structures), ("hypoxia", p.hypoxia)):
+            if node is None or (which == "hypoxia" and node is p.structures):
+                continue
+            for identifier in segment_ids(node):
+                name = node.GetSegmentation().GetSegment(identifier).GetName()
+                role = chosen.get(f"{which}/{identifier}", guess_role(name, which == "hypoxia"))
+                found.append(Role(node, identifier, role))
+        return found
+
+    # Steps 1 and 2
+
+    def set_role(self, segment_name: str, role: str) -> None:
+        """Choose what a segment is used for, as its list does."""
+        for row, shown in enumerate(self._shown_roles):
+            if shown.name == segment_name:
+                self.ui.rolesTable.cellWidget(row, 1).currentIndex = list(ROLE_TEXTS).index(role)
+
+    def _on_role(self, row: int, index: int) -> None:
+        """A role was chosen in the table."""
+        if self._updating or index < 0:
+            return
+        role, p = self._shown_roles[row], self.parameters
+        which = "structures" if role.node is p.structures else "hypoxia"
+        chosen = json.loads(p.roles)
+        chosen[f"{which}/{role.segment_id}"] = list(ROLE_TEXTS)[index]
+        p.roles = json.dumps(chosen, sort_keys=True)
+        self.refresh()
+
+    def on_protocol(self, *_args: Any) -> None:
+        """Take over the numbers of a protocol."""
+        if self._updating or self.parameters is None:
+            return
+        protocol = all_protocols()[self.ui.protocolComboBox.currentData]
+        p = self.parameters
+        with slicer.util.NodeModify(p.parameterNode):
+            p.protocol = protocol.name
+            p.base_dose_gy, p.boost_dose_gy = float(protocol.base_dose_gy), float(protocol.boost_dose_gy)
+            p.fractions = int(protocol.fractions)
+            p.base_margin_mm, p.boost_margin_mm = float(protocol.base_margin_mm), float(protocol.boost_margin_mm)
+        self.refresh()
+
+    # Step 3
+
+    def on_preview(self) -> None:
+        """Make the targets and show them."""
+        from .preview import show_targets
+        from .scene_run import compute_targets
+
+        with slicer.util.tryWithErrorDisplay(_("The targets could not be made."), waitCursor=True):
+            choices = self.choices()
+            self._take_acceptance_back()
+            try:
+                self.computed = compute_targets(choices, self.images, self._progress)
+            except HypoxiaError as error:
+                self.computed = None
+                self.refresh()
+                self.ui.staleLabel.text = str(error)
+                return
+            self._made_of = self.decisions.fingerprint(choices)
+            show_targets(self.scene, self.computed.result, choices.planning)
+        self.refresh()
+
+    # Step 4
+
+    def acceptance(self) -> Acceptance:
+        """The tick list as it stands."""
+        ui = self.ui
+        return Acceptance(
+            ui.registrationCheckBox.checked, ui.contoursCheckBox.checked, ui.dosesCheckBox.checked,
+            ui.reviewerLineEdit.text,
+        )  # fmt: skip
+
+    def _take_acceptance_back(self) -> None:
+        """Untick everything."""
+        for box in (self.ui.registrationCheckBox, self.ui.contoursCheckBox, self.ui.dosesCheckBox):
+            box.checked = False
+
+    def why_not_export(self) -> str:
+        """Why Export is off; empty when it may be pressed."""
+        result = self.computed.result if self.computed is not None else None
+        return self.decisions.why_not_export(result, self._changed(), self.acceptance(), self.ui.folderButton.directory)
+
+    def _changed(self) -> tuple[str, ...]:
+        """What changed since the targets were made."""
+        if self.computed is None:
+            return ()
+        return changed_between(self._made_of, self.decisions.fingerprint(self.choices()))
+
+    def on_export(self) -> None:
+        """Export into a new folder of the chosen one."""
+        with slicer.util.tryWithErrorDisplay(_("The export failed; nothing was kept."), waitCursor=True):
+            name = f"{SET_NAME}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+            self.export(Path(self.ui.folderButton.directory) / name)
+
+    def export(self, out: Path) -> None:
+        """Export the accepted targets into a new folder; the reason is shown when that is not possible."""
+        result, reason = self._export(out)
+        if result is None:
+            self.ui.exportStatusLabel.text = reason
+            return
+        self.exported = out
+        fill_table(self.ui.proofTable, PROOF_COLUMNS, proof_rows(result))
+        if self.parameters.to_database:
+            self._add_to_database(out / "dicom")
+        self.refresh()
+        passed = sum(p.passed for p in result.proof)
+        self.ui.exportStatusLabel.text = _("Written and proven ({passed} of {all} structures): {folder}").format(
+            passed=passed, all=len(result.proof), folder=out
+        )
+
+    def export_for_dialog(self, directory: str) -> str:
+        """Export the DICOM files of the set into a folder of Slicer's export dialog; why not, or empty.
+
+        The set is written and proven elsewhere first: the dialog never sees a part of it.
+        """
+        target = Path(directory)
+        with tempfile.TemporaryDirectory(prefix="hypoxia-set-") as folder:
+            result, reason = self._export(Path(folder) / SET_NAME)
+            if result is None:
+                return reason
+            files = sorted((Path(folder) / SET_NAME / "dicom").iterdir())
+            target.mkdir(parents=True, exist_ok=True)
+            taken = [f.name for f in files if (target / f.name).exists()]
+            if taken:
+                return _("Nothing is overwritten: {names} exist in {folder}.").format(
+                    names=", ".join(taken), folder=directory
+                )
+            for file in files:
+                shutil.copy2(file, target)
+        return ""
+
+    def _export(self, out: Path) -> tuple[Any, str]:
+        """The exported result, or None and the reason in words."""
+        from .scene_run import export_result
+
+        reason = self.why_not_export() if self.parameters is not None else _("Open Hypoxia Dose Paint first.")
+        if not reason and missing_packages(EXPORT_PACKAGES):
+            missing = install(EXPORT_PACKAGES, "Hypoxia Dose Paint")
+            reason = _("Missing Python packages: {names}.").format(names=", ".join(missing)) if missing else ""
+        if reason:
+            return None, reason
+        try:
+            return export_result(self.computed, self.acceptance().reviewer, out, self._progress), ""
+        except HypoxiaError as error:
+            return None, str(error)
+
+    @staticmethod
+    def _add_to_database(folder: Path) -> None:
+        """Copy the set into Slicer's DICOM database."""
+        from DICOMLib import DICOMUtils
+
+        DICOMUtils.importDicom(str(folder), slicer.dicomDatabase, True)
+
+    def on_report(self) -> None:
+        """Open the report in the browser."""
+        if self.exported is not None:
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.exported / "report.html")))
+
+    # What is shown
+
+    def _progress(self, fraction: float, text: str) -> None:
+        self.ui.progressBar.value = round(100 * fraction)
+        self.ui.exportStatusLabel.text = text
+        slicer.app.processEvents()
+
+    def refresh(self, *_args: Any) -> None:
+        """Bring every label, table and button up to date."""
+        if self.parameters is None or self._updating:
+            return
+        self._updating = True
+        try:
+            choices = self.choices()
+            self._show_roles(choices)
+            self.ui.targetsStatusLabel.text = "\n".join(self.decisions.missing_targets(choices)) or _("Complete.")
+            self._show_prescription(choices)
+            reason = self.decisions.why_not_preview(choices)
+            self.ui.previewButton.enabled = not reason
+            self.ui.previewButton.toolTip = reason or _("Build the planning targets and show them in 2D and 3D")
+            self._show_targets()
+            reason = self.why_not_export()
+            self.ui.exportButton.enabled = not reason
+            self.ui.exportButton.toolTip = reason or _("Write the set, read it back, write the report")
+            self.ui.exportStatusLabel.text = reason or _("Ready to export.")
+            self.ui.reportButton.enabled = self.exported is not None
+        finally:
+            self._updating = False
+
+    def _show_roles(self, choices: PaintChoices) -> None:
+        """One row per segment with the list of roles."""
+        table, roles = self.ui.rolesTable, list(choices.roles)
+        if [(r.node, r.segment_id, r.name) for r in roles] != [
+            (r.node, r.segment_id, r.name) for r in self._shown_roles
+        ]:
+            fill_table(table, (_("Segment"), _("Used as")), [(r.name, "") for r in roles])
+            for row in range(len(roles)):
+                box = qt.QComboBox()
+                for text in ROLE_TEXTS.values():
+                    box.addItem(_(text))
+                box.currentIndexChanged.connect(lambda *_, row=row, box=box: self._on_role(row, box.currentIndex))
+                table.setCellWidget(row, 1, box)
+        self._shown_roles = roles
+        for row, role in enumerate(roles):
+            table.cellWidget(row, 1).currentIndex = list(ROLE_TEXTS).index(role.role)
+
+    def _show_prescription(self, choices: PaintChoices) -> None:
+        """Protocol text, equivalents and deficit, or why it is refused."""
+        ui, protocol = self.ui, all_protocols().get(choices.protocol)
+        ui.protocolComboBox.currentIndex = ui.protocolComboBox.findData(choices.protocol)
+        ui.protocolLabel.text = "\n".join((protocol.citation, *protocol.notes)) if protocol else ""
+        problem = self.decisions.prescription_problem(choices)
+        ui.prescriptionStatusLabel.text = problem or _("Complete.")
+        prescription = None if problem else self.decisions.prescription(choices)
+        ui.equivalentsLabel.text = equivalents_text(prescription) if prescription else ""
+        ui.deficitLabel.text = deficit_text(prescription) if prescription else ""
+
+    def _show_targets(self) -> None:
+        """Table, islands and warnings of the last preview; ticks go when something changed."""
+        ui = self.ui
+        if self.computed is None:
+            ui.staleLabel.text = _("No targets yet.")
+            fill_table(ui.targetsTable, TARGET_COLUMNS, [])
+            ui.droppedLabel.text = ui.warningsLabel.text = ""
+            return
+        result, changed = self.computed.result, self._changed()
+        if changed:
+            self._take_acceptance_back()
+        ui.staleLabel.text = (
+            _("STALE: changed since the targets were made: {names}.").format(names=", ".join(changed))
+            if changed
+            else _("Up to date.")
+        )
+        fill_table(ui.targetsTable, TARGET_COLUMNS, target_rows(result))
+        ui.droppedLabel.text = dropped_text(result)
+        ui.warningsLabel.text = "\n".join(f"• {w}" for w in result.warnings)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.set_parameters(None)
+        self.forget()
+
+
+def fill_table(table: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Write rows of text into a table that is as high as its rows."""
+    table.rowCount = 0  # also takes out the widgets of cells
+    table.rowCount, table.columnCount = len(rows), len(columns)
+    table.setHorizontalHeaderLabels(list(columns))
+    table.verticalHeader().hide()
+    table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+    line = table.fontMetrics().height() + ROW_PADDING
+    for r, row in enumerate(rows):
+        table.setRowHeight(r, line)
+        for c, text in enumerate(row):
+            table.setItem(r, c, qt.QTableWidgetItem(text))
+    table.resizeColumnsToContents()
+    table.horizontalHeader().setStretchLastSection(True)
+    table.minimumHeight = table.maximumHeight = line * (len(rows) + 1) + ROW_PADDING
