@@ -1,4 +1,4 @@
-"""Consumption and supply based hypoxia (Hompland 2018, doi 10.1158/0008-5472.CAN-17-3806): the user's own cutting line."""
+"""Consumption and supply based hypoxia (Hompland 2018, doi 10.1158/0008-5472.CAN-17-3806); the line is the user's."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def signal_to_concentration(
     """Concentration C = (1/T1 - 1/T10)/r1 from a spoiled gradient echo series.
 
     Negative concentrations are kept: noise around zero must stay symmetric, or every mean and fit is biased upwards.
-    A signal no T1 can explain (at or above M0 sin a) gives NaN.
+    A signal no T1 can explain (negative, or at or above M0 sin a) gives NaN.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def signal_to_concentration(
         e10 = np.exp(-tr_s / t10)
         full = before.mean(axis=0) * (1 - e10 * cos) / (1 - e10)  # M0 sin(a)
         e1 = (full - signal) / (full - signal * cos)
-        rate = -np.log(np.where((e1 > 0) & (full > 0), e1, np.nan)) / tr_s
+        rate = -np.log(np.where((e1 > 0) & (e1 < 1) & (full > 0), e1, np.nan)) / tr_s
         concentration = (rate - 1 / t10) / r1_per_mmol_s
     good = np.broadcast_to((t10 > 0) & np.isfinite(full) & (full > 0), signal.shape[1:])
     code = np.where(good & np.all(np.isfinite(concentration), axis=0), FitCode.OK, FitCode.INVALID).astype(np.uint8)

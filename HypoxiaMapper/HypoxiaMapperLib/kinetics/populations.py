@@ -46,7 +46,7 @@ def feng_input(end_min: float, arrival_min: float = 0.0) -> InputFunction:
 
 
 def parker_input(end_min: float, arrival_min: float = 0.0, hematocrit: float = 0.42) -> InputFunction:
-    """Parker's population curve as samples up to ``end_min``: plasma from blood by the hematocrit (METHODS 0.42-0.45)."""
+    """Parker's curve as samples up to ``end_min``: plasma from blood by the hematocrit (METHODS: 0.42-0.45)."""
     t = sample_times(end_min, arrival_min)
     whole = InputFunction(t, parker(t - arrival_min), "mmol/L", source="Parker 2006 population curve")
     return whole.from_blood(hematocrit)

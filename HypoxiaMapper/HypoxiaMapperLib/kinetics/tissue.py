@@ -159,7 +159,7 @@ class TwoTissueReversible(TissueModel):
         """As ``mixture``, with the derivatives written out."""
         import torch
 
-        k1, k2, k3, k4, vb = p
+        k1, k2, _, k4, vb = p
         rows = self.mixture(p)
         fast, slow = rows[3], rows[4]
         root = fast - slow + SMALL
