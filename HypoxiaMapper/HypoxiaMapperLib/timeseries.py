@@ -124,7 +124,7 @@ class FrameStack:
             raise InputError(f"{region.name} holds no voxel of the series.", "Draw it inside the field of view.")
         if not np.isfinite(curves).any(axis=1).all():
             raise InputError(f"{region.name} holds no finite value in some frame.", "Draw it inside the field of view.")
-        pick = {"mean": np.nanmean, "median": np.nanmedian}
+        pick: dict[str, Callable[..., np.ndarray]] = {"mean": np.nanmean, "median": np.nanmedian}
         if statistic not in pick:
             raise RequestError(f"Statistic {statistic!r} is unknown.", f"Valid: {', '.join(pick)}.")
         return np.asarray(pick[statistic](curves.astype(float), axis=1))

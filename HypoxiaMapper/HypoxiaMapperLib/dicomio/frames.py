@@ -6,7 +6,6 @@ The frames of an enhanced file get headers as if each were a classic file, so th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +99,7 @@ def _split(dataset: Dataset, path: Path) -> list[Dataset]:
     if groups is None:
         return [dataset]
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    common = copy(dataset)
+    common = _copy(dataset)
     del common.PerFrameFunctionalGroupsSequence
     common.pop("SharedFunctionalGroupsSequence", None)
     if common.get("SOPClassUID") == _ENHANCED_PET:
@@ -129,7 +128,7 @@ def _functional_groups(dataset: Dataset, path: Path) -> Sequence[Dataset] | None
 
 def _flat(common: Dataset, shared: Dataset, own: Dataset) -> Dataset:
     """Header of one frame: entries of the file, of the shared groups, of its own groups, later ones winning."""
-    header = copy(common)
+    header = _copy(common)
     for source in (shared, own):
         for group, names in _GROUPS.items():
             for item in (source.get(group) or [])[:1]:
@@ -144,6 +143,13 @@ def _flat(common: Dataset, shared: Dataset, own: Dataset) -> Dataset:
                 header.RescaleSlope = f"{item.RealWorldValueSlope:.10g}"
                 header.RescaleIntercept = f"{item.RealWorldValueIntercept:.10g}"
     return header
+
+
+def _copy(dataset: Dataset) -> Dataset:
+    """A dataset of its own with the same elements."""
+    own = Dataset()
+    own.update(dataset)
+    return own
 
 
 def _many(value: object) -> bool:

@@ -86,6 +86,19 @@ def read_pet_series(info: SeriesInfo) -> ImageSeries:
     return replace(raw, volume=volume)
 
 
+def suv_factors(headers: Sequence[Dataset]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Factor from the rescaled value in the file to SUVbw for every slice of one frame, and its facts.
+
+    Raises
+    ------
+    InputError
+        As ``read_pet_series``.
+    """
+    facts = _Facts()
+    factors = _suv_factors(headers, facts)
+    return factors, {**facts.values, "warnings": tuple(dict.fromkeys(facts.warnings))}
+
+
 def _suv_factors(headers: Sequence[Dataset], facts: _Facts) -> np.ndarray:
     """Factor from the value in the file to SUVbw for every slice, shape (slices,)."""
     units = _same(headers, "Units", "0054,1001")

@@ -1,0 +1,200 @@
+"""Which slices of a series belong to one frame: by time, or by echo time, flip angle, b-value or inversion time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from ..errors import InputError, RequestError
+from ..timeseries import PARAMETERS
+from .pet_time import acquisition_time
+from .stack import SlicePlane, doubled_positions, slice_order
+
+_KEYWORDS = {
+    "echo time": ("EchoTime", "0018,0081"),
+    "flip angle": ("FlipAngle", "0018,1314"),
+    "b-value": ("DiffusionBValue", "0018,9087"),
+    "inversion time": ("InversionTime", "0018,0082"),
+}
+# Where scanners put the b-value before DICOM had an entry for it: creator, group, element.
+_PRIVATE_B_VALUES = (
+    ("SIEMENS MR HEADER", 0x0019, 0x0C),
+    ("GEMS_PARM_01", 0x0043, 0x39),
+    ("Philips Imaging DD 001", 0x2001, 0x03),
+)
+_GE_B_VALUE_FLAG = 1e9  # GE adds it to mark a b-value it computed
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One image: its header without pixels, file, number within the file, and where it lies."""
+
+    header: Dataset
+    path: Path
+    index: int
+    plane: SlicePlane
+
+
+def by_time(slices: Sequence[Slice], what: str) -> list[list[Slice]]:
+    """Frames of a dynamic series in order of time.
+
+    The first entry that tells all images of every slice position apart decides: Temporal Position, acquisition time,
+    Frame Reference Time, Trigger Time, Acquisition Number, Instance Number.
+
+    Raises
+    ------
+    InputError
+        If slice positions have unequal numbers of images, there is only one frame, or no entry tells them apart.
+    """
+    places = _places(slices)
+    counts = sorted({len(place) for place in places})
+    if len(counts) > 1:
+        odd = next(place for place in places if len(place) != len(places[0]))
+        raise InputError(
+            f"{what}: incomplete frames, slice position {odd[0].plane.position} has {len(odd)} images and "
+            f"{places[0][0].plane.position} has {len(places[0])}.",
+            "Send the complete series, or leave out the unfinished frame.",
+        )
+    if counts == [1]:
+        raise InputError(f"{what}: only one frame.", "A dynamic series has several; name all its series.")
+    for key in (_temporal_position, _acquisition, _number("FrameReferenceTime"), _number("TriggerTime"),
+                _number("AcquisitionNumber"), _number("InstanceNumber")):  # fmt: skip
+        values = [[key(s.header) for s in place] for place in places]
+        if all(None not in row and len(set(row)) == len(row) for row in values):
+            ordered = [
+                [place[i] for i in np.argsort(np.array(row), kind="stable")]
+                for place, row in zip(places, values, strict=True)
+            ]
+            return [[place[k] for place in ordered] for k in range(counts[0])]
+    raise InputError(
+        f"{what}: {counts[0]} images at every slice position, and no entry tells the frames apart (Temporal Position, "
+        "Acquisition Time, Frame Reference Time, Trigger Time, Acquisition and Instance Number were tried).",
+        "Export every frame as its own series.",
+    )
+
+
+def by_parameter(slices: Sequence[Slice], parameter: str, what: str) -> list[tuple[float, list[list[Slice]]]]:
+    """Values of a parameter, rising, each with its repeats; every repeat holds one slice per position.
+
+    Raises
+    ------
+    RequestError
+        For an unknown parameter.
+    InputError
+        If a slice does not state it, there are fewer than two values, or slices are missing at one.
+    """
+    if parameter not in PARAMETERS:
+        raise RequestError(f"Parameter {parameter!r} is unknown.", f"Valid: {', '.join(PARAMETERS)}.")
+    slices = _magnitude(slices)
+    found: dict[float, list[Slice]] = {}
+    for item in slices:
+        value, source = parameter_value(item.header, parameter)
+        if value is None:
+            raise InputError(
+                f"{what}: {item.plane.name} does not state its {parameter} ({source}).", "Export the original series."
+            )
+        found.setdefault(round(value, 4), []).append(item)
+    if len(found) < 2:
+        raise InputError(
+            f"{what}: only one {parameter}, {', '.join(f'{v:g}' for v in found)} {PARAMETERS[parameter]}.",
+            "Name all series that belong together.",
+        )
+    groups, number = [], len(_places(slices))
+    for value in sorted(found):
+        places = _places(_trace_only(found[value]) if parameter == "b-value" else found[value])
+        repeats = {len(place) for place in places}
+        if len(places) != number or len(repeats) > 1:
+            raise InputError(
+                f"{what}: {parameter} {value:g} {PARAMETERS[parameter]} has {len(places)} slice positions with "
+                f"{sorted(repeats)} images each; the series has {number} positions.",
+                "Send the complete series.",
+            )
+        groups.append((value, [[place[k] for place in places] for k in range(repeats.pop())]))
+    return groups
+
+
+def parameter_value(header: Dataset, parameter: str) -> tuple[float | None, str]:
+    """Value of a parameter in its unit and the entry it came from; None when the header does not say it."""
+    keyword, tag = _KEYWORDS[parameter]
+    source = f"{keyword} ({tag})"
+    value = header.get(keyword)
+    if value not in (None, ""):
+        return float(value), source
+    if parameter == "b-value":
+        for creator, group, element in _PRIVATE_B_VALUES:
+            number = _private_number(header, creator, group, element)
+            if number is not None:
+                return number % _GE_B_VALUE_FLAG, f"{creator} private b-value ({group:04x},xx{element:02x})"
+    return None, source
+
+
+def _private_number(header: Dataset, creator: str, group: int, element: int) -> float | None:
+    """First number of a private entry; None where its creator or a number is not there."""
+    try:
+        value = header.private_block(group, creator)[element].value
+    except KeyError:
+        return None
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "ignore").strip(" \0").split("\\")
+    if not isinstance(value, str | float | int) and value:
+        value = value[0]
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _places(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Images by slice position, along the normal; within a position in the order given."""
+    order, along = slice_order([s.plane for s in slices])
+    ends = np.flatnonzero(~doubled_positions(along)) + 1
+    return [[slices[i] for i in sorted(group)] for group in np.split(order, ends)]
+
+
+def _magnitude(slices: Sequence[Slice]) -> list[Slice]:
+    """Magnitude images only, where the series also holds phase, real or imaginary ones."""
+    kinds = [_component(s.header) for s in slices]
+    return [s for s, kind in zip(slices, kinds, strict=True) if kind == "M"] if "M" in kinds else list(slices)
+
+
+def _component(header: Dataset) -> str:
+    """M, P, R or I from Complex Image Component or the third value of Image Type; empty when it says neither."""
+    word = str(header.get("ComplexImageComponent", "") or "")
+    if word:
+        return word[0]
+    image_type = [str(v) for v in header.get("ImageType") or []]
+    names = {"M": "M", "MAG": "M", "MAGNITUDE": "M", "M_FFE": "M", "P": "P", "PHASE": "P", "PHASE MAP": "P"}
+    return next((names[v] for v in image_type[2:] if v in names), "")
+
+
+def _trace_only(slices: Sequence[Slice]) -> list[Slice]:
+    """Trace images of a b-value where the scanner made them, else all directions."""
+    trace = [s for s in slices if str(s.header.get("DiffusionDirectionality", "")) == "ISOTROPIC"]
+    return trace or list(slices)
+
+
+def _temporal_position(header: Dataset) -> int | None:
+    """Temporal Position Identifier, None when absent."""
+    value = header.get("TemporalPositionIdentifier")
+    return None if value in (None, "") else int(value)
+
+
+def _acquisition(header: Dataset) -> datetime | None:
+    """Acquisition time."""
+    found = acquisition_time(header)
+    return found.time if found else None
+
+
+def _number(keyword: str) -> Callable[[Dataset], float | None]:
+    """A key that reads a number."""
+
+    def read(header: Dataset) -> float | None:
+        value = header.get(keyword)
+        return None if value in (None, "") else float(value)
+
+    return read
