@@ -67,7 +67,7 @@ def read_image_series(info: SeriesInfo) -> ImageSeries:
     _refuse_4d(planes, headers, series)
     grid = build_grid(planes, series)
     rescales = [rescale_of(header, name) for header, name in zip(headers, names, strict=True)]
-    array = np.empty((grid.size[2], grid.size[1], grid.size[0]), _voxel_type(pixels, rescales))
+    array: np.ndarray = np.empty((grid.size[2], grid.size[1], grid.size[0]), _voxel_type(pixels, rescales))
     for k, i in enumerate(grid.order):
         slope, intercept = rescales[i]
         if array.dtype == np.int16:

@@ -1,0 +1,185 @@
+"""NIfTI and BIDS sidecars: exact LPS, times, SUV, echo times and b-values; missing fields are asked for."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from HypoxiaMapperLib.errors import InputError, OutputError
+from HypoxiaMapperLib.niftiio import (
+    read_nifti_dynamic_mr,
+    read_nifti_parameter,
+    read_nifti_pet,
+    read_nifti_volume,
+    sidecar_of,
+    write_nifti,
+)
+from HypoxiaMapperLib.suv import suvbw_factor
+from HypoxiaMapperLib.timeseries import Timing
+from HypoxiaMapperLib.volume import Volume
+
+OBLIQUE = np.array([[0.0, -1.5, 0.0, 12.5], [1.2, 0.0, 0.0, -40.25], [0.0, 0.0, 3.0, 7.75]])
+"""sform: NIfTI index (i, j, k) to RAS mm, axes swapped and one of them reversed."""
+
+
+def write_by_hand(path: Path, array: np.ndarray, affine: np.ndarray = OBLIQUE) -> Path:
+    """NIfTI-1 byte by byte (x fastest), so that no reader of this software is used to write it."""
+    array = np.asarray(array, np.float32)
+    size = array.shape[::-1]
+    header = bytearray(348)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, len(size), *size, *[1] * (7 - len(size)))
+    struct.pack_into("<2h", header, 70, 16, 32)  # float32
+    struct.pack_into("<8f", header, 76, 1.0, *np.linalg.norm(affine[:, :3], axis=0), *[1.0] * 4)
+    struct.pack_into("<f", header, 108, 352.0)
+    header[123] = 2 + 8  # mm, s
+    struct.pack_into("<2h", header, 252, 0, 1)  # sform only
+    struct.pack_into("<12f", header, 280, *affine.ravel())
+    header[344:348] = b"n+1\0"
+    data = bytes(header) + b"\0" * 4 + array.tobytes()
+    path.write_bytes(gzip.compress(data) if path.name.endswith(".gz") else data)
+    return path
+
+
+def sidecar(path: Path, **facts: Any) -> Path:
+    sidecar_of(path).write_text(json.dumps(facts), encoding="utf-8")
+    return path
+
+
+PET = {
+    "FrameTimesStart": [0, 60, 180], "FrameDuration": [60, 120, 300], "Units": "kBq/mL", "TracerName": "[18F]FMISO",
+    "InjectedRadioactivity": 370, "InjectedRadioactivityUnits": "MBq", "BodyWeight": 70, "TimeZero": "10:00:00",
+    "InjectionStart": 0, "ImageDecayCorrected": True, "ImageDecayCorrectionTime": 0, "RadionuclideHalfLife": 6586.2,
+}  # fmt: skip
+SERIES = np.arange(3 * 4 * 3 * 2, dtype=np.float32).reshape(3, 4, 3, 2) + 1
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_every_voxel_lies_where_the_affine_says_in_lps(tmp_path, name):
+    array = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    volume = read_nifti_volume(write_by_hand(tmp_path / name, array), "ADC", "mm2/s")
+    np.testing.assert_array_equal(volume.array, array)
+    for index in ((0, 0, 0), (1, 2, 3)):
+        ras = OBLIQUE @ [*index, 1.0]
+        lps = volume.image.TransformIndexToPhysicalPoint(index)
+        np.testing.assert_allclose(lps, ras * [-1, -1, 1], atol=1e-4)
+
+
+def test_frames_of_a_series_lie_where_its_volume_does(tmp_path):
+    path = sidecar(write_by_hand(tmp_path / "pet.nii.gz", SERIES), **PET)
+    grid = read_nifti_pet(path).grid
+    np.testing.assert_allclose(grid.TransformIndexToPhysicalPoint((1, 2, 3)), (OBLIQUE @ [1, 2, 3, 1]) * [-1, -1, 1],
+                               atol=1e-4)  # fmt: skip
+
+
+def test_bids_pet_becomes_suv_with_times(tmp_path):
+    series = read_nifti_pet(sidecar(write_by_hand(tmp_path / "pet.nii.gz", SERIES), **PET))
+    np.testing.assert_allclose(series.frames, SERIES * 1000 * suvbw_factor(70, 370e6), rtol=1e-5)
+    np.testing.assert_allclose(series.frame_start_s, [0, 60, 180])
+    np.testing.assert_allclose(series.frame_duration_s, [60, 120, 300])
+    assert (series.quantity, series.unit, series.facts["tracer"]) == ("SUVbw", "g/ml", "FMISO")
+
+
+def test_scan_that_starts_late_is_brought_to_the_injection(tmp_path):
+    facts = {**PET, "InjectionStart": -3600, "ImageDecayCorrectionTime": 0}
+    series = read_nifti_pet(sidecar(write_by_hand(tmp_path / "pet.nii", SERIES), **facts))
+    np.testing.assert_allclose(series.frame_start_s, [3600, 3660, 3780])
+    factor = suvbw_factor(70, 370e6, 3600, 6586.2)
+    np.testing.assert_allclose(series.frames, SERIES * 1000 * factor, rtol=1e-5)
+
+
+def test_without_weight_the_activity_is_kept(tmp_path):
+    facts = {k: v for k, v in PET.items() if k != "BodyWeight"}
+    series = read_nifti_pet(sidecar(write_by_hand(tmp_path / "pet.nii", SERIES), **facts))
+    assert (series.quantity, series.unit) == ("Activity concentration", "Bq/ml")
+    np.testing.assert_allclose(series.frames, SERIES * 1000)
+    assert read_nifti_pet(tmp_path / "pet.nii", weight_kg=70).quantity == "SUVbw"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"FrameTimesStart": None}, "FrameTimesStart is missing"),
+        ({"Units": "arbitrary"}, "Units is arbitrary"),
+        ({"FrameTimesStart": [0, 30, 180]}, "overlaps"),
+        ({"FrameTimesStart": [0, 60]}, "2 start times"),
+        ({"FrameTimesStart": ["a", 1, 2]}, "FrameTimesStart"),
+        ({"FrameTimesStart": [0, 60000, 180000], "FrameDuration": [60000, 120000, 300000]}, "more than a day"),
+        ({"InjectedRadioactivityUnits": ""}, "InjectedRadioactivityUnits"),
+        ({"ImageDecayCorrected": False}, "ImageDecayCorrected"),
+    ],
+)
+def test_bad_pet_sidecars_are_refused(tmp_path, changes, words):
+    facts = {k: v for k, v in {**PET, **changes}.items() if v is not None}
+    with pytest.raises(InputError) as error:
+        read_nifti_pet(sidecar(write_by_hand(tmp_path / "pet.nii", SERIES), **facts))
+    assert words in error.value.message
+    assert error.value.hint
+
+
+def test_missing_and_broken_sidecars_and_files(tmp_path):
+    path = write_by_hand(tmp_path / "pet.nii", SERIES)
+    with pytest.raises(InputError, match=r"pet\.json"):
+        read_nifti_pet(path)
+    sidecar_of(path).write_text("[1]", encoding="utf-8")
+    with pytest.raises(InputError, match="no JSON object"):
+        read_nifti_pet(path)
+    (tmp_path / "x.nii").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_nifti_volume(tmp_path / "x.nii", "ADC", "mm2/s")
+
+
+def test_dynamic_mr_times_and_sequence(tmp_path):
+    path = write_by_hand(tmp_path / "dce.nii", SERIES)
+    facts = {"RepetitionTimeExcitation": 0.005, "FlipAngle": 15, "EchoTime": 0.002, "VolumeTiming": [10, 15, 25]}
+    series = read_nifti_dynamic_mr(sidecar(path, **facts))
+    np.testing.assert_allclose(series.frame_start_s, [0, 5, 15])
+    assert series.facts["repetition_time_ms"] == pytest.approx(5)
+    assert series.facts["flip_angle_deg"] == 15
+    facts.pop("VolumeTiming")
+    with pytest.raises(InputError) as error:
+        read_nifti_dynamic_mr(sidecar(path, **facts))
+    assert "frame_interval_s" in error.value.hint
+    np.testing.assert_allclose(read_nifti_dynamic_mr(path, Timing(frame_interval_s=4)).frame_start_s, [0, 4, 8])
+    with pytest.raises(InputError, match="BIDS has seconds"):
+        read_nifti_dynamic_mr(sidecar(path, EchoTime=40, TemporalResolution=5))
+
+
+def test_echoes_and_b_values(tmp_path):
+    echoes = [sidecar(write_by_hand(tmp_path / f"e{k}.nii", SERIES[k]), EchoTime=te)
+              for k, te in enumerate((0.015, 0.005, 0.010))]  # fmt: skip
+    series = read_nifti_parameter(echoes, "echo time")
+    np.testing.assert_allclose(series.values, [5, 10, 15])
+    np.testing.assert_array_equal(series.frames, SERIES[[1, 2, 0]])
+    path = sidecar(write_by_hand(tmp_path / "dwi.nii.gz", SERIES))
+    (tmp_path / "dwi.bval").write_text("800 0 800\n", encoding="utf-8")
+    series = read_nifti_parameter([path], "b-value")
+    np.testing.assert_allclose(series.values, [0, 800])
+    np.testing.assert_allclose(series.frames[1], np.sqrt(SERIES[0] * SERIES[2]), rtol=1e-6)
+    (tmp_path / "dwi.bval").write_text("800 0\n", encoding="utf-8")
+    with pytest.raises(InputError, match="3 images, 2 b-value values"):
+        read_nifti_parameter([path], "b-value")
+
+
+def test_a_map_comes_back_as_written(tmp_path):
+    image = sitk.GetImageFromArray(np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 3, 2))
+    image.SetSpacing((1.5, 2.0, 3.0))
+    image.SetOrigin((-10.0, 4.0, 7.0))
+    image.SetDirection((0, 1, 0, -1, 0, 0, 0, 0, 1))
+    volume = Volume(image, "Ktrans", "/min", "1.2.3", operations=("made",))
+    write_nifti(volume, tmp_path / "map.nii.gz")
+    back = read_nifti_volume(tmp_path / "map.nii.gz", "Ktrans", "/min")
+    np.testing.assert_array_equal(back.array, volume.array)
+    for index in ((0, 0, 0), (1, 2, 3)):
+        np.testing.assert_allclose(back.image.TransformIndexToPhysicalPoint(index),
+                                   image.TransformIndexToPhysicalPoint(index), atol=1e-4)  # fmt: skip
+    assert json.loads((tmp_path / "map.json").read_text())["Units"] == "/min"
+    with pytest.raises(OutputError, match="exists already"):
+        write_nifti(volume, tmp_path / "map.nii.gz")
