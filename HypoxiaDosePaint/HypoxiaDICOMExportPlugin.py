@@ -24,7 +24,7 @@ class HypoxiaDICOMExportPluginClass:
     def examineForExport(self, subject_hierarchy_item):
         """One exportable for the targets that Hypoxia Dose Paint shows, none for anything else."""
         tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-        node = tree.GetItemDataNode(subject_hierarchy_item) if tree is not None else None
+        node = tree.GetItemDataNode(subject_hierarchy_item) if tree is not None and subject_hierarchy_item else None
         if node is None or not node.IsA("vtkMRMLSegmentationNode") or not node.GetAttribute("Hypoxia.Targets"):
             return []
         exportable = slicer.qSlicerDICOMExportable()
@@ -56,9 +56,7 @@ class HypoxiaDICOMExportPlugin:
         parent.title = "Hypoxia DICOM Export Plugin"
         parent.categories = ["Developer Tools.DICOM Plugins"]
         parent.contributors = ["Slicer Hypoxia contributors"]
-        parent.helpText = (
-            "Exports the targets of Hypoxia Dose Paint. No module interface here, only in the DICOM module."
-        )
+        parent.helpText = "Exports the targets of Hypoxia Dose Paint from the DICOM module. No interface of its own."
         parent.acknowledgementText = ""
         parent.hidden = True
         if not hasattr(slicer.modules, "dicomPlugins"):

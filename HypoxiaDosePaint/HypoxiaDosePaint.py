@@ -1,8 +1,7 @@
 """Hypoxia Dose Paint: from a hypoxia map to planning targets, a prescription and a proven DICOM set."""
 
-import vtk
-
 import slicer
+import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (

@@ -3,9 +3,8 @@
 import sys
 from pathlib import Path
 
-import vtk
-
 import slicer
+import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (

@@ -56,9 +56,7 @@ def main() -> int:
         stand_in.load_module(ROOT / "HypoxiaDosePaint", "HypoxiaDICOMExportPlugin")
     suite = unittest.defaultTestLoader.loadTestsFromModule(modules[arguments.module])
     if arguments.only:
-        if arguments.module == "HypoxiaDosePaint":
-        stand_in.load_module(ROOT / "HypoxiaDosePaint", "HypoxiaDICOMExportPlugin")
-    suite = unittest.TestSuite(t for s in suite for t in s if arguments.only in str(t))
+        suite = unittest.TestSuite(t for s in suite for t in s if arguments.only in str(t))
     result = unittest.TextTestRunner(verbosity=2).run(suite)
     if arguments.pictures:
         import slicer

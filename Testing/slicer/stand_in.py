@@ -18,10 +18,10 @@ from typing import Any
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("QT_LOGGING_RULES", "qt.core.qobject.connect=false")  # of scene signals, made by name here
-import slicer  # noqa: E402
-import slicer.util  # noqa: E402
-from PySide6 import QtCore, QtWidgets  # noqa: E402
-from stand_in_qt import PythonQtObject, ctk, qt  # noqa: E402
+import slicer
+import slicer.util
+from PySide6 import QtCore, QtWidgets
+from stand_in_qt import PythonQtObject, ctk, qt
 
 APPLICATION = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
 
@@ -291,8 +291,8 @@ def start(temporary_path: Path) -> None:
     """Make ``qt``, ``ctk`` and the missing parts of ``slicer`` importable."""
     sys.modules["qt"], sys.modules["ctk"] = qt, ctk
     _module("slicer.i18n", tr=lambda text: text, translate=lambda context, text: text)
-    _module("slicer.parameterNodeWrapper", **{
-        "parameterNodeWrapper": parameterNodeWrapper, "WithinRange": WithinRange, "Choice": Choice})  # fmt: skip
+    wrapper = (parameterNodeWrapper, WithinRange, Choice)
+    _module("slicer.parameterNodeWrapper", **{c.__name__: c for c in wrapper})
     bases = (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic)
     _module("slicer.ScriptedLoadableModule", **{c.__name__: c for c in (*bases, ScriptedLoadableModuleTest)})
     slicer.mrmlScene, slicer.app = _make_scene(temporary_path), Application(temporary_path)

@@ -1,17 +1,19 @@
-"""Qt and CTK for running the panels without Slicer: PySide6 behaving as PythonQt does, and nothing the panels do not use.
+"""Qt and CTK for running the panels without Slicer: PySide6 behaving as PythonQt does, no more than the panels use.
 
-Test stand-in only; it never ships. Sources mirrored: PythonQt (properties are attributes; ``connect("signal()", slot)``;
-an unknown attribute raises), CTK Libs/Widgets/{ctkCollapsibleButton,ctkSliderWidget,ctkDirectoryButton}.h.
+Test stand-in only; it never ships. Mirrored: PythonQt (properties are attributes; ``connect("signal()", slot)``; an
+unknown attribute raises), CTK Libs/Widgets/{ctkCollapsibleButton,ctkSliderWidget,ctkDirectoryButton}.h.
 """
 
 from __future__ import annotations
 
 import types
 import xml.etree.ElementTree as ElementTree
-from typing import Any
+from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 from PySide6.QtCore import Property, Signal
+
+VIRTUAL = ("sizeHint", "minimumSizeHint")  # Qt itself looks these up as methods
 
 
 class PythonQtObject:
@@ -20,6 +22,8 @@ class PythonQtObject:
     def __getattribute__(self, name: str) -> Any:
         if name == "name":
             name = "objectName"
+        if name in VIRTUAL:
+            return super().__getattribute__(name)
         if not name.startswith("_") and QtCore.QObject.metaObject(self).indexOfProperty(name) >= 0:
             return QtCore.QObject.property(self, name)
         if name == "connect":  # PythonQt: connect("timeout()", slot)
@@ -41,9 +45,10 @@ def _like_python_qt(base: type) -> type:
     return type(base.__name__, (PythonQtObject, base), {})
 
 
-WIDGETS = (
-    "QWidget QLabel QPushButton QComboBox QSpinBox QDoubleSpinBox QLineEdit QCheckBox QProgressBar QTableWidget"
-).split()
+WIDGETS = [
+    *("QWidget", "QLabel", "QPushButton", "QComboBox", "QSpinBox", "QDoubleSpinBox", "QLineEdit", "QCheckBox"),
+    *("QProgressBar", "QTableWidget"),
+]
 PLAIN = {
     "QVBoxLayout": QtWidgets, "QHBoxLayout": QtWidgets, "QFormLayout": QtWidgets, "QTableWidgetItem": QtWidgets,
     "QFileDialog": QtWidgets, "QFile": QtCore, "Qt": QtCore, "QUrl": QtCore, "QDesktopServices": QtGui, "QIcon": QtGui,
@@ -130,7 +135,7 @@ for _class in (ctkCollapsibleButton, ctkSliderWidget, ctkDirectoryButton):
 class QUiLoader(QtUiTools.QUiLoader):
     """Loads the .ui for real; a class that is not here raises. Scene connections of the file are made by name."""
 
-    custom: dict[str, type] = {}
+    custom: ClassVar[dict[str, type]] = {}
 
     def createWidget(self, class_name: str, parent: Any = None, name: str = "") -> Any:  # noqa: N802
         kind = self.custom.get(class_name) or getattr(ctk, class_name, None) or getattr(qt, class_name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +61,9 @@ class PaintChoices:
     def of_role(self, role: str) -> tuple[Role, ...]:
         """Segments of one role."""
         return tuple(r for r in self.roles if r.role == role)
+
+
+NODE_FIELDS = ("planning", "map_node", "roles")
 
 
 @dataclass(frozen=True)
@@ -166,8 +170,7 @@ class PaintDecisions:
 
 def asdict_without_nodes(choices: PaintChoices) -> dict[str, Any]:
     """Numbers and texts of the choices."""
-    nodes = ("planning", "map_node", "roles")
-    return {k: v for k, v in vars(choices).items() if k not in nodes}
+    return {k: v for k, v in vars(choices).items() if k not in NODE_FIELDS}
 
 
 def changed_between(then: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
@@ -240,9 +243,15 @@ PROOF_COLUMNS = ("Structure", "written ml", "read ml", "Dice", "shift mm", "pass
 
 def proof_rows(result: Result) -> list[tuple[str, ...]]:
     """Table of the read-back proof."""
+
+    def number(value: float, digits: int) -> str:
+        return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
     return [
-        (p.structure, f"{p.written_ml:.2f}", f"{p.read_ml:.2f}", f"{p.dice:.4f}", f"{p.centroid_shift_mm:.3f}",
-         "yes" if p.passed else f"NO: {p.reason}")
+        (
+            p.structure, number(p.written_ml, 2), number(p.read_ml, 2), number(p.dice, 4),
+            number(p.centroid_shift_mm, 3), "yes" if p.passed else f"NO: {p.reason}",
+        )
         for p in result.proof
     ]  # fmt: skip
 

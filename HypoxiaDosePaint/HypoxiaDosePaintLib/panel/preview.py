@@ -38,7 +38,19 @@ def show_targets(scene: Any, result: Result, planning_node: Any) -> Any:
     display.SetAllSegmentsOpacity2DFill(False)
     display.SetOpacity3D(0.5)
     _show_labels(scene, result)
+    _place_beside(scene, node, planning_node)
     return node
+
+
+def _place_beside(scene: Any, node: Any, planning_node: Any) -> None:
+    """Put a node into the study of the planning CT, where the export dialog looks for it."""
+    import slicer
+
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    planning = tree.GetItemByDataNode(planning_node) if tree is not None else 0
+    if planning:
+        study = tree.GetItemParent(planning)
+        tree.SetItemParent(tree.GetItemByDataNode(node) or tree.CreateItem(study, node), study)
 
 
 def terminology(structure: Structure) -> str:
@@ -50,12 +62,17 @@ def terminology(structure: Structure) -> str:
 
 def remove_targets(scene: Any) -> None:
     """Take an earlier preview out of the scene."""
+    import slicer
+
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     for class_name in ("vtkMRMLSegmentationNode", "vtkMRMLMarkupsFiducialNode"):
         nodes = scene.GetNodesByClass(class_name)
         nodes.UnRegister(None)
         for node in [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]:
             if node.GetAttribute(TARGETS):
-                scene.RemoveNode(node)
+                item = tree.GetItemByDataNode(node) if tree is not None else 0
+                if not (item and tree.RemoveItem(item)):  # takes the node with it
+                    scene.RemoveNode(node)
 
 
 def _show_labels(scene: Any, result: Result) -> None:

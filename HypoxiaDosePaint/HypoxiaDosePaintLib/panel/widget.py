@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from HypoxiaMapperLib.panel.packages import install, missing_packages
 
 from ..prescription import all_protocols
 from .choices import (
+    NODE_FIELDS,
     PROOF_COLUMNS,
     ROLE_TEXTS,
     TARGET_COLUMNS,
@@ -116,11 +118,7 @@ class PaintPanel:
     def choices(self) -> PaintChoices:
         """What the parameter node holds."""
         p = self.parameters
-        names = (
-            "protocol base_dose_gy boost_dose_gy fractions base_margin_mm boost_margin_mm organ_gap_mm "
-            "minimum_island_ml maximum_fraction override write_rtdose"
-        ).split()
-        values = {name: getattr(p, name) for name in names}
+        values = {f.name: getattr(p, f.name) for f in fields(PaintChoices) if f.name not in NODE_FIELDS}
         return PaintChoices(p.planning_volume, p.map_volume, tuple(self._roles()), **values)
 
     def _roles(self) -> list[Role]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slicer.i18n import tr as _
-
 import slicer
+from slicer.i18n import tr as _
 
 from ..errors import HypoxiaError
 from ..mrml import node_to_volume, segment_to_region

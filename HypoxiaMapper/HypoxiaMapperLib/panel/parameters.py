@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
-
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 from ..tracers import HYPOXIA_TRACERS
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 from vtk import vtkCollection
-
-import slicer
 
 from ..errors import HypoxiaError
 from ..methods import all_methods
