@@ -13,17 +13,21 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MODULES = ("HypoxiaMapper", "HypoxiaDosePaint")
+PICTURE_AT = {"HypoxiaMapper": "The segment is ready", "HypoxiaDosePaint": "The set is exported"}
 SCALES = (1.0, 1.5)
 SAMPLE_NAME = "HypoxiaDigitalPatient-20260101"
 
 
-def save_pictures(widget: object, name: str, folder: Path) -> None:
-    """The whole panel at normal and enlarged font, every section open."""
+def save_pictures(name: str, folder: Path) -> None:
+    """The whole panel at normal and enlarged font."""
+    import slicer
     from PySide6 import QtGui, QtWidgets
 
+    folder.mkdir(parents=True, exist_ok=True)
+    widget = getattr(slicer.modules, f"{name}Widget").parent
     application = QtWidgets.QApplication.instance()
     size = application.font().pointSizeF()
-    for scale in SCALES:
+    for scale in (*SCALES, 1.0):
         font = QtGui.QFont(application.font())
         font.setPointSizeF(size * scale)
         application.setFont(font)
@@ -32,6 +36,7 @@ def save_pictures(widget: object, name: str, folder: Path) -> None:
         application.processEvents()
         widget.resize(width, QtWidgets.QWidget.layout(widget).totalHeightForWidth(width))
         application.processEvents()
+        assert widget.width == width, f"the panel needs {widget.width} pixels at scale {scale}"
         assert widget.grab().save(str(folder / f"{name}_{scale:g}x.png"))
 
 
@@ -57,11 +62,11 @@ def main() -> int:
     suite = unittest.defaultTestLoader.loadTestsFromModule(modules[arguments.module])
     if arguments.only:
         suite = unittest.TestSuite(t for s in suite for t in s if arguments.only in str(t))
-    result = unittest.TextTestRunner(verbosity=2).run(suite)
     if arguments.pictures:
-        import slicer
-
-        save_pictures(getattr(slicer.modules, f"{arguments.module}Widget").parent, arguments.module, arguments.pictures)
+        stand_in.ScriptedLoadableModuleTest.on_message[PICTURE_AT[arguments.module]] = lambda: save_pictures(
+            arguments.module, arguments.pictures
+        )
+    result = unittest.TextTestRunner(verbosity=2).run(suite)
     return 0 if result.wasSuccessful() and result.testsRun else 1
 
 

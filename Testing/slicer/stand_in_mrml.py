@@ -30,6 +30,7 @@ class _NodeList(PythonQtObject, QtWidgets.QComboBox):
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._scene, self._ids, self._types, self._none = None, [], [], False
+        self.setSizeAdjustPolicy(QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
         self.currentIndexChanged.connect(self._index_changed)
 
     def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
@@ -113,6 +114,7 @@ class qMRMLSegmentSelectorWidget(PythonQtObject, QtWidgets.QWidget):  # noqa: N8
         super().__init__(parent)
         self._nodes, self._segments = qMRMLNodeComboBox(), QtWidgets.QComboBox()
         self._nodes._set_types(["vtkMRMLSegmentationNode"])
+        self._segments.setSizeAdjustPolicy(QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
         self._ids: list[str] = []
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

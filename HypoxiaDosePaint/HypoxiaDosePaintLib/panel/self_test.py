@@ -62,6 +62,7 @@ def street_to_export(test: Any) -> None:
     slicer.app.processEvents()
     test.assertIsNone(panel.computed)
     test.assertFalse(ui.exportButton.enabled)
+    test.assertEqual((ui.rolesTable.rowCount, ui.targetsTable.rowCount, ui.proofTable.rowCount), (0, 0, 0))
 
 
 def check_refused_prescriptions(test: Any, panel: Any) -> None:
@@ -136,6 +137,7 @@ def check_export(test: Any, panel: Any, folder: Path) -> None:
     test.assertEqual(facts["accepted_by"], REVIEWER)
     test.assertTrue((panel.exported / "report.html").stat().st_size > 10_000)
     test.assertEqual(panel.ui.proofTable.rowCount, len(rows))
+    test.delayDisplay("The set is exported")
 
 
 def check_plugin(test: Any, panel: Any, folder: Path) -> None:

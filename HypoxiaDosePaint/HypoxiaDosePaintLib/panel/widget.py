@@ -63,7 +63,7 @@ class PaintPanel:
         self.computed: Any = None  # pipeline.Computed of the last preview
         self.exported: Path | None = None
         self._made_of: dict[str, str] = {}
-        self._shown_roles: list[Role] = []
+        self._shown_roles: list[Role] | None = None
         self._gui_tag: Any = None
         self._updating = False
         for name, protocol in all_protocols().items():
@@ -97,7 +97,8 @@ class PaintPanel:
 
     def forget(self) -> None:
         """The scene closed: nothing of it may be exported any more."""
-        self.computed, self.exported, self._made_of, self._shown_roles = None, None, {}, []
+        self.computed, self.exported, self._made_of, self._shown_roles = None, None, {}, None
+        fill_table(self.ui.proofTable, PROOF_COLUMNS, [])
         self.images.clear()
         self.decisions = PaintDecisions(self.images)
         self._take_acceptance_back()
@@ -185,6 +186,7 @@ class PaintPanel:
                 self.ui.staleLabel.text = str(error)
                 return
             self._made_of = self.decisions.fingerprint(choices)
+            self.ui.progressBar.value = 0
             show_targets(self.scene, self.computed.result, choices.planning)
         self.refresh()
 
@@ -230,6 +232,7 @@ class PaintPanel:
         fill_table(self.ui.proofTable, PROOF_COLUMNS, proof_rows(result))
         if self.parameters.to_database:
             self._add_to_database(out / "dicom")
+        self.ui.progressBar.value = 0
         self.refresh()
         passed = sum(p.passed for p in result.proof)
         self.ui.exportStatusLabel.text = _("Written and proven ({passed} of {all} structures): {folder}").format(
@@ -316,9 +319,8 @@ class PaintPanel:
     def _show_roles(self, choices: PaintChoices) -> None:
         """One row per segment with the list of roles."""
         table, roles = self.ui.rolesTable, list(choices.roles)
-        if [(r.node, r.segment_id, r.name) for r in roles] != [
-            (r.node, r.segment_id, r.name) for r in self._shown_roles
-        ]:
+        shown = self._shown_roles
+        if shown is None or [(r.node, r.segment_id) for r in roles] != [(r.node, r.segment_id) for r in shown]:
             fill_table(table, (_("Segment"), _("Used as")), [(r.name, "") for r in roles])
             for row in range(len(roles)):
                 box = qt.QComboBox()

@@ -75,6 +75,7 @@ def map_and_subvolume(test: Any) -> None:
     test.assertEqual(ui.staleLabel.text, "Up to date.")
     check_threshold(test, panel, node)
     check_segment(test, panel)
+    test.delayDisplay("The segment is ready")
     check_stale(test, panel)
     check_saved_scene(test, panel)
 
