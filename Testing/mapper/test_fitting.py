@@ -202,9 +202,9 @@ def test_progress_and_cancel(tofts: tuple) -> None:
 
 def test_a_mapped_series_is_read_by_the_chunk(tmp_path: Path) -> None:
     model, _, data = tofts_case(400, 0.02)
-    shape = (60, 20, 100, 100)
+    shape = (60, 40, 100, 100)
     series = np.memmap(tmp_path / "series.raw", np.float32, "w+", shape=shape)
-    series[:] = np.tile(data.astype(np.float32), 500).reshape(shape)
+    series[:] = np.tile(data.astype(np.float32), 1000).reshape(shape)
     series.flush()
     series = np.memmap(tmp_path / "series.raw", np.float32, "r", shape=shape)
     tracemalloc.start()

@@ -56,11 +56,16 @@ def fit_with_delay(
     squares = []
     for k, delay in enumerate(grid):
         result = fit(model_at(float(delay)), data, mask=mask, preset=preset, weights=weights, options=options,
-                     progress=lambda f, text, k=k: progress((k + f) / grid.size, f"{text}, delay {k + 1}"))  # fmt: skip
+                     progress=_part_of(progress, k, grid.size))  # fmt: skip
         squares.append(result.sum_of_squares)
         best = result if best is None else _better(best, result)
     assert best is not None
     return _with_delay(best, grid, np.stack(squares), model_at(float(grid[0])))
+
+
+def _part_of(progress: Progress, k: int, count: int) -> Progress:
+    """Progress of the k-th of several fits as progress of all."""
+    return lambda fraction, text: progress((k + fraction) / count, f"{text}, delay {k + 1} of {count}")
 
 
 def _better(old: FitResult, new: FitResult) -> FitResult:

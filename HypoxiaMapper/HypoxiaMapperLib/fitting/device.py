@@ -17,7 +17,7 @@ Part = TypeVar("Part")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float64", "float32")
 CPU_CHUNK = 16384
-"""Voxels at once on a CPU: the working arrays then stay in the second-level cache, which is faster than any larger chunk."""
+"""Voxels at once on a CPU: large enough for few steps in Python, small enough for the cache."""
 MEMORY_SHARE = 0.4
 """Share of the free memory of a GPU that one chunk may use."""
 ARRAYS_PER_VOXEL = 12

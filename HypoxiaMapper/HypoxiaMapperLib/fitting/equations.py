@@ -81,14 +81,10 @@ def function_equations(
     def weighted(q: torch.Tensor) -> torch.Tensor:
         return model.value(q, extra) * root_weight
 
-    columns = []
-    value = None
-    for i in range(count):
-        direction = torch.zeros_like(p)
-        direction[i] = 1.0
-        value, column = torch.func.jvp(weighted, (p,), (direction,))
-        columns.append(column)
-    residual = y - value
+    units = torch.eye(count, dtype=p.dtype, device=p.device)[:, :, None].expand(-1, -1, p.shape[1])
+    both = [torch.func.jvp(weighted, (p,), (unit,)) for unit in units]
+    columns = [pair[1] for pair in both]
+    residual = y - both[0][0]
     gradient = torch.stack([(column * residual).sum(0) for column in columns])
     normal = torch.empty((count, count, p.shape[1]), dtype=p.dtype, device=p.device)
     for i in range(count):

@@ -60,10 +60,18 @@ class CuttingLine:
         if missing:
             raise InputError(f"Calibration {path} lacks {', '.join(missing)}.", f"It needs {', '.join(REQUIRED)}.")
         try:
-            numbers = {key: float(facts[key]) for key in ("slope", "intercept")}
+            slope, intercept = float(facts["slope"]), float(facts["intercept"])
         except (TypeError, ValueError) as error:
             raise InputError(f"Calibration {path}: slope or intercept is no number.", "Give numbers.") from error
-        return cls(**{key: str(facts[key]) for key in REQUIRED if key not in numbers}, **numbers)
+        return cls(
+            consumption=str(facts["consumption"]),
+            consumption_unit=str(facts["consumption_unit"]),
+            supply=str(facts["supply"]),
+            supply_unit=str(facts["supply_unit"]),
+            slope=slope,
+            intercept=intercept,
+            provenance=str(facts["provenance"]),
+        )
 
 
 def hypoxia_score(
