@@ -13,6 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet
 # What an installation depends on: a change of these installs again.
 INPUTS := pyproject.toml HypoxiaMapper/Resources/requirements.txt HypoxiaMapper/HypoxiaMapperLib/__init__.py
 JOBS ?= 2
+TORCH ?= 2.13.0
 
 .PHONY: demo test bench lint clean
 .DEFAULT_GOAL := demo
@@ -47,11 +48,13 @@ $(VENV)/demo.stamp: $(INPUTS) tools/install-system-packages $(VENV)/created.stam
 $(VENV)/test.stamp: $(INPUTS) tools/install-system-packages $(VENV)/created.stamp
 	tools/install-system-packages test
 	@echo 'Installing Python packages into $(VENV) (minutes the first time)'
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) torch==$(TORCH)  # a build that is there, with CUDA say, stays
 	$(PIP) --editable '.[test]'
 	touch $@
 
 $(VENV)/bench.stamp: $(INPUTS) tools/install-system-packages $(VENV)/created.stamp
 	tools/install-system-packages bench
 	@echo 'Installing Python packages into $(VENV) (minutes the first time)'
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) torch==$(TORCH)
 	$(PIP) --editable '.[bench]'
 	touch $@
