@@ -332,7 +332,7 @@ def test_plots_follow_the_threshold(patient):
     assert [line.GetValue(r, 0).ToDouble() for r in (0, 1)] == [1.3, 1.3]
     curve = plots.curve.GetNthPlotSeriesNode(0).GetTableNode().GetTable()
     assert curve.GetValue(0, 1).ToDouble() == pytest.approx(table.volume_ml(table.limits()[0]))
-    assert plots.curve.GetXAxisTitle() == "Threshold: ratio ({ratio})"
+    assert plots.curve.GetXAxisTitle() == "Threshold: ratio (ratio)"
 
 
 @pytest.mark.parametrize(("comparison", "expected"), [(">", [False, False, True]), (">=", [False, True, True])])

@@ -381,6 +381,6 @@ def fill_table(table: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]]
         table.setRowHeight(r, line)
         for c, text in enumerate(row):
             table.setItem(r, c, qt.QTableWidgetItem(text))
-    table.resizeColumnsToContents()
+    table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
     table.horizontalHeader().setStretchLastSection(True)
     table.minimumHeight = table.maximumHeight = line * (len(rows) + 1) + ROW_PADDING

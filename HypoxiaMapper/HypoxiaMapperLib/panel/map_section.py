@@ -95,7 +95,8 @@ class MapSection:
         self._observe_crosshair(node is not None)
         if node is None:
             self.table, self._table_of = None, ()
-            self.ui.staleLabel.text, self.ui.hypoxicLabel.text = _("No map yet."), NO_VALUE
+            self.ui.staleLabel.text = _("No map yet.")
+            self.ui.hypoxicLabel.text = self.ui.probeLabel.text = NO_VALUE
         else:
             changed = changed_inputs(node, self.panel.decisions.fingerprint(choices))
             self.ui.staleLabel.text = (

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .threshold import ThresholdTable
+from .views import unit_text
 
 OWNER = "Hypoxia.PlotOf"  # attribute of the nodes: which plot they belong to
 _BLUE, _RED = (0.2, 0.45, 0.8), (0.85, 0.2, 0.2)  # series colours on the plot's own white ground
@@ -29,7 +30,7 @@ class ThresholdPlots:
 
     def show(self, table: ThresholdTable, quantity: str, unit: str) -> None:
         """Fill both charts from a threshold table."""
-        label = f"{quantity} ({unit})"
+        label = f"{quantity} ({unit_text(unit)})"
         self._tops["histogram"] = _fill(self.scene, self.histogram, *table.histogram(), label, "Volume per bin (ml)")
         y_label = f"Volume {table.comparison} threshold (ml)"
         self._tops["curve"] = _fill(self.scene, self.curve, *table.curve(), f"Threshold: {label}", y_label)

@@ -10,6 +10,12 @@ import numpy as np
 from ..mrml.geometry import from_vtk_matrix, image_data_array
 
 NO_VALUE = "–"
+_UNITS = {"{ratio}": "ratio", "[hnsf'U]": "HU", "mm[Hg]": "mmHg"}
+
+
+def unit_text(unit: str) -> str:
+    """A UCUM unit as people write it."""
+    return _UNITS.get(unit, unit)
 
 
 def overlay(scene: Any, background: Any, map_node: Any, opacity: float) -> int:
@@ -74,7 +80,7 @@ def colour_legend(map_node: Any, quantity: str, unit: str) -> Any:
     if legend is None:
         legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(map_node)
     if legend is not None:
-        legend.SetTitleText(f"{quantity}\n({unit})")
+        legend.SetTitleText(f"{quantity}\n({unit_text(unit)})")
         legend.SetLabelFormat("%.2f")
         legend.SetVisibility(True)
     return legend
@@ -101,4 +107,5 @@ def probe_text(map_node: Any, uncertainty_node: Any, unit: str, ras_mm: tuple[fl
     if math.isnan(value):
         return NO_VALUE
     spread = value_at(uncertainty_node, ras_mm)
-    return f"{value:.2f} {unit}" if math.isnan(spread) else f"{value:.2f} ± {spread:.2f} {unit}"
+    shown = unit_text(unit)
+    return f"{value:.2f} {shown}" if math.isnan(spread) else f"{value:.2f} ± {spread:.2f} {shown}"

@@ -26,6 +26,7 @@ from .node_images import STATED_UNITS, NodeImages, state_unit, suv_line
 from .packages import install
 from .parameters import INPUT_ROLE, TRACER_CHOICES, MapperParameters
 from .patient_loader import Loaded, load_patient
+from .views import unit_text
 
 POLL_MS = 100
 VOLUME = "vtkMRMLScalarVolumeNode"
@@ -322,7 +323,7 @@ class MapperPanel:
             self.ui.cancelButton.enabled = self.run_state is not None
             method = all_methods()[choices.method]
             why = method.unavailable_reason()
-            self.ui.methodNoteLabel.text = why or f"{method.quantity} ({method.unit}). {method.citation}"
+            self.ui.methodNoteLabel.text = why or f"{method.quantity} ({unit_text(method.unit)}). {method.citation}"
             self.ui.installButton.visible = bool(why)
             self.ui.deviceLabel.text = _("GPU if there is one, else CPU") if "torch" in method.packages else _("CPU")
             self.map_section.refresh(choices)
