@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import SimpleITK as sitk
 
 from .errors import GeometryError
+from .timeseries import FrameStack
 from .volume import Region, Volume, same_grid
 
+SomeSeries = TypeVar("SomeSeries", bound=FrameStack)
 INTERPOLATORS = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor, "bspline": sitk.sitkBSpline}
 
 
@@ -72,13 +75,28 @@ def resample_to(
     )
 
 
-def resample_region(region: Region, grid: sitk.Image) -> Region:
-    """Region on another grid of the same frame by nearest neighbour, said so in its source."""
-    if same_grid(region.mask, grid):
+def resample_series(series: SomeSeries, grid: sitk.Image, grid_frame_uid: str) -> SomeSeries:
+    """A series on another grid of the same frame of reference, frame by frame; errors as ``resample_to``."""
+    require_same_frame(series.quantity, series.frame_of_reference_uid, grid_frame_uid)
+    if same_grid(series.grid, grid):
+        return series
+    size = grid.GetSize()
+    frames = np.empty((series.count, size[2], size[1], size[0]), np.float32)
+    for k in range(series.count):
+        frames[k] = resample_to(series.frame(k), grid, grid_frame_uid).array
+    blank = sitk.Cast(grid * 0, sitk.sitkUInt8)
+    return series.with_frames(frames, "resampled frame by frame, linear interpolation", grid=blank)
+
+
+def resample_region(region: Region, grid: sitk.Image, transform: sitk.Transform | None = None) -> Region:
+    """Region on another grid by nearest neighbour, said so in its source.
+
+    ``transform`` maps points of the grid to points of the region (LPS mm); without it both share one frame.
+    """
+    if transform is None and same_grid(region.mask, grid):
         return region
-    mask = sitk.Resample(
-        region.mask, grid, sitk.Transform(3, sitk.sitkIdentity), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8
-    )
+    transform = transform or sitk.Transform(3, sitk.sitkIdentity)
+    mask = sitk.Resample(region.mask, grid, transform, sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
     source = f"{region.source}; resampled by nearest neighbour from the grid it was drawn on"
     return Region(region.name, mask, region.frame_of_reference_uid, source)
 

@@ -57,6 +57,8 @@ def build_series_info(role: str, header: Dataset, files: Sequence[ScannedFile]) 
         All files of the series.
     """
     details: dict[str, Any] = {"files": len(files)}
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        details["frames_in_file"] = int(header.NumberOfFrames)
     kind = ""
     if role == "pet":
         details.update(_pet_details(header))

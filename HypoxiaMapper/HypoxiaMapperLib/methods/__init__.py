@@ -7,11 +7,11 @@ import pkgutil
 from functools import cache
 
 from ..errors import RequestError
-from ._base import HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progress, parameter
+from ._base import FitCurve, HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progress, parameter
 
 __all__ = [
-    "HypoxiaMap", "InputSpec", "Method", "Progress", "RegionSpec", "all_methods", "get_method", "no_progress",
-    "parameter",
+    "FitCurve", "HypoxiaMap", "InputSpec", "Method", "Progress", "RegionSpec", "all_methods", "get_method",
+    "no_progress", "parameter",
 ]  # fmt: skip
 
 

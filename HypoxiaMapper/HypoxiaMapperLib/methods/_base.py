@@ -25,13 +25,29 @@ def no_progress(fraction: float, text: str) -> None:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """An image a method needs: the key in ``inputs``, what it must measure, and why."""
+    """An image a method needs: the key in ``inputs``, what it must measure, and why.
+
+    Parameters
+    ----------
+    tracers : tuple of str
+        PET tracers it may show; empty: any.
+    kind : str
+        ``"volume"`` (a ``Volume``), ``"time"`` (a ``TimeSeries``) or a parameter of ``timeseries.PARAMETERS`` such as
+        ``"echo time"`` (a ``ParameterSeries``).
+    modality : str
+        DICOM modality, ``"PT"`` or ``"MR"``.
+    mr_kinds : tuple of str
+        Kinds of MR (as a scan names them) that are taken without being named by the user.
+    """
 
     key: str
     quantity: str
     description: str
-    tracers: tuple[str, ...] = ()  # empty: any
+    tracers: tuple[str, ...] = ()
     required: bool = True
+    kind: str = "volume"
+    modality: str = "PT"
+    mr_kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,26 @@ class RegionSpec:
     key: str
     description: str
     required: bool = True
+
+
+@dataclass(frozen=True)
+class FitCurve:
+    """A measured curve of a region with the model's curve through it, for plots and reports.
+
+    Parameters
+    ----------
+    name : str
+        The region.
+    x, measured, fitted : tuple of float
+        One value per frame.
+    """
+
+    name: str
+    x: tuple[float, ...]
+    measured: tuple[float, ...]
+    fitted: tuple[float, ...]
+    x_label: str
+    y_label: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +103,10 @@ class HypoxiaMap:
         What a physicist must read before using the map.
     details : mapping
         Numbers worth reporting (reference mean, voxels used ...), names carrying units.
+    extra : mapping
+        Further maps by name (other parameters, standard errors), on the grid of the inputs.
+    curves : tuple of FitCurve
+        Measured and fitted curves of regions.
     """
 
     volume: Volume
@@ -78,6 +118,8 @@ class HypoxiaMap:
     quality: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Volume] = field(default_factory=dict)
+    curves: tuple[FitCurve, ...] = ()
 
 
 def parameter(
@@ -135,12 +177,12 @@ class Method:
 
     def compute(
         self,
-        inputs: Mapping[str, Volume],
+        inputs: Mapping[str, Any],
         regions: Mapping[str, Region],
         params: Any,
         progress: Progress = no_progress,
     ) -> HypoxiaMap:
-        """Compute the map on the common grid of ``inputs`` and ``regions``."""
+        """Compute the map on the common grid of ``inputs`` (see ``InputSpec.kind``) and ``regions``."""
         raise NotImplementedError
 
 

@@ -1,0 +1,275 @@
+"""What all voxel-wise methods share: which voxels are fitted, and how fit results become maps, codes and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from ..errors import InputError, RequestError
+from ..fitting.codes import NO_VALUES, FitCode
+from ..fitting.device import DEVICES, DTYPES, FitOptions
+from ..fitting.result import FitResult
+from ..kinetics.timing import Frames
+from ..timeseries import FrameStack, ParameterSeries, TimeSeries
+from ..volume import Region, Volume, image_like, require_same_grid
+from ._base import FitCurve, HypoxiaMap, parameter
+
+NO_THRESHOLD = "none published: the user must give one"
+NO_THRESHOLD_WARNING = (
+    "No published threshold parts hypoxic from other tissue on this map: give your own (--threshold), and say where it "
+    "comes from."
+)
+CODE_TEXT = {
+    FitCode.BOUND_HIT: "a parameter ended on its bound",
+    FitCode.NOT_CONVERGED: "the fit did not converge",
+    FitCode.NO_ARRIVAL: "nothing arrives",
+    FitCode.FLAT: "all frames are equal",
+    FitCode.INVALID: "a value is not finite or impossible",
+}
+
+
+@dataclass(frozen=True)
+class ExtentParams:
+    """Which voxels get a value."""
+
+    extent: str = parameter(
+        "around_gtv", label="Voxels", choices=("around_gtv", "whole_image"),
+        source="the tumour decides the target; the whole image takes longer",
+    )  # fmt: skip
+    fit_margin_mm: float = parameter(
+        10.0, label="Margin around the GTV", unit="mm", minimum=0.0, maximum=500.0,
+        source="a choice of this software: the map must reach beyond the GTV to be resampled at its edge",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FitParams(ExtentParams):
+    """How a voxel-wise fit runs."""
+
+    device: str = parameter(
+        "auto", label="Device", choices=DEVICES, source="auto: CUDA if there, else CPU; the result is the same"
+    )
+    precision: str = parameter(
+        "float64", label="Number type", choices=DTYPES,
+        source="float32 is faster on a GPU; its difference is bounded in the tests",
+    )  # fmt: skip
+
+    def options(self) -> FitOptions:
+        """For the fitting engine."""
+        return FitOptions(device=self.device, dtype=self.precision)
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """The voxels of a fit on their grid.
+
+    Parameters
+    ----------
+    series : FrameStack
+        Where they come from.
+    mask : numpy.ndarray
+        Which ones, shape (z, y, x).
+    gtv : numpy.ndarray
+        Of these, the ones inside the GTV, shape (voxels,).
+    data : numpy.ndarray
+        Their curves, shape (frames, voxels).
+    """
+
+    series: FrameStack
+    mask: np.ndarray
+    gtv: np.ndarray
+    data: np.ndarray
+
+    def grid_array(self, values: np.ndarray, fill: float = np.nan) -> np.ndarray:
+        """Values (voxels,) put back on the grid (z, y, x)."""
+        out = np.full(self.mask.shape, fill, dtype=np.uint8 if values.dtype == np.uint8 else np.float32)
+        out[self.mask] = values
+        return out
+
+    def volume(self, values: np.ndarray, quantity: str, unit: str, operation: str) -> Volume:
+        """Values (voxels,) as a map."""
+        s = self.series
+        return Volume(
+            image_like(self.grid_array(np.asarray(values, dtype=np.float32)), s.grid), quantity, unit,
+            s.frame_of_reference_uid, s.source_uids, (*s.operations, operation), dict(s.facts),
+        )  # fmt: skip
+
+    def gtv_mean(self) -> np.ndarray:
+        """Mean curve of the GTV over voxels without a gap, shape (frames,).
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        curves = self.data[:, self.gtv].astype(float)
+        curves = curves[:, np.isfinite(curves).all(axis=0)]
+        if curves.shape[1] == 0:
+            raise InputError("No voxel of the GTV has a finite value in every frame.", "Check series and region.")
+        return curves.mean(axis=1)
+
+    def values_of(self, volume: Volume) -> np.ndarray:
+        """Values of another map on the same grid, shape (voxels,).
+
+        Raises
+        ------
+        GeometryError
+            If it lies on another grid.
+        """
+        require_same_grid(volume.image, self.series.grid, f"{volume.quantity} and the series")
+        return volume.array[self.mask].astype(float)
+
+
+def require_time_series(inputs: Mapping[str, Any], key: str) -> TimeSeries:
+    """The dynamic series of a method.
+
+    Raises
+    ------
+    RequestError
+        If something else was given.
+    """
+    found = inputs.get(key)
+    if not isinstance(found, TimeSeries):
+        raise RequestError(
+            f"Input {key} must be a dynamic series; it is {type(found).__name__}.", "Give all frames with their times."
+        )
+    return found
+
+
+def require_parameter_series(inputs: Mapping[str, Any], key: str, name: str) -> ParameterSeries:
+    """The multi-echo, multi-flip-angle or diffusion series of a method.
+
+    Raises
+    ------
+    RequestError
+        If something else was given.
+    """
+    found = inputs.get(key)
+    if not isinstance(found, ParameterSeries) or found.parameter != name:
+        what = found.parameter if isinstance(found, ParameterSeries) else type(found).__name__
+        raise RequestError(f"Input {key} must be a series of {name} values; it is {what}.", "Give all images of it.")
+    return found
+
+
+def gather_voxels(series: FrameStack, regions: Mapping[str, Region], params: ExtentParams) -> Voxels:
+    """Curves of the voxels to fit: the GTV with a margin, or the whole image.
+
+    Raises
+    ------
+    GeometryError
+        If the GTV lies on another grid.
+    InputError
+        If the GTV holds no voxel of the series.
+    """
+    gtv = regions["gtv"]
+    require_same_grid(gtv.mask, series.grid, "GTV and series")
+    inside = gtv.array
+    if not inside.any():
+        raise InputError(f"{gtv.name} holds no voxel of the series.", "Check that the series covers the tumour.")
+    if params.extent == "whole_image":
+        mask = np.ones(inside.shape, bool)
+    else:
+        spacing = tuple(reversed(series.grid.GetSpacing()))
+        mask = ndimage.distance_transform_edt(~inside, sampling=spacing) <= params.fit_margin_mm
+    return Voxels(series, mask, inside[mask], series.voxels(mask))
+
+
+def frames_of(series: TimeSeries) -> Frames:
+    """Frame times for the kinetic models: averaged frames where they have a length, instants where not."""
+    if (series.frame_duration_s > 0).all():
+        return Frames.from_start_duration(series.frame_start_s, series.frame_duration_s, "s")
+    return Frames.instants(series.frame_start_s, "s")
+
+
+def fit_map(
+    voxels: Voxels,
+    result: FitResult,
+    main: str,
+    quantities: Mapping[str, tuple[str, str]],
+    operation: str,
+    *,
+    threshold: tuple[float, str, str] | None = None,
+    falls: bool = False,
+    warnings: Sequence[str] = (),
+    details: Mapping[str, Any] | None = None,
+    curves: tuple[FitCurve, ...] = (),
+    surrogate: bool = False,
+) -> HypoxiaMap:
+    """Maps of a fit: the main one, and in ``extra`` the others, all standard errors, AIC and BIC.
+
+    Parameters
+    ----------
+    main : str
+        Parameter that is the map.
+    quantities : mapping
+        (quantity, UCUM unit) of each parameter to hand out; the main one among them.
+    threshold : (value, comparison, source), optional
+        Only where published; else NaN with a warning.
+    falls : bool
+        True for a quantity that is low in hypoxia, so that the comparison without a threshold is ``"<"``.
+    """
+    extra = {}
+    for name, (quantity, unit) in quantities.items():
+        if name in result.values and name != main:
+            extra[name] = voxels.volume(result.values[name], quantity, unit, operation)
+        if name in result.errors and name != main:
+            text = f"standard error of {quantity}"
+            extra[f"{name}_error"] = voxels.volume(result.errors[name], text, unit, operation)
+    quantity, unit = quantities[main]
+    # A fit error may be infinite (undetermined): a map holds numbers or NaN.
+    error = np.where(np.isfinite(result.errors[main]), result.errors[main], np.nan)
+    value, comparison, source = threshold or (float("nan"), "<" if falls else ">", NO_THRESHOLD)
+    notes = [*warnings, *code_warnings(result.code, voxels.gtv)]
+    return HypoxiaMap(
+        voxels.volume(result.values[main], quantity, unit, operation),
+        value, comparison, source, surrogate,
+        voxels.volume(error, f"standard error of {quantity}", unit, operation),
+        voxels.grid_array(result.code.astype(np.uint8), fill=int(FitCode.OUTSIDE)),
+        tuple(notes if threshold else [*notes, NO_THRESHOLD_WARNING]),
+        {**(details or {}), "voxels_by_code": result.count(), "computed_on": result.device}, extra, curves,
+    )  # fmt: skip
+
+
+def code_warnings(code: np.ndarray, gtv: np.ndarray) -> list[str]:
+    """How many voxels of the GTV have no value or a doubtful one, and why."""
+    inside = code[gtv]
+    notes = []
+    for kind, text in CODE_TEXT.items():
+        count = int((inside == kind).sum())
+        if count:
+            what = "without a value" if kind in NO_VALUES else "doubtful"
+            notes.append(f"{count} of {inside.size} voxels of the GTV ({100 * count / inside.size:.1f} %) are {what}: "
+                         f"{text}.")  # fmt: skip
+    return notes
+
+
+def curve_of(
+    name: str, x: np.ndarray, measured: np.ndarray, fitted: np.ndarray, x_label: str, y_label: str
+) -> FitCurve:
+    """A curve for plots and reports."""
+    def plain(values: np.ndarray) -> tuple[float, ...]:
+        return tuple(float(v) for v in values)
+
+    return FitCurve(name, plain(x), plain(measured), plain(fitted), x_label, y_label)
+
+
+def on_grid_of(region: Region, grid: sitk.Image, what: str) -> np.ndarray:
+    """Boolean array of a region, refused on another grid or when empty.
+
+    Raises
+    ------
+    GeometryError
+        Another grid.
+    InputError
+        No voxel.
+    """
+    require_same_grid(region.mask, grid, f"{region.name} and {what}")
+    inside = region.array
+    if not inside.any():
+        raise InputError(f"{region.name} holds no voxel of {what}.", "Draw it inside the field of view.")
+    return inside
