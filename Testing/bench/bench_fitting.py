@@ -135,7 +135,7 @@ def fit_scipy_pet(data: np.ndarray, given: dict[str, np.ndarray]) -> dict[str, n
 
     bounds = ([0] * 5, [2, 3, 0.5, 0.1, 0.5])
     start = [0.2, 0.3, 0.05, 0.02, 0.05]
-    found = np.array([curve_fit(model, blood, y, p0=start, bounds=bounds[0] for y in data.T])
+    found = np.array([curve_fit(model, blood, y, p0=start, bounds=bounds, x_scale=start)[0] for y in data.T])
     return dict(zip(PET_RANGES, found.T, strict=True))
 
 

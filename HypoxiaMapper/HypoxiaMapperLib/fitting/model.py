@@ -18,6 +18,8 @@ from ..errors import RequestError
 if TYPE_CHECKING:
     import torch
 
+CURVE_BLOCK = 1024
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -152,7 +154,10 @@ class SeparableModel(Model):
         total = fixed.T @ rows[:m]
         for member in range(k):
             theta = np.clip(rows[m + k + member], *self.theta_limits)
-            total = total + (self.family(theta) * rows[m + member][:, None]).T
+            # In blocks: an exact convolution needs room for every sample of the input.
+            for first in range(0, theta.size, CURVE_BLOCK):
+                part = slice(first, first + CURVE_BLOCK)
+                total[:, part] += self.family(theta[part]).T * rows[m + member, part]
         return total
 
 
