@@ -132,20 +132,29 @@ def _add_run(sub: argparse._SubParsersAction) -> None:
 def _add_image_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--planning-series", metavar="UID|DESCRIPTION", help="planning CT, if there are several")
     group.add_argument("--pet-series", metavar="UID|DESCRIPTION", help="PET, if there are several of the tracer")
+    group.add_argument(
+        "--input", metavar="KEY=SERIES|FILE.nii", action="append",
+        help="an input of the method by UID, description or NIfTI file; several joined by ';'; repeat for more",
+    )  # fmt: skip
+    group.add_argument("--region", metavar="KEY=ROI", action="append", help="a further region of the method; repeat")
+    group.add_argument("--frame-time", choices=("start", "mid"), help="what the one time of each frame is")
+    group.add_argument("--time-unit", choices=("s", "ms"), help="unit of times that the files leave open")
+    group.add_argument("--frame-interval", type=float, metavar="S", help="seconds from frame to frame, if no tag tells")
     group.add_argument("--tracer", metavar="NAME", help="tracer, only if the PET's tags do not name it")
     group.add_argument("--structure-set", metavar="UID|DESCRIPTION", help="structure set, if a name is in several")
     group.add_argument("--gtv", metavar="ROI", action="append", help="gross tumour volume; repeat for more")
     group.add_argument("--reference-roi", metavar="ROI", help="blood or muscle region of a ratio method")
     group.add_argument("--reference-sphere", metavar="X,Y,Z,R", help="instead: a sphere, centre and radius in mm (LPS)")
     group.add_argument(
-        "--registration", metavar="rigid|FILE", help="rigid: register here; FILE: DICOM registration or ITK transform"
+        "--registration", metavar="rigid|stated|FILE",
+        help="rigid: register here; stated: the images share the planning frame; FILE: registration or ITK transform",
     )
 
 
 def _add_map_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--param", metavar="NAME=VALUE", action="append", help="parameter of the method; repeat")
     group.add_argument("--threshold", type=float, metavar="VALUE", help="instead of the tracer protocol's own")
-    group.add_argument("--comparison", choices=(">", ">="), help="instead of the tracer protocol's own")
+    group.add_argument("--comparison", choices=(">", ">=", "<", "<="), help="instead of the tracer protocol's own")
     group.add_argument("--minimum-component", type=float, metavar="ML", help="drop smaller islands (default 0.5)")
     group.add_argument("--closing", type=float, metavar="MM", help="radius of a closing inside the GTV (default 0)")
     group.add_argument("--maximum-fraction", type=float, metavar="F", help="largest hypoxic fraction (default 0.8)")

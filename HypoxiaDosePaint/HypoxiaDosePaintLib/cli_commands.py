@@ -10,6 +10,7 @@ from typing import Any
 
 from HypoxiaMapperLib.errors import InputError, OutputError, ProofError, RequestError
 from HypoxiaMapperLib.methods import Progress, all_methods
+from HypoxiaMapperLib.timeseries import Timing
 from HypoxiaMapperLib.tracers import TRACER_PROTOCOLS
 
 from . import cli_text as text
@@ -139,6 +140,8 @@ def request_from_arguments(arguments: Namespace) -> Request:
         )
     given: dict[str, Any] = {
         "planning_series": arguments.planning_series, "pet_series": arguments.pet_series, "tracer": arguments.tracer,
+        "inputs": _pairs(arguments.input, "--input"), "region_rois": _pairs(arguments.region, "--region"),
+        "timing": Timing(arguments.frame_time or "", arguments.time_unit or "", arguments.frame_interval),
         "structure_set": arguments.structure_set, "gtv_rois": tuple(arguments.gtv or ()) or None,
         "reference_roi": arguments.reference_roi, "reference_sphere": _sphere(arguments.reference_sphere),
         "organ_rois": tuple(arguments.organ or ()) or None, "organ_gap_mm": arguments.organ_gap,
@@ -157,6 +160,7 @@ def request_from_arguments(arguments: Namespace) -> Request:
 
 _OPTIONS = (
     "method", "protocol", "out", "planning_series", "pet_series", "tracer", "structure_set", "gtv", "reference_roi",
+    "input", "region", "frame_time", "time_unit", "frame_interval",
     "reference_sphere", "registration", "param", "threshold", "comparison", "minimum_component", "closing",
     "maximum_fraction", "boost_margin", "base_margin", "organ", "organ_gap", "base_dose", "boost_dose", "fractions",
     "override", "accepted_by", "rtdose", "holes",
@@ -186,6 +190,17 @@ def _method_params(method: str, pairs: list[str]) -> dict[str, Any]:
         if types.get(name) is int:
             values[name] = int(values[name])
     return values
+
+
+def _pairs(values: list[str] | None, option: str) -> dict[str, str] | None:
+    """``KEY=NAME`` pairs; None when there is none."""
+    found = {}
+    for pair in values or []:
+        key, equals, name = pair.partition("=")
+        if not (key and equals and name):
+            raise RequestError(f"{option} {pair!r} is not KEY=NAME.", "See `hypoxia methods NAME` for the keys.")
+        found[key] = name
+    return found or None
 
 
 def _number(value: str, option: str) -> float:
@@ -224,7 +239,7 @@ def _registration(value: str | None) -> Registration | None:
     """``rigid``, or a file."""
     if value is None:
         return None
-    return Registration("rigid") if value == "rigid" else Registration("file", value)
+    return Registration(value) if value in ("rigid", "stated") else Registration("file", value)
 
 
 def _free_name(base: Path) -> Path:

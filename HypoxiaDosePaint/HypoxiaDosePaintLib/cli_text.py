@@ -181,7 +181,11 @@ def method_lines(found: Mapping[str, Method], with_parameters: bool) -> str:
     lines: list[str] = []
     for m in found.values():
         lines += [f"{m.name}: {m.title}", f"  gives    {m.quantity}, unit {m.unit}"]
-        lines += [f"  needs    {i.description} ({', '.join(i.tracers) or i.quantity})" for i in m.inputs]
+        lines += [
+            f"  {'needs' if i.required else 'may use':<8} {i.key}: {i.description} "
+            f"({', '.join(i.tracers) or i.quantity})"
+            for i in m.inputs
+        ]
         lines += [f"  region   {r.key}: {r.description}" for r in m.regions]
         lines.append(f"  source   {m.citation}")
         if m.unavailable_reason():

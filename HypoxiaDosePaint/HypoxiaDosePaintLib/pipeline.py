@@ -9,16 +9,20 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import SimpleITK as sitk
+
 import HypoxiaMapperLib
 from HypoxiaMapperLib.dicomio.model import ImageSeries, SeriesInfo
 from HypoxiaMapperLib.dicomio.registration import read_transform
 from HypoxiaMapperLib.errors import RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap, Method, Progress, get_method, no_progress
+from HypoxiaMapperLib.niftiio import write_nifti
 from HypoxiaMapperLib.registration import register_rigid
-from HypoxiaMapperLib.resample import resample_to
+from HypoxiaMapperLib.resample import require_same_frame
 from HypoxiaMapperLib.volume import Region, Volume
 
 from .dicomrt.export import export_set, proof_reference
+from .mapping import Alignment, compute_map
 from .output import require_free, staged_output
 from .prescription import Prescription, Protocol, ceiling_reasons, get_protocol, make_prescription
 from .render import render_pictures
@@ -106,11 +110,18 @@ def compute(request: Request, progress: Progress = no_progress) -> Computed:
     prescribe(request, get_protocol(request.protocol))  # refused before the long reading begins
     inputs = gather(request, method, lambda f, t: progress(0.5 * f, t))
     gtv = union(inputs.gtvs, "GTV")
-    pet, registration = align(request, inputs, lambda f, t: progress(0.5 + 0.2 * f, t))
-    regions = {"gtv": gtv} | ({"reference": inputs.reference} if inputs.reference else {})
-    progress(0.7, f"computing {method.title}")
-    hypoxia_map = method.compute({"pet": pet}, regions, params)
-    return paint(request, inputs, pet, registration, hypoxia_map, progress=lambda f, t: progress(0.8 + 0.2 * f, t))
+    alignment = find_alignment(request, inputs, lambda f, t: progress(0.5 + 0.1 * f, t))
+    planning = inputs.planning.volume
+    regions = {"gtv": gtv, **inputs.regions} | ({"reference": inputs.reference} if inputs.reference else {})
+    progress(0.6, f"computing {method.title}")
+    images = {key: found.image for key, found in inputs.images.items()}
+    hypoxia_map = compute_map(
+        method, params, images, regions, planning, alignment, lambda f, t: progress(0.6 + 0.2 * f, t)
+    )
+    shown = alignment.bring(inputs.pet.volume, planning)
+    return paint(
+        request, inputs, shown, alignment.use, hypoxia_map, progress=lambda f, t: progress(0.8 + 0.2 * f, t)
+    )
 
 
 def paint(
@@ -162,8 +173,18 @@ def write(result: Result, planning: ImageSeries, folder: Path, progress: Progres
     (folder / "request.json").write_text(result.request.to_json() + "\n", encoding="utf-8")
     (folder / "result.json").write_text(result_to_json(result), encoding="utf-8")
     write_targets_csv(result, folder / "targets.csv")
+    _write_further_maps(result, folder / "maps")
     write_report(result, pictures, folder / "report.html")
     return result
+
+
+def _write_further_maps(result: Result, folder: Path) -> None:
+    """Other parameters of a fit and their errors as NIfTI with quantity and unit, on the grid of the series."""
+    extra = result.images.map.extra
+    if extra:
+        folder.mkdir()
+    for name, volume in extra.items():
+        write_nifti(volume, folder / f"{name}.nii.gz")
 
 
 def prescribe(request: Request, protocol: Protocol) -> Prescription:
@@ -185,8 +206,8 @@ def margins(request: Request, protocol: Protocol) -> tuple[Margins, Margins]:
     )
 
 
-def align(request: Request, inputs: Inputs, progress: Progress) -> tuple[Volume, RegistrationUse]:
-    """PET on the planning grid, and how it came there.
+def find_alignment(request: Request, inputs: Inputs, progress: Progress) -> Alignment:
+    """How the images of the method lie on the planning image.
 
     Raises
     ------
@@ -196,10 +217,15 @@ def align(request: Request, inputs: Inputs, progress: Progress) -> tuple[Volume,
         Unknown registration mode.
     """
     planning, pet, mode = inputs.planning.volume, inputs.pet.volume, request.registration.mode
+    frame_uid = pet.frame_of_reference_uid
     if mode == "none":
-        aligned = resample_to(pet, planning.image, planning.frame_of_reference_uid)
-        return aligned, RegistrationUse("same frame of reference")
-    if mode == "file":
+        require_same_frame(pet.quantity, frame_uid, planning.frame_of_reference_uid)
+        return Alignment(None, frame_uid, "", RegistrationUse("same frame of reference"))
+    transform: Any
+    if mode == "stated":
+        transform, text = sitk.Transform(3, sitk.sitkIdentity), "stated by the user to share the planning frame"
+        use = RegistrationUse("stated by the user", _matrix(transform))
+    elif mode == "file":
         path = Path(request.registration.path)
         transform = read_transform(path, planning.frame_of_reference_uid, pet.frame_of_reference_uid)
         text = f"transform file {path.name}"
@@ -210,9 +236,8 @@ def align(request: Request, inputs: Inputs, progress: Progress) -> tuple[Volume,
         transform, text = found.transform, "rigid registration by mutual information"
         use = RegistrationUse("rigid, computed here", _matrix(transform), dict(found.residual))
     else:
-        raise RequestError(f"Registration mode {mode!r} is unknown.", "Valid: none, rigid, file.")
-    aligned = resample_to(pet, planning.image, planning.frame_of_reference_uid, transform, "linear", text)
-    return aligned, use
+        raise RequestError(f"Registration mode {mode!r} is unknown.", "Valid: none, rigid, file, stated.")
+    return Alignment(transform, frame_uid, text, use)
 
 
 def _matrix(transform: Any) -> tuple[float, ...]:
@@ -260,7 +285,8 @@ def assemble(parts: Parts) -> Result:
             **hypoxia_map.details,
             **parts.targets.details,
             "map_operations": list(hypoxia_map.volume.operations),
-            "packages": _package_versions(),
+            "curves": [asdict(curve) for curve in hypoxia_map.curves],
+            "packages": _package_versions(parts.method.packages),
         },
         images=images,
         accepted_by=parts.request.accepted_by.strip(),
@@ -299,10 +325,16 @@ def _series_used(inputs: Inputs) -> tuple[SeriesUse, ...]:
             role, info.description, info.modality, info.series_uid, info.study_date, info.geometry, dict(facts)
         )
 
-    tracer = inputs.pet.volume.facts.get("tracer", "unknown")
+    tracer = inputs.pet.volume.facts.get("tracer", "")
+    first = f"PET ({tracer or 'unknown'})" if inputs.pet.info.modality in ("PT", "") else inputs.pet.info.modality
+    others = [
+        use(f"{found.spec.key} ({info.modality})", info, found.image.facts if info is found.infos[0] else {})
+        for found in inputs.images.values() for info in found.infos
+    ][1:]  # fmt: skip
     return (
         use("planning CT", inputs.planning.info, {"sop_instances": len(inputs.planning.headers)}),
-        use(f"PET ({tracer})", inputs.pet.info, inputs.pet.volume.facts),
+        use(first, inputs.pet.info, inputs.pet.volume.facts),
+        *others,
         *(use("structure set", s, {"rois": list(s.roi_names)}) for s in inputs.structure_sets),
     )
 
@@ -320,7 +352,7 @@ def _method_facts(method: Method, params: Any) -> dict[str, Any]:
     }
 
 
-def _package_versions() -> dict[str, str]:
+def _package_versions(of_method: tuple[str, ...]) -> dict[str, str]:
     """Versions of the packages that touched the numbers."""
-    names = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom")
+    names = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", *of_method)
     return {name: importlib.metadata.version(name) for name in names}

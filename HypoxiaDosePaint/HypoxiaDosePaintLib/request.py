@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from HypoxiaMapperLib.errors import InputError, RequestError
+from HypoxiaMapperLib.timeseries import Timing
 
 LARGEST_MARGIN_MM = 50.0  # as for the protocol files: anything larger is a slip of the unit
 LARGEST_CLOSING_MM = 20.0
@@ -107,14 +108,15 @@ class Registration:
     """How the PET frame is brought onto the planning frame.
 
     ``mode`` is ``none`` (same frame of reference required), ``file`` (a DICOM registration object or ITK transform
-    given by ``path``) or ``rigid`` (computed here; must be signed off by a person).
+    given by ``path``), ``rigid`` (computed here; must be signed off by a person) or ``stated`` (the user states that
+    the images share the planning frame, as for NIfTI files, which cannot say it).
     """
 
     mode: str = "none"
     path: str = ""
 
     def __post_init__(self) -> None:
-        _require_word("registration mode", self.mode, ("none", "file", "rigid"))
+        _require_word("registration mode", self.mode, ("none", "file", "rigid", "stated"))
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,12 @@ class Request:
 
     Parameters
     ----------
+    inputs : dict
+        Series UID or description, or NIfTI file, of each input of the method by its key; several separated by ``;``.
+    region_rois : dict
+        ROI name of each further region of the method (``artery`` ...) by its key.
+    timing : Timing
+        Times of a series that its files cannot say.
     tracer : str
         Tracer of the PET, only where the DICOM tags do not say it; a contradiction is refused.
     gtv_rois : tuple of str
@@ -152,6 +160,9 @@ class Request:
     method_params: dict[str, Any] = field(default_factory=dict)
     planning_series: str = ""
     pet_series: str = ""
+    inputs: dict[str, str] = field(default_factory=dict)
+    region_rois: dict[str, str] = field(default_factory=dict)
+    timing: Timing = field(default_factory=Timing)
     tracer: str = ""
     structure_set: str = ""
     gtv_rois: tuple[str, ...] = ()
@@ -175,6 +186,9 @@ class Request:
         _require_word("holes", self.holes, ("keyhole", "xor"))
         _require_between("organ_gap_mm", self.organ_gap_mm, 0.0, LARGEST_MARGIN_MM)
         _require_json_values("method_params", self.method_params)
+        for what, names in (("inputs", self.inputs), ("region_rois", self.region_rois)):
+            if not all(isinstance(value, str) and value for value in names.values()):
+                raise RequestError(f"{what} is {names!r}.", "It must map keys to names (texts).")
         name, colon, reason = self.override.partition(":")
         if self.override and not (name.strip() and colon and reason.strip()):
             raise RequestError(f"The override {self.override!r} has no name or no reason.", 'Write "name: reason".')

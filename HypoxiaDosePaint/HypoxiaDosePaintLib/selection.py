@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
-from HypoxiaMapperLib.dicomio.pet import read_pet_series
 from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set
 from HypoxiaMapperLib.dicomio.scan import require_one_patient, scan_folder
 from HypoxiaMapperLib.dicomio.series import read_image_series
@@ -18,12 +17,16 @@ from HypoxiaMapperLib.methods import Method, Progress
 from HypoxiaMapperLib.resample import resample_region, sphere_region
 from HypoxiaMapperLib.volume import Region, Volume
 
+from .method_inputs import MethodInput, read_inputs, stated_tracer
 from .request import Request
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything a run reads: images on their own grids, regions on the planning grid."""
+    """Everything a run reads: images on their own grids, regions on the planning grid.
+
+    ``pet`` is the image that is shown and registered: the first input of the method (of a series, one frame).
+    """
 
     scan: ScanResult
     planning: ImageSeries
@@ -33,6 +36,8 @@ class Inputs:
     organs: tuple[Region, ...]
     structure_sets: tuple[SeriesInfo, ...]
     warnings: tuple[str, ...]
+    images: Mapping[str, MethodInput] = field(default_factory=dict)
+    regions: Mapping[str, Region] = field(default_factory=dict)
 
 
 def gather(request: Request, method: Method, progress: Progress) -> Inputs:
@@ -47,14 +52,15 @@ def gather(request: Request, method: Method, progress: Progress) -> Inputs:
     require_one_patient(scan)
     cts = scan.by_role("planning_ct")
     planning_info = choose_series(cts, request.planning_series, "planning CT", "--planning-series", request.folder)
-    pet_info = choose_pet(scan, method, request)
+    if method.inputs[0].modality == "PT" and method.inputs[0].kind == "volume" and not request.inputs:
+        request = replace(request, pet_series=choose_pet(scan, method, request).series_uid)
     names = requested_rois(request, scan, method)
     homes = {name: find_roi(name, scan, request.structure_set) for name in names}
     progress(0.35, f"reading planning CT ({len(planning_info.files)} files)")
     planning = read_image_series(planning_info)
-    progress(0.6, f"reading PET ({len(pet_info.files)} files)")
-    pet, warnings = state_tracer(read_pet_series(pet_info), request.tracer)
-    progress(0.8, "reading structures")
+    images = read_inputs(request, method, scan, lambda f, t: progress(0.5 + 0.35 * f, t))
+    pet = _shown(images)
+    progress(0.85, "reading structures")
     regions = {name: read_roi(name, home, planning, scan) for name, home in homes.items()}
     for region in regions.values():
         if not region.array.any():
@@ -65,8 +71,16 @@ def gather(request: Request, method: Method, progress: Progress) -> Inputs:
         reference_region(request, regions, planning.volume),
         tuple(regions[n] for n in request.organ_rois),
         tuple({s.series_uid: s for s in homes.values()}.values()),
-        (*warnings, *day_warnings(planning_info, pet_info), *(w for r in regions.values() if (w := _roi_note(r)))),
+        (*(w for i in images.values() for w in i.warnings), *day_warnings(planning_info, pet.info),
+         *(w for r in regions.values() if (w := _roi_note(r)))),
+        images, {key: regions[name] for key, name in request.region_rois.items()},
     )  # fmt: skip
+
+
+def _shown(images: Mapping[str, MethodInput]) -> ImageSeries:
+    """The first input as the image that is shown and registered."""
+    first = next(iter(images.values()))
+    return ImageSeries(first.infos[0], first.shown, ())
 
 
 def choose_series(
@@ -118,17 +132,8 @@ def choose_pet(scan: ScanResult, method: Method, request: Request) -> SeriesInfo
 
 def state_tracer(pet: ImageSeries, stated: str) -> tuple[ImageSeries, tuple[str, ...]]:
     """Take the user's word for the tracer only where the file does not say it; a contradiction is refused."""
-    in_file = str(pet.volume.facts.get("tracer", "unknown"))
-    notes = tuple(pet.volume.facts.get("warnings", ()))
-    if not stated or stated == in_file:
-        return pet, notes
-    if in_file != "unknown":
-        raise RequestError(f"The PET is {in_file}, not {stated}.", "Leave out --tracer, or choose another PET.")
-    facts = {**pet.volume.facts, "tracer": stated, "tracer_source": "stated by the user"}
-    return (
-        replace(pet, volume=replace(pet.volume, facts=facts)),
-        (*notes, f"The PET's tags do not name the tracer; {stated} was stated by the user."),
-    )
+    facts, notes = stated_tracer(pet.volume.facts, stated)
+    return replace(pet, volume=replace(pet.volume, facts=facts)), notes
 
 
 def gtv_names(request: Request, scan: ScanResult) -> tuple[str, ...]:
@@ -152,8 +157,21 @@ def requested_rois(request: Request, scan: ScanResult, method: Method) -> tuple[
             f"Method {method.name} needs a reference region.",
             "Give --reference-roi NAME or --reference-sphere X,Y,Z,RADIUS (LPS mm).",
         )
+    further = {r.key: r for r in method.regions if r.key not in ("gtv", "reference")}
+    unknown = sorted(set(request.region_rois) - set(further))
+    if unknown:
+        raise RequestError(
+            f"Method {method.name} has no region {', '.join(unknown)}.", f"Valid: {', '.join(further) or 'none'}."
+        )
+    missing = [r for key, r in further.items() if r.required and key not in request.region_rois]
+    if missing:
+        raise RequestError(
+            f"Method {method.name} needs the region {missing[0].key}: {missing[0].description}.",
+            f"Give --region {missing[0].key}=ROI.",
+        )
     reference = (request.reference_roi,) if request.reference_roi else ()
-    return tuple(dict.fromkeys((*gtv_names(request, scan), *reference, *request.organ_rois)))
+    extra = request.region_rois.values()
+    return tuple(dict.fromkeys((*gtv_names(request, scan), *reference, *extra, *request.organ_rois)))
 
 
 def find_roi(name: str, scan: ScanResult, structure_set: str) -> SeriesInfo:
@@ -214,13 +232,14 @@ def union(regions: Sequence[Region], name: str) -> Region:
 
 
 def day_warnings(planning: SeriesInfo, pet: SeriesInfo) -> tuple[str, ...]:
-    """A warning when planning CT and PET were not made on the same day."""
+    """A warning when planning CT and PET (or MR) were not made on the same day."""
+    what = "PET" if pet.modality in ("PT", "") else pet.modality
     if not planning.study_date or not pet.study_date:
-        return ("The study date of the planning CT or the PET is missing: their distance in time is unknown.",)
+        return (f"The study date of the planning CT or the {what} is missing: their distance in time is unknown.",)
     days = (np.datetime64(_iso(pet.study_date)) - np.datetime64(_iso(planning.study_date))).astype(int)
     if days == 0:
         return ()
-    return (f"The PET was acquired {abs(days)} day(s) {'after' if days > 0 else 'before'} the planning CT.",)
+    return (f"The {what} was acquired {abs(days)} day(s) {'after' if days > 0 else 'before'} the planning CT.",)
 
 
 def _iso(dicom_date: str) -> str:
