@@ -29,6 +29,7 @@ PROGRAM_PACKAGES = {
     "drtdump": "dcmtk",
     "dcmsend": "dcmtk",
     "plastimatch": "plastimatch",
+    "cmake": "cmake",
     "Orthanc": "orthanc",
 }
 SYSTEM_FOLDERS = os.pathsep.join(("/usr/local/sbin", "/usr/sbin"))  # Debian keeps Orthanc off the path of plain users

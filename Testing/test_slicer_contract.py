@@ -1,4 +1,4 @@
-"""Panels and .ui files agree: every widget, its class, every parameter name and every signal that Python uses exists."""
+"""Panels and .ui files agree: every widget, its class, every parameter name and every signal in use exists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PANELS = {
     "HypoxiaMapper": ROOT / "HypoxiaMapper" / "HypoxiaMapperLib" / "panel",
     "HypoxiaDosePaint": ROOT / "HypoxiaDosePaint" / "HypoxiaDosePaintLib" / "panel",
 }
-# From the headers of Qt 5.15, CTK (Libs/Widgets) and Slicer (Libs/MRML/Widgets, SubjectHierarchy/Widgets), with base classes.
+# From the headers of Qt 5.15, CTK Libs/Widgets, Slicer Libs/MRML/Widgets and SubjectHierarchy/Widgets.
 WIDGET = {"enabled", "visible", "toolTip", "minimumHeight", "maximumHeight"}
 BUTTON = WIDGET | {"text", "checked", "clicked", "toggled", "click"}
 SPIN = WIDGET | {"value", "minimum", "maximum", "valueChanged", "suffix", "decimals", "singleStep"}
@@ -23,7 +23,8 @@ MEMBERS = {
     "QPushButton": BUTTON,
     "QCheckBox": BUTTON,
     "QComboBox": WIDGET
-    | {"addItem", "setItemData", "currentIndex", "currentData", "currentText", "count", "findData", "currentIndexChanged"},
+    | {"addItem", "setItemData", "findData", "count"}
+    | {"currentIndex", "currentData", "currentText", "currentIndexChanged"},
     "QSpinBox": SPIN,
     "QDoubleSpinBox": SPIN,
     "QLineEdit": WIDGET | {"text", "textChanged"},
@@ -44,7 +45,7 @@ MEMBERS = {
 def widgets_of(module: str) -> dict[str, ElementTree.Element]:
     """Widgets of a .ui file by name."""
     tree = ElementTree.parse(ROOT / module / "Resources" / "UI" / f"{module}.ui")
-    found = [w for w in tree.iter("widget")]
+    found = list(tree.iter("widget"))
     names = [w.attrib["name"] for w in found]
     assert len(names) == len(set(names)), "a widget name occurs twice"
     return {w.attrib["name"]: w for w in found}
@@ -98,7 +99,8 @@ def test_every_parameter_name_is_a_field(module):
 # Base/Python/slicer/parameterNodeWrapper/guiConnectors.py: canRepresent, and what each connector demands.
 FITTING = {
     "qMRMLNodeComboBox": r"^vtkMRML", "QComboBox": r"^Annotated\[str, Choice", "QCheckBox": "^bool$",
-    "QDoubleSpinBox": r"^(float|Annotated\[float, WithinRange.*)$", "QSpinBox": r"^(int|Annotated\[int, WithinRange.*)$",
+    "QDoubleSpinBox": r"^(float|Annotated\[float, WithinRange.*)$",
+    "QSpinBox": r"^(int|Annotated\[int, WithinRange.*)$",
     "ctkSliderWidget": r"^Annotated\[float, WithinRange", "QLineEdit": "^str$",
 }  # fmt: skip
 

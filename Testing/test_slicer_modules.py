@@ -61,8 +61,9 @@ def test_the_stand_in_refuses_what_it_does_not_know(tmp_path):
     code = f"""
 import sys, pathlib
 sys.path[:0] = [{str(STAND_IN)!r}]
-import stand_in, qt, ctk, slicer
+import stand_in
 stand_in.start(pathlib.Path({str(tmp_path)!r}))
+import qt, ctk, slicer
 refused = 0
 for attempt in (lambda: qt.QDial, lambda: ctk.ctkRangeWidget, lambda: slicer.app.mainWindow,
                 lambda: setattr(qt.QLabel(), "txet", "a"), lambda: slicer.qMRMLNodeComboBox().setWrongThing):

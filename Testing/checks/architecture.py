@@ -42,8 +42,8 @@ LAYERS = {
     "simulate": _layer(DICOM | {"torch"}, "core dicom methods"),
     "mrml": _layer(NUMERIC | SLICER, "core contract", SLICER),
     "panel": _layer(
-        NUMERIC | SLICER | {"qt", "ctk", "PyTorchUtils", "HypoxiaMapper", "HypoxiaDosePaint"},
-        f"{BELOW_FRONT} mrml pipeline",
+        NUMERIC | SLICER | {"qt", "ctk", "DICOMLib", "PyTorchUtils", "HypoxiaMapper", "HypoxiaDosePaint"},
+        f"{BELOW_FRONT} mrml parts pipeline",
         SLICER,
     ),
     "parts": _layer(DICOM, BELOW_FRONT),

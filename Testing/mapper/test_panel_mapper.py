@@ -5,29 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from HypoxiaMapperLib.errors import HypoxiaError, RequestError
+from HypoxiaMapperLib.errors import RequestError
 from HypoxiaMapperLib.volume import Region, Volume, image_like
-from HypoxiaMapperLib.worker import Job, JobResult, parse_progress, read_result, run_job, write_job
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
-from HypoxiaMapperLib.methods import HypoxiaMap, no_progress  # noqa: E402
-from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment, volume_to_node  # noqa: E402
-from HypoxiaMapperLib.panel.child import PACKAGE_PARENT, ChildRun, worker_arguments  # noqa: E402
+from HypoxiaMapperLib.mrml import region_to_segment, volume_to_node  # noqa: E402
 from HypoxiaMapperLib.panel.choices import (  # noqa: E402
     MapperChoices,
-    MapperDecisions,
     SegmentChoice,
     guess_choices,
     sphere_of_roi,
+    why_method_is_grey,
 )
 from HypoxiaMapperLib.panel.hypoxic_segment import (  # noqa: E402
     hypoxic_mask,
@@ -36,57 +31,11 @@ from HypoxiaMapperLib.panel.hypoxic_segment import (  # noqa: E402
     write_hypoxic_segment,
 )
 from HypoxiaMapperLib.panel.map_nodes import changed_inputs, map_facts, map_to_node, node_to_map  # noqa: E402
-from HypoxiaMapperLib.panel.node_images import NodeImages, state_unit, suv_line  # noqa: E402
+from HypoxiaMapperLib.panel.node_images import state_unit, suv_line  # noqa: E402
 from HypoxiaMapperLib.panel.plots import ThresholdPlots  # noqa: E402
 from HypoxiaMapperLib.panel.threshold import ThresholdTable, make_threshold_table  # noqa: E402
 from HypoxiaMapperLib.panel.views import probe_text, set_display_threshold, value_at  # noqa: E402
-
-SHAPE = (20, 24, 28)
-FRAME = "1.2.3"
-
-
-def grid() -> sitk.Image:
-    image = sitk.Image(list(reversed(SHAPE)), sitk.sitkFloat32)
-    image.SetSpacing((2.0, 2.0, 2.5))
-    image.SetOrigin((-20.0, -30.0, 40.0))
-    return image
-
-
-def box(name: str, low: int, high: int) -> Region:
-    mask = np.zeros(SHAPE, np.uint8)
-    mask[low:high, low:high, low:high] = 1
-    return Region(name, image_like(mask, grid()), FRAME, "drawn")
-
-
-GTV, BLOOD = box("GTVp", 8, 16), box("Ref_Blood", 1, 6)
-
-
-def pet_volume() -> Volume:
-    """Blood 1.0, GTV rising from 1.0 to 2.0 along x, elsewhere 0.8 g/ml."""
-    array = np.full(SHAPE, 0.8, np.float32)
-    array[BLOOD.array] = 1.0
-    array[8:16, 8:16, 8:16] = np.linspace(1.0, 2.0, 8, dtype=np.float32)
-    facts = {"tracer": "FMISO", "minutes_after_injection": 150.0, "suv_factor": 0.5, "decay_correction": "START"}
-    return Volume(image_like(array, grid()), "SUVbw", "g/ml", FRAME, (), (), facts)
-
-
-class Patient:
-    """A scene with CT, PET, GTV and blood."""
-
-    def __init__(self) -> None:
-        self.scene = slicer.vtkMRMLScene()
-        ct = Volume(image_like(np.zeros(SHAPE, np.int16), grid()), "CT number", "[hnsf'U]", FRAME)
-        self.ct = volume_to_node(self.scene, ct, "CT")
-        self.pet = volume_to_node(self.scene, pet_volume(), "PET FMISO")
-        self.structures = make_segmentation(self.scene, "Structures")
-        self.gtv = SegmentChoice(self.structures, region_to_segment(self.scene, self.structures, GTV, (255, 0, 0)))
-        self.blood = SegmentChoice(self.structures, region_to_segment(self.scene, self.structures, BLOOD, (0, 255, 0)))
-        self.images = NodeImages(lambda uids: [""] * len(uids))
-        self.decisions = MapperDecisions(self.images)
-        self.choices = MapperChoices(
-            planning=self.ct, inputs={"pet": self.pet}, gtv=self.gtv, reference=self.blood,
-            params={"reference_kind": "blood"},
-        )  # fmt: skip
+from panel_samples import FRAME, GTV, SHAPE, Patient, box, grid, pet_volume, run_here  # noqa: E402
 
 
 @pytest.fixture
@@ -161,78 +110,6 @@ def test_the_sphere_is_the_reference_when_no_segment_is_chosen(patient):
     reference = patient.decisions.make_job(choices).regions["reference"]
     assert reference.volume_ml == pytest.approx(4 / 3 * math.pi * 0.125, rel=0.1)
     assert (reference.array & GTV.array).sum() == 0
-
-
-def run_here(patient: Patient) -> JobResult:
-    return run_job(patient.decisions.make_job(patient.choices), no_progress)
-
-
-def test_job_survives_the_folder_and_the_child_process(patient, tmp_path):
-    """The map of a child process equals the one computed here, and progress was told."""
-    write_job(patient.decisions.make_job(patient.choices), tmp_path)
-    process = subprocess.Popen(
-        worker_arguments(sys.executable, tmp_path),
-        cwd=PACKAGE_PARENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    run = ChildRun(process)
-    while run.poll() is None:
-        time.sleep(0.05)
-    assert process.returncode == 0, run.log
-    assert run.fraction == pytest.approx(1.0)
-    here, there = run_here(patient).map, read_result(tmp_path).map
-    np.testing.assert_array_equal(there.volume.array, here.volume.array)
-    assert (there.threshold, there.comparison, there.warnings) == (1.2, ">", here.warnings)
-    assert there.volume.quantity == here.volume.quantity == "FMISO uptake ratio to blood"
-
-
-def test_an_error_of_the_child_is_told_word_for_word(patient, tmp_path):
-    job = patient.decisions.make_job(patient.choices)
-    write_job(dataclasses.replace(job, regions={**job.regions, "reference": GTV}), tmp_path)
-    finished = subprocess.run(
-        worker_arguments(sys.executable, tmp_path), cwd=PACKAGE_PARENT, capture_output=True, text=True, check=False
-    )
-    assert finished.returncode == 3
-    with pytest.raises(HypoxiaError, match="overlaps GTVp"):
-        read_result(tmp_path)
-
-
-def test_a_child_that_died_without_a_word_is_reported(tmp_path):
-    with pytest.raises(HypoxiaError, match="without a result"):
-        read_result(tmp_path)
-
-
-def test_cancel_ends_the_worker_behind_a_launcher():
-    """What was started is a launcher (as PythonSlicer is); the worker it starts must end too."""
-    worker = "import os, time; print('PID', os.getpid(), flush=True); time.sleep(60)"
-    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
-    run = ChildRun(subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE, text=True))
-    while run.worker_pid is None:
-        assert run.poll() is None
-        time.sleep(0.02)
-    run.cancel()
-    assert run.cancelled
-    deadline = time.monotonic() + 10
-    while run.poll() is None and time.monotonic() < deadline:  # the pipe closes when the last writer is gone
-        time.sleep(0.02)
-    assert run.poll() is not None
-
-
-def test_progress_lines():
-    assert parse_progress("PROGRESS 0.42 computing ratio\n") == (0.42, "computing ratio")
-    assert parse_progress("something else") is None
-    assert parse_progress("PROGRESS soon text") is None
-
-
-def test_rigid_and_scene_alignment_warn(patient):
-    job: Job = dataclasses.replace(patient.decisions.make_job(patient.choices), alignment="scene")
-    other = dataclasses.replace(job.inputs["pet"], frame_of_reference_uid="9.9")
-    found = run_job(dataclasses.replace(job, inputs={"pet": other}), no_progress)
-    assert "look at the overlay" in found.map.warnings[0]
-    with pytest.raises(HypoxiaError, match="frame of reference"):
-        run_job(dataclasses.replace(job, inputs={"pet": other}, alignment="same_frame"), no_progress)
 
 
 def test_the_map_node_keeps_everything_through_a_saved_scene(patient, tmp_path):
@@ -408,11 +285,17 @@ def test_an_ordinary_volume_is_no_map(patient):
         map_facts(None)
 
 
-def test_result_of_a_map_without_threshold_survives(patient, tmp_path):
-    from HypoxiaMapperLib.worker import write_result
+def test_a_method_the_panel_cannot_feed_is_grey_and_says_why():
+    from types import SimpleNamespace
 
-    found: HypoxiaMap = dataclasses.replace(run_here(patient).map, threshold=math.nan, quality=np.ones(SHAPE, np.uint8))
-    write_result(JobResult(found), tmp_path)
-    back = read_result(tmp_path).map
-    assert math.isnan(back.threshold)
-    assert back.quality.sum() == np.prod(SHAPE)
+    series = SimpleNamespace(key="dynamic", required=True, kind="series")
+    volume = SimpleNamespace(key="pet", required=True)
+    artery = SimpleNamespace(key="artery", required=True)
+
+    def reason(inputs, regions, missing=""):
+        return why_method_is_grey(SimpleNamespace(inputs=inputs, regions=regions, unavailable_reason=lambda: missing))
+
+    assert reason([volume], []) == ""
+    assert "series of frames (dynamic)" in reason([volume, series], [])
+    assert "the region artery" in reason([volume], [artery])
+    assert reason([series], [], "needs torch") == "needs torch"

@@ -7,6 +7,7 @@ Base/QTCore/qSlicerCoreApplication.h.
 
 from __future__ import annotations
 
+import collections
 import importlib
 import os
 import sys
@@ -26,18 +27,8 @@ from stand_in_qt import PythonQtObject, ctk, qt
 APPLICATION = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
 
 
-class WithinRange:
-    """validators.py."""
-
-    def __init__(self, minimum: float, maximum: float) -> None:
-        self.minimum, self.maximum = minimum, maximum
-
-
-class Choice:
-    """validators.py."""
-
-    def __init__(self, choices: list[Any]) -> None:
-        self.choices = choices
+WithinRange = collections.namedtuple("WithinRange", "minimum maximum")  # validators.py
+Choice = collections.namedtuple("Choice", "choices")
 
 
 def _read(node: Any, name: str, kind: type) -> Any:
@@ -69,7 +60,6 @@ def parameterNodeWrapper(cls: type) -> type:  # noqa: N802
     for name, hint in hints.items():
         rules = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
         kind = typing.get_args(hint)[0] if rules else hint
-        fields[name] = (kind, rules)
         default = None if issubclass(kind, slicer.vtkMRMLNode) else getattr(cls, name, kind())
         fields[name] = (kind, rules, default)
         getter = lambda self, n=name, k=kind: _read(self.parameterNode, n, k)  # noqa: E731
@@ -85,9 +75,7 @@ def parameterNodeWrapper(cls: type) -> type:  # noqa: N802
     def connect_gui(self: Any, ui: Any) -> int:
         links, busy = {}, []
         for widget in vars(ui).values():
-            name = (
-                QtCore.QObject.property(widget, "SlicerParameterName") if isinstance(widget, QtCore.QObject) else None
-            )
+            name = QtCore.QObject.property(widget, "SlicerParameterName")
             if name:
                 links[name] = _Link(widget, *fields[name][:2])
 
@@ -115,47 +103,41 @@ def parameterNodeWrapper(cls: type) -> type:  # noqa: N802
             link.signal.disconnect(slot)
 
     cls.__init__, cls.connectGui, cls.disconnectGui = init, connect_gui, disconnect_gui
-    cls.parameter_fields = fields
     return cls
 
 
 class _Link:
     """guiConnectors.py: the widget classes that a SlicerParameterName may stand on here."""
 
+    # Class: type of the parameter, signal, property.
+    KINDS: typing.ClassVar[dict[str, tuple[type, str, str]]] = {
+        "QCheckBox": (bool, "toggled", "checked"), "QComboBox": (str, "currentIndexChanged", ""),
+        "QDoubleSpinBox": (float, "valueChanged", "value"), "QSpinBox": (int, "valueChanged", "value"),
+        "ctkSliderWidget": (float, "valueChanged", "value"), "QLineEdit": (str, "textChanged", "text"),
+        "qMRMLNodeComboBox": (slicer.vtkMRMLNode, "currentNodeChanged", ""),
+    }  # fmt: skip
+
     def __init__(self, widget: Any, kind: type, rules: tuple[Any, ...]) -> None:
-        self.widget, self.kind, self.rules = widget, kind, rules
-        name = next(c.__name__ for c in type(widget).__mro__ if c.__name__ in self.SIGNALS)
-        if kind not in self.KINDS[name] and not (name == "qMRMLNodeComboBox" and issubclass(kind, slicer.vtkMRMLNode)):
-            raise TypeError(f"{name} cannot hold {kind}")
-        self.signal = getattr(widget, self.SIGNALS[name])
-        self.name = name
-        if name == "ctkSliderWidget" and not rules:
-            raise RuntimeError("ctkSliderWidget needs WithinRange")
-        if name == "QComboBox":
+        self.widget, self.rules = widget, rules
+        self.name = next(c.__name__ for c in type(widget).__mro__ if c.__name__ in self.KINDS)
+        wanted, signal, self.property = self.KINDS[self.name]
+        if not issubclass(kind, wanted) or (self.name == "ctkSliderWidget" and not rules):
+            raise TypeError(f"{self.name} cannot hold {kind} with {rules}")
+        self.signal = getattr(widget, signal)
+        if self.name == "QComboBox":
             widget.clear()
             for choice in rules[0].choices:
                 widget.addItem(str(choice))
-        elif name in ("QDoubleSpinBox", "ctkSliderWidget"):
-            widget.minimum, widget.maximum = (rules[0].minimum, rules[0].maximum) if rules else (-1e300, 1e300)
-        elif name == "QSpinBox" and rules:
-            widget.minimum, widget.maximum = rules[0].minimum, rules[0].maximum
-
-    SIGNALS: typing.ClassVar[dict[str, str]] = {
-        "QCheckBox": "toggled", "QComboBox": "currentIndexChanged", "QDoubleSpinBox": "valueChanged",
-        "QSpinBox": "valueChanged", "ctkSliderWidget": "valueChanged", "QLineEdit": "textChanged",
-        "qMRMLNodeComboBox": "currentNodeChanged",
-    }  # fmt: skip
-    KINDS: typing.ClassVar[dict[str, tuple[type, ...]]] = {
-        "QCheckBox": (bool,), "QComboBox": (str,), "QDoubleSpinBox": (float,), "QSpinBox": (int,),
-        "ctkSliderWidget": (float,), "QLineEdit": (str,), "qMRMLNodeComboBox": (),
-    }  # fmt: skip
+        elif self.property == "value":
+            widest = 1e300 if kind is float else 2**31 - 1
+            widget.minimum, widget.maximum = (rules[0].minimum, rules[0].maximum) if rules else (-widest, widest)
 
     def read(self) -> Any:
         if self.name == "qMRMLNodeComboBox":
             return self.widget.currentNode()
         if self.name == "QComboBox":
             return self.rules[0].choices[self.widget.currentIndex]
-        return getattr(self.widget, {"QCheckBox": "checked", "QLineEdit": "text"}.get(self.name, "value"))
+        return getattr(self.widget, self.property)
 
     def write(self, value: Any) -> None:
         if self.name == "qMRMLNodeComboBox":
@@ -163,7 +145,7 @@ class _Link:
         elif self.name == "QComboBox":
             self.widget.currentIndex = self.rules[0].choices.index(value)
         elif self.read() != value:
-            setattr(self.widget, {"QCheckBox": "checked", "QLineEdit": "text"}.get(self.name, "value"), value)
+            setattr(self.widget, self.property, value)
 
 
 class ScriptedLoadableModule:
@@ -180,8 +162,7 @@ class ScriptedLoadableModuleWidget:
         self.parent, self.layout = parent, parent.layout()
         self.moduleName = type(self).__name__.removesuffix("Widget")
 
-    def setup(self) -> None:
-        """No developer section here."""
+    def setup(self) -> None: ...
 
     def resourcePath(self, name: str) -> str:  # noqa: N802
         return str(Path(sys.modules[self.moduleName].__file__).parent / "Resources" / name)
@@ -220,11 +201,9 @@ class Application:
 
     def __init__(self, temporary_path: Path) -> None:
         self.temporaryPath = str(temporary_path)
-        self.startup: list[Any] = []
 
     def connect(self, signal: str, slot: Any) -> None:
-        assert signal == "startupCompleted()", signal
-        self.startup.append(slot)
+        assert (signal, callable(slot)) == ("startupCompleted()", True)
 
     def processEvents(self) -> None:  # noqa: N802
         APPLICATION.processEvents()
@@ -232,27 +211,13 @@ class Application:
     def testingEnabled(self) -> bool:  # noqa: N802
         return True
 
-    def setOverrideCursor(self, cursor: Any) -> None:  # noqa: N802
-        """Nothing to show."""
+    def _nothing(self, *_: Any) -> None:
+        """No cursor to show, and no layout manager, as with --no-main-window."""
 
-    def restoreOverrideCursor(self) -> None:  # noqa: N802
-        """Nothing to show."""
-
-    def layoutManager(self) -> None:  # noqa: N802
-        """As with --no-main-window."""
+    setOverrideCursor = restoreOverrideCursor = layoutManager = _nothing  # noqa: N815
 
     def startupEnvironment(self) -> Any:  # noqa: N802
         return QtCore.QProcessEnvironment.systemEnvironment()
-
-
-class DicomDatabase:
-    """ctkDICOMDatabase.h: the files of instances."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, str] = {}
-
-    def fileForInstance(self, uid: str) -> str:  # noqa: N802
-        return self.files.get(uid, "")
 
 
 def _make_scene(folder: Path) -> Any:
@@ -300,7 +265,8 @@ def start(temporary_path: Path) -> None:
     bases = (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic)
     _module("slicer.ScriptedLoadableModule", **{c.__name__: c for c in (*bases, ScriptedLoadableModuleTest)})
     slicer.mrmlScene, slicer.app = _make_scene(temporary_path), Application(temporary_path)
-    slicer.dicomDatabase, slicer.modules = DicomDatabase(), types.SimpleNamespace()
+    slicer.modules = types.SimpleNamespace()
+    slicer.dicomDatabase = types.SimpleNamespace(fileForInstance=lambda uid: "")  # ctkDICOMDatabase.h, empty
     import stand_in_mrml
 
     for cls in stand_in_mrml.CLASSES:
@@ -316,8 +282,7 @@ def load_module(folder: Path, name: str) -> Any:
     """Import a module file and make its module, as qSlicerScriptedLoadableModule does."""
     sys.path.append(str(folder))
     module = importlib.import_module(name)
-    parent = types.SimpleNamespace(path=str(folder / f"{name}.py"), helpText="")
-    getattr(module, name)(parent)
+    getattr(module, name)(types.SimpleNamespace(path=str(folder / f"{name}.py"), helpText=""))
     return module
 
 

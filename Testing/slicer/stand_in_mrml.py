@@ -20,8 +20,7 @@ class qMRMLWidget(PythonQtObject, QtWidgets.QWidget):  # noqa: N801
     _receivers: tuple[Any, ...] = ()
 
     def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
-        for receiver in self._receivers:
-            receiver.setMRMLScene(scene)
+        _ = [receiver.setMRMLScene(scene) for receiver in self._receivers]
 
 
 class _NodeList(PythonQtObject, QtWidgets.QComboBox):
@@ -67,16 +66,7 @@ class _NodeList(PythonQtObject, QtWidgets.QComboBox):
         identifier = node.GetID() if node is not None else ""
         self.setCurrentIndex(self._ids.index(identifier) if identifier in self._ids else 0)
 
-    def _set_types(self, value: list[str]) -> None:
-        self._types = list(value)
-
-    def _set_none(self, value: bool) -> None:
-        self._none = value
-
-    def _index_changed(self, *_: Any) -> None:
-        raise NotImplementedError
-
-    noneEnabled = Property(bool, lambda self: self._none, _set_none)  # noqa: N815
+    noneEnabled = Property(bool, lambda s: s._none, lambda s, v: setattr(s, "_none", v))  # noqa: N815
 
 
 class qMRMLNodeComboBox(_NodeList):  # noqa: N801
@@ -87,7 +77,7 @@ class qMRMLNodeComboBox(_NodeList):  # noqa: N801
     def _index_changed(self, *_: Any) -> None:
         self.currentNodeChanged.emit(self.currentNode())
 
-    nodeTypes = Property("QStringList", lambda self: self._types, _NodeList._set_types)  # noqa: N815
+    nodeTypes = Property("QStringList", lambda s: s._types, lambda s, v: setattr(s, "_types", list(v)))  # noqa: N815
     addEnabled = Property(bool, lambda self: True, lambda self, v: None)  # noqa: N815
     removeEnabled = Property(bool, lambda self: True, lambda self, v: None)  # noqa: N815
 
@@ -113,7 +103,7 @@ class qMRMLSegmentSelectorWidget(PythonQtObject, QtWidgets.QWidget):  # noqa: N8
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._nodes, self._segments = qMRMLNodeComboBox(), QtWidgets.QComboBox()
-        self._nodes._set_types(["vtkMRMLSegmentationNode"])
+        self._nodes._types = ["vtkMRMLSegmentationNode"]
         self._segments.setSizeAdjustPolicy(QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
         self._ids: list[str] = []
         layout = QtWidgets.QHBoxLayout(self)
@@ -150,10 +140,7 @@ class qMRMLSegmentSelectorWidget(PythonQtObject, QtWidgets.QWidget):  # noqa: N8
         if identifier in self._ids:
             self._segments.setCurrentIndex(self._ids.index(identifier))
 
-    def _set_none(self, value: bool) -> None:
-        self._nodes._none = value
-
-    noneEnabled = Property(bool, lambda self: self._nodes._none, _set_none)  # noqa: N815
+    noneEnabled = Property(bool, lambda s: s._nodes._none, lambda s, v: setattr(s._nodes, "_none", v))  # noqa: N815
 
 
 CLASSES = (qMRMLWidget, qMRMLNodeComboBox, qMRMLSubjectHierarchyComboBox, qMRMLSegmentSelectorWidget)

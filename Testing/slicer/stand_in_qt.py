@@ -41,42 +41,32 @@ class PythonQtObject:
             raise AttributeError(f"{type(self).__name__} has no property {name!r}")
 
 
-def _like_python_qt(base: type) -> type:
-    return type(base.__name__, (PythonQtObject, base), {})
-
-
-WIDGETS = [
-    *("QWidget", "QLabel", "QPushButton", "QComboBox", "QSpinBox", "QDoubleSpinBox", "QLineEdit", "QCheckBox"),
-    *("QProgressBar", "QTableWidget"),
-]
-PLAIN = {
-    "QVBoxLayout": QtWidgets, "QHBoxLayout": QtWidgets, "QFormLayout": QtWidgets, "QTableWidgetItem": QtWidgets,
-    "QFileDialog": QtWidgets, "QFile": QtCore, "Qt": QtCore, "QUrl": QtCore, "QDesktopServices": QtGui, "QIcon": QtGui,
-    "QHeaderView": QtWidgets, "QAbstractItemView": QtWidgets, "QSizePolicy": QtWidgets,
-}  # fmt: skip
+WIDGETS = "QWidget QLabel QPushButton QComboBox QSpinBox QDoubleSpinBox QLineEdit QCheckBox QProgressBar QTableWidget"
+PLAIN = "QVBoxLayout QHBoxLayout QFormLayout QTableWidgetItem QFileDialog QHeaderView QAbstractItemView"
 qt = types.ModuleType("qt", "Only the classes named here; another one raises.")
-for _name in WIDGETS:
-    setattr(qt, _name, _like_python_qt(getattr(QtWidgets, _name)))
-for _name, _module in PLAIN.items():
-    setattr(qt, _name, getattr(_module, _name))
-qt.QTimer = _like_python_qt(QtCore.QTimer)
+for _name in WIDGETS.split():
+    setattr(qt, _name, type(_name, (PythonQtObject, getattr(QtWidgets, _name)), {}))
+for _name in PLAIN.split():
+    setattr(qt, _name, getattr(QtWidgets, _name))
+qt.QTimer, qt.QFile, qt.Qt, qt.QUrl = (
+    type("QTimer", (PythonQtObject, QtCore.QTimer), {}),
+    QtCore.QFile,
+    QtCore.Qt,
+    QtCore.QUrl,
+)
+qt.QDesktopServices = QtGui.QDesktopServices
 
 
 class ctkCollapsibleButton(PythonQtObject, QtWidgets.QGroupBox):  # noqa: N801
-    """ctkCollapsibleButton.h: ``text``, ``collapsed``, ``contentsCollapsed(bool)``."""
+    """ctkCollapsibleButton.h: ``text``, ``collapsed``."""
 
-    contentsCollapsed = Signal(bool)  # noqa: N815
-
-    def __init__(self, parent: Any = None) -> None:
-        super().__init__(parent)
-        self._collapsed = False
+    _collapsed = False
 
     def _set_collapsed(self, value: bool) -> None:
         self._collapsed = value
         for child in self.children():
             if child.isWidgetType():
                 child.setVisible(not value)
-        self.contentsCollapsed.emit(value)
 
     text = Property(str, lambda self: QtWidgets.QGroupBox.title(self), lambda self, v: self.setTitle(v))
     collapsed = Property(bool, lambda self: self._collapsed, _set_collapsed)
@@ -115,9 +105,7 @@ class ctkDirectoryButton(PythonQtObject, QtWidgets.QPushButton):  # noqa: N801
 
     directoryChanged = Signal(str)  # noqa: N815
 
-    def __init__(self, parent: Any = None) -> None:
-        super().__init__(parent)
-        self._directory = "."
+    _directory = "."
 
     def _set(self, value: str) -> None:
         self._directory = value
@@ -145,8 +133,6 @@ class QUiLoader(QtUiTools.QUiLoader):
 
     def load(self, file: Any) -> Any:
         tree = ElementTree.fromstring(bytes(file.readAll()))
-        for element in tree.findall("connections/connection"):
-            assert element.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)", element
         file.seek(0)
         widget = super().load(file)
         widget._receivers = [

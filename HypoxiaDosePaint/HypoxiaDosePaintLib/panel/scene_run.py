@@ -20,6 +20,7 @@ from HypoxiaMapperLib.panel.node_images import FOLDER, NodeImages
 from HypoxiaMapperLib.resample import resample_to
 from HypoxiaMapperLib.volume import Region, Volume, same_grid
 
+from ..dicomrt.export import Exported, export_set
 from ..pipeline import Computed, deliver, paint
 from ..request import Margins, Registration, Request, SubvolumeOptions
 from ..result import RegistrationUse, Result
@@ -107,11 +108,20 @@ def export_result(computed: Computed, reviewer: str, out: Path, progress: Progre
     HypoxiaError
         As the writers and the proof say; the folder is then not there.
     """
+    return deliver(_accepted(computed, reviewer, out), computed.planning, out, progress)
+
+
+def export_dicom(computed: Computed, reviewer: str, out: Path, progress: Progress = no_progress) -> Exported:
+    """Write the DICOM files alone, proven by read-back, to ``out/dicom``; raises as ``export_result``."""
+    return export_set(_accepted(computed, reviewer, out), computed.planning, out, progress)
+
+
+def _accepted(computed: Computed, reviewer: str, out: Path) -> Result:
+    """The result with the name of the person who accepted it."""
     if not reviewer.strip():
         raise RequestError("Nobody accepted the result.", "Enter the reviewer's name.")
     request = replace(computed.result.request, output=str(out), accepted_by=reviewer.strip())
-    result = replace(computed.result, request=request, accepted_by=reviewer.strip())
-    return deliver(result, computed.planning, out, progress)
+    return replace(computed.result, request=request, accepted_by=reviewer.strip())
 
 
 def _require_in_place(node: Any, planning: ImageSeries, images: NodeImages) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -224,7 +225,9 @@ class PaintPanel:
 
     def export(self, out: Path) -> None:
         """Export the accepted targets into a new folder; the reason is shown when that is not possible."""
-        result, reason = self._export(out)
+        from .scene_run import export_result
+
+        result, reason = self._export(export_result, out)
         if result is None:
             self.ui.exportStatusLabel.text = reason
             return
@@ -244,10 +247,12 @@ class PaintPanel:
 
         The set is written and proven elsewhere first: the dialog never sees a part of it.
         """
+        from .scene_run import export_dicom
+
         target = Path(directory)
         with tempfile.TemporaryDirectory(prefix="hypoxia-set-") as folder:
-            result, reason = self._export(Path(folder) / SET_NAME)
-            if result is None:
+            exported, reason = self._export(export_dicom, Path(folder) / SET_NAME)
+            if exported is None:
                 return reason
             files = sorted((Path(folder) / SET_NAME / "dicom").iterdir())
             target.mkdir(parents=True, exist_ok=True)
@@ -260,10 +265,8 @@ class PaintPanel:
                 shutil.copy2(file, target)
         return ""
 
-    def _export(self, out: Path) -> tuple[Any, str]:
-        """The exported result, or None and the reason in words."""
-        from .scene_run import export_result
-
+    def _export(self, write: Callable[..., Any], out: Path) -> tuple[Any, str]:
+        """What ``write`` exported, or None and the reason in words."""
         reason = self.why_not_export() if self.parameters is not None else _("Open Hypoxia Dose Paint first.")
         if not reason and missing_packages(EXPORT_PACKAGES):
             missing = install(EXPORT_PACKAGES, "Hypoxia Dose Paint")
@@ -271,7 +274,7 @@ class PaintPanel:
         if reason:
             return None, reason
         try:
-            return export_result(self.computed, self.acceptance().reviewer, out, self._progress), ""
+            return write(self.computed, self.acceptance().reviewer, out, self._progress), ""
         except HypoxiaError as error:
             return None, str(error)
 

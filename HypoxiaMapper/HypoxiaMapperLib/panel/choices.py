@@ -120,7 +120,7 @@ class MapperDecisions:
     def missing_method(self, choices: MapperChoices) -> list[str]:
         """What step 2 still needs."""
         method = self.method(choices)
-        reason = method.unavailable_reason()
+        reason = why_method_is_grey(method)
         lines = [f"{method.title}: {reason}."] if reason else []
         try:
             method.make_params(dict(choices.params))
@@ -203,6 +203,17 @@ class MapperDecisions:
             return dataclasses.asdict(self.method(choices).make_params(dict(choices.params)))
         except RequestError:
             return dict(choices.params)
+
+
+def why_method_is_grey(method: Method) -> str:
+    """Why a method cannot be chosen in the panel; empty when it can."""
+    reason = method.unavailable_reason()
+    series = [s.key for s in method.inputs if s.required and getattr(s, "kind", "volume") != "volume"]
+    regions = [r.key for r in method.regions if r.required and r.key not in ("gtv", "reference")]
+    if reason or not (series or regions):
+        return reason
+    needs = [f"a series of frames ({', '.join(series)})"] * bool(series) + [f"the region {r}" for r in regions]
+    return f"needs {' and '.join(needs)}, which the panel cannot take yet: use the command hypoxia run"
 
 
 def sphere_of_roi(roi: Any) -> tuple[tuple[float, float, float], float]:

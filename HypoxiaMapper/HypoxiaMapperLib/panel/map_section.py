@@ -224,7 +224,7 @@ class MapSection:
         map_node, place = self.map_node(), [0.0, 0.0, 0.0]
         if map_node is not None and node.GetCursorPositionRAS(place):
             unit = map_node.GetAttribute("Hypoxia.Unit")
-            text = probe_text(map_node, map_node.GetNodeReference(UNCERTAINTY), unit, tuple(place))
+            text = probe_text(map_node, map_node.GetNodeReference(UNCERTAINTY), unit, (place[0], place[1], place[2]))
             self.ui.probeLabel.text = text
 
     def on_create_segment(self) -> None:

@@ -48,7 +48,7 @@ class MethodForm:
         layout = new_form(self._container)
         self._fields = {}
         for parameter in fields(method.Params):
-            default = parameter.default if parameter.default is not MISSING else parameter.type()
+            default = parameter.default if parameter.default is not MISSING else _empty(parameter.type)
             field = _field(parameter.metadata, values.get(parameter.name, default), self._changed)
             field.widget.toolTip = tool_tip(parameter.metadata)
             layout.addRow(f"{parameter.metadata['label']}:", field.widget)
@@ -61,6 +61,11 @@ class MethodForm:
     def set_value(self, name: str, value: Any) -> None:
         """Set one parameter, as typing it would."""
         self._fields[name].set(value)
+
+
+def _empty(kind: Any) -> Any:
+    """Value to begin with where a parameter has no default."""
+    return {"float": 0.0, "int": 0, "bool": False}.get(getattr(kind, "__name__", str(kind)), "")
 
 
 def tool_tip(metadata: Mapping[str, Any]) -> str:

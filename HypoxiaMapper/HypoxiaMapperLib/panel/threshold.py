@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class ThresholdTable:
 
     def volume_ml(self, threshold: float) -> float:
         """Volume in ml beyond a threshold. No islands are dropped here."""
-        side = "right" if self.comparison in (">", "<=") else "left"
+        side: Literal["left", "right"] = "right" if self.comparison in (">", "<=") else "left"
         # In the type of the map, as every comparison of the map with a number: else NumPy copies the map each time.
         below = int(np.searchsorted(self.values, self.values.dtype.type(threshold), side=side))
         count = below if self.comparison.startswith("<") else self.values.size - below

@@ -18,12 +18,12 @@ from ..errors import HypoxiaError
 from ..methods import all_methods
 from ..worker import read_result, write_job
 from .child import PACKAGE_PARENT, ChildRun, time_left_text, worker_arguments
-from .choices import ALIGNMENT_TEXTS, MapperChoices, MapperDecisions, SegmentChoice, guess_choices
+from .choices import ALIGNMENT_TEXTS, MapperChoices, MapperDecisions, SegmentChoice, guess_choices, why_method_is_grey
 from .map_nodes import map_to_node
 from .map_section import MapSection
 from .method_form import MethodForm, new_form
 from .node_images import STATED_UNITS, NodeImages, state_unit, suv_line
-from .packages import install
+from .packages import install, missing_packages
 from .parameters import INPUT_ROLE, TRACER_CHOICES, MapperParameters
 from .patient_loader import Loaded, load_patient
 from .views import unit_text
@@ -50,7 +50,8 @@ class MapperPanel:
         self.decisions = MapperDecisions(self.images)
         self.run_state: ChildRun | None = None
         self._job_folder: tempfile.TemporaryDirectory[str] | None = None
-        self._job_choices, self._job_prints = MapperChoices(), {}
+        self._job_choices = MapperChoices()
+        self._job_prints: dict[str, str] = {}
         self._input_selectors: dict[str, Any] = {}
         self._gui_tag: Any = None
         self._updating = False
@@ -70,7 +71,7 @@ class MapperPanel:
             self.ui.unitComboBox.addItem(text)
         for name, method in all_methods().items():
             self.ui.methodComboBox.addItem(method.title, name)
-            if method.unavailable_reason():
+            if why_method_is_grey(method):
                 # Qt keeps the flags of a list's item in this role; 0 makes it grey.
                 self.ui.methodComboBox.setItemData(self.ui.methodComboBox.count - 1, 0, qt.Qt.UserRole - 1)
         self.ui.tracerComboBox.toolTip = f"{self.ui.tracerComboBox.toolTip} ({', '.join(TRACER_CHOICES[1:])})"
@@ -322,9 +323,9 @@ class MapperPanel:
             self.ui.runButton.toolTip = reason or _("Compute the map in a process of its own")
             self.ui.cancelButton.enabled = self.run_state is not None
             method = all_methods()[choices.method]
-            why = method.unavailable_reason()
+            why = why_method_is_grey(method)
             self.ui.methodNoteLabel.text = why or f"{method.quantity} ({unit_text(method.unit)}). {method.citation}"
-            self.ui.installButton.visible = bool(why)
+            self.ui.installButton.visible = bool(missing_packages(method.packages))
             self.ui.deviceLabel.text = _("GPU if there is one, else CPU") if "torch" in method.packages else _("CPU")
             self.map_section.refresh(choices)
         finally:
