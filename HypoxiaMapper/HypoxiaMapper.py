@@ -38,11 +38,11 @@ def register_sample_data():
     import SampleData
 
     logic = SampleData.SampleDataLogic
-    logic.registerCustomSampleDataCategory("Hypoxia", title=_("Hypoxia"))
+    if hasattr(logic, "registerCustomSampleDataCategory"):  # newer than Slicer 5.10
+        logic.registerCustomSampleDataCategory("Hypoxia", title=_("Hypoxia"))
     logic.registerCustomSampleDataSource(
         category="Hypoxia",
         sampleName=PATIENT_NAME,
-        sampleDescription=_("Digital head-and-neck patient with a known hypoxic volume: CT, FMISO and FDG PET, MR"),
         customDownloader=load_digital_patient,
         thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "HypoxiaMapper.png"),
     )
@@ -84,12 +84,23 @@ class HypoxiaMapperWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(ui_widget)
         self.ui = slicer.util.childWidgetVariables(ui_widget)
         ui_widget.setMRMLScene(slicer.mrmlScene)
+        self.say_if_shadowed()
         self.logic = HypoxiaMapperLogic()
         self.panel = MapperPanel(self.ui, slicer.mrmlScene)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.on_scene_start_close)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.on_scene_end_close)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.on_scene_end_close)
         self.use_parameter_node()
+
+    def say_if_shadowed(self):
+        """A wheel installed into Slicer comes before the extension on the path: then another version runs."""
+        import HypoxiaMapperLib
+
+        own, used = Path(__file__).resolve().parent, Path(HypoxiaMapperLib.__file__).resolve()
+        if own not in used.parents:
+            self.ui.researchLabel.text = _(
+                "Another installation is in use: {path}. Remove it: PythonSlicer -m pip uninstall slicer-hypoxia"
+            ).format(path=used.parent)
 
     def cleanup(self):
         """The application closes, or the module is reloaded."""

@@ -50,6 +50,29 @@ print(*sorted(set(sys.modules) - before))
     assert not loaded & set(HEAVY)
 
 
+def test_the_digital_patient_is_registered_as_sample_data(tmp_path):
+    """The keywords are those of Modules/Scripted/SampleData/SampleData.py."""
+    code = f"""
+import sys, pathlib, types
+sys.path[:0] = [{str(STAND_IN)!r}]
+import stand_in
+stand_in.start(pathlib.Path({str(tmp_path)!r}))
+module = stand_in.load_module(pathlib.Path({str(ROOT / "HypoxiaMapper")!r}), "HypoxiaMapper")
+class Logic:
+    @staticmethod
+    def registerCustomSampleDataCategory(category, title): assert category == "Hypoxia" and title
+    @staticmethod
+    def registerCustomSampleDataSource(category="Custom", sampleName=None, uris=None, fileNames=None, nodeNames=None,
+            customDownloader=None, thumbnailFileName=None, loadFileTypes=None, loadFiles=None, loadFileProperties={{}},
+            checksums=None, loadFileType=None):
+        print(category, sampleName, customDownloader.__name__, pathlib.Path(thumbnailFileName).is_file())
+sys.modules["SampleData"] = types.SimpleNamespace(SampleDataLogic=Logic)
+module.register_sample_data()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["Hypoxia", "HypoxiaDigitalPatient", "load_digital_patient", "True"]
+
+
 def test_module_files_and_stand_in_stay_small():
     for path in (ROOT / "HypoxiaMapper" / "HypoxiaMapper.py", *(ROOT / "HypoxiaDosePaint").glob("*.py")):
         assert path.read_text(encoding="utf-8").count("\n") < 200, path.name

@@ -80,7 +80,7 @@ def tool_tip(metadata: Mapping[str, Any]) -> str:
 def new_form(container: Any) -> Any:
     """An empty form layout in a widget with a box layout; what was in it before is removed."""
     for child in container.children():
-        if child.isWidgetType():
+        if getattr(child, "isWidgetType", bool)():  # PythonQt gives layouts no such method
             child.hide()
             child.setParent(None)
             child.deleteLater()

@@ -1,0 +1,231 @@
+"""The dose-paint panel without Qt: from nodes to the pipeline's result, what is refused, what takes acceptance back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from HypoxiaDosePaintLib.request import request_from_json
+from HypoxiaMapperLib.dicomio.scan import scan_folder
+from HypoxiaMapperLib.errors import GeometryError, RequestError
+from HypoxiaMapperLib.volume import same_grid
+from HypoxiaMapperLib.worker import Job, run_job
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
+
+from HypoxiaDosePaintLib.panel.choices import (  # noqa: E402
+    Acceptance,
+    PaintChoices,
+    PaintDecisions,
+    Role,
+    changed_between,
+    deficit_text,
+    equivalents_text,
+    guess_role,
+    target_rows,
+)
+from HypoxiaDosePaintLib.panel.preview import show_targets  # noqa: E402
+from HypoxiaDosePaintLib.panel.scene_run import compute_targets, export_result  # noqa: E402
+from HypoxiaMapperLib.methods import no_progress  # noqa: E402
+from HypoxiaMapperLib.mrml import node_to_volume, segment_to_region  # noqa: E402
+from HypoxiaMapperLib.mrml.geometry import fill_image_data, index_to_ras, to_vtk_matrix  # noqa: E402
+from HypoxiaMapperLib.panel.choices import MapperChoices, MapperDecisions, guess_choices  # noqa: E402
+from HypoxiaMapperLib.panel.hypoxic_segment import hypoxic_mask, write_hypoxic_segment  # noqa: E402
+from HypoxiaMapperLib.panel.map_nodes import map_to_node  # noqa: E402
+from HypoxiaMapperLib.panel.node_images import INSTANCE_UIDS, NodeImages, suv_line  # noqa: E402
+from HypoxiaMapperLib.panel.patient_loader import load_patient  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def street(digital_patient):
+    """The digital patient in a scene with its map and hypoxic segment, as the mapper leaves it."""
+    scene = slicer.vtkMRMLScene()
+    loaded = load_patient(scene, digital_patient.folder)
+    images = NodeImages(lambda uids: [""] * len(uids))
+    mapper = MapperDecisions(images)
+    choices = guess_choices(MapperChoices(), list(loaded.volumes), list(loaded.segmentations), images)
+    job: Job = mapper.make_job(choices)
+    found = run_job(job, no_progress)
+    nodes = {"planning": choices.planning, **choices.inputs}
+    map_node = map_to_node(scene, found, "Map", mapper.fingerprint(choices), choices.method, nodes, choices.params)
+    volume = found.map.volume
+    gtv = segment_to_region(choices.gtv.node, choices.gtv.segment_id, volume.image)
+    region = gtv.with_array(hypoxic_mask(volume, gtv, 1.2, ">"), "ratio > 1.2 in GTVp", "GTVp_Hyp")
+    segmentation, identifier = write_hypoxic_segment(scene, None, choices.planning, region, 1.2)
+    structures = loaded.segmentations[0]
+    roles = (
+        Role(structures, "GTVp", "gtv"), Role(structures, "SpinalCord", "organ"),
+        Role(structures, "Ref_Blood", "reference"), Role(segmentation, identifier, "hypoxic"),
+    )  # fmt: skip
+    return SimpleNamespace(
+        scene=scene, images=images, choices=PaintChoices(choices.planning, map_node, roles), region=region,
+        decisions=PaintDecisions(images), pet=choices.inputs["pet"], mapper_choices=choices,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def computed(street):
+    return compute_targets(street.choices, street.images)
+
+
+def test_the_result_is_the_pipelines_and_says_where_it_comes_from(street, computed):
+    result = computed.result
+    assert result.hypoxic_volume_ml == pytest.approx(street.region.volume_ml)
+    assert result.registration.mode == "same frame of reference"
+    assert not any("edited" in w or "drawn" in w for w in result.warnings)
+    assert {t.name for t in result.targets} == {"GTVp", "GTVp_Hyp", "Ref_Blood", "PTV_7000", "PTV_7700"}
+    assert result.threshold == 1.2
+    assert result.patient["id"]
+    assert same_grid(result.images.map.volume.image, computed.planning.volume.image)
+
+
+def test_the_request_comes_back_from_json_and_names_everything(computed):
+    request = computed.result.request
+    assert request_from_json(request.to_json()) == request
+    assert (request.method, request.protocol) == ("tracer_ratio", "welz_77_70_35")
+    assert (request.gtv_rois, request.reference_roi, request.organ_rois) == (("GTVp",), "Ref_Blood", ("SpinalCord",))
+    assert request.subvolume.threshold == 1.2
+
+
+def test_every_missing_thing_is_named(street):
+    reason = street.decisions.why_not_preview(PaintChoices())
+    for word in ("planning CT", "hypoxia map", "role GTV", "role hypoxic segment"):
+        assert word in reason
+    assert street.decisions.why_not_preview(street.choices) == ""
+    twice = dataclasses.replace(street.choices, roles=(*street.choices.roles, street.choices.roles[2]))
+    assert "Only one" in street.decisions.why_not_preview(twice)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"boost_dose_gy": 69.0}, "does not lie above"),
+        ({"boost_dose_gy": 90.0}, "above 84 Gy"),
+        ({"fractions": 28}, "per fraction"),
+        ({"protocol": "nobody"}, "no protocol"),
+    ],
+)
+def test_refused_prescriptions_say_why(street, change, words):
+    assert words in street.decisions.prescription_problem(dataclasses.replace(street.choices, **change))
+
+
+def test_lines_of_the_prescription(street):
+    prescription = street.decisions.prescription(street.choices)
+    assert "EQD2₁₀ 78.3 Gy, EQD2₃ 80.1 Gy, BED₁₀ 93.9 Gy" in equivalents_text(prescription)  # VALIDATION row 10
+    text = deficit_text(prescription)
+    assert "5.7 Gy at 10 mmHg, 16.3 Gy at 5 mmHg, 33.0 Gy at 2.5 mmHg" in text  # 82.7, 93.3, 110 Gy against 77
+    assert "19 mmHg" in text
+
+
+def test_export_gate_gives_every_reason_in_turn(street, computed):
+    gate, result = street.decisions.why_not_export, computed.result
+    assert gate(None, (), Acceptance(), "f") == "Make the targets first (step 3)."
+    assert gate(result, ("GTV",), Acceptance(True, True, True, "A"), "f").startswith("Changed since")
+    assert len(gate(result, (), Acceptance(), "").splitlines()) == 5
+    assert gate(result, (), Acceptance(True, True, True, "  "), "f") == "Enter the reviewer's name."
+    assert gate(result, (), Acceptance(True, True, True, "A"), "f") == ""
+
+
+def test_any_change_is_named(street):
+    then = street.decisions.fingerprint(street.choices)
+    assert changed_between(then, street.decisions.fingerprint(street.choices)) == ()
+    other = dataclasses.replace(street.choices, boost_margin_mm=4.0, fractions=34)
+    assert changed_between(then, street.decisions.fingerprint(other)) == ("boost margin mm", "fractions")
+    fewer = dataclasses.replace(street.choices, roles=street.choices.roles[:2] + street.choices.roles[3:])
+    assert changed_between(then, street.decisions.fingerprint(fewer)) == ("reference Ref_Blood",)
+
+
+def test_a_map_whose_pet_has_changed_is_stale(street):
+    pet, transform = street.pet, street.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    pet.SetAndObserveTransformNodeID(transform.GetID())
+    assert "stale, changed since it was made: image pet" in street.decisions.why_not_preview(street.choices)
+    pet.SetAndObserveTransformNodeID(None)
+    assert street.decisions.why_not_preview(street.choices) == ""
+
+
+def test_a_moved_planning_ct_is_refused(street):
+    from vtkmodules.vtkCommonMath import vtkMatrix4x4
+
+    node, matrix = street.choices.planning, vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    moved = vtkMatrix4x4()
+    moved.DeepCopy(matrix)
+    moved.SetElement(0, 3, matrix.GetElement(0, 3) + 2.0)
+    node.SetIJKToRASMatrix(moved)
+    with pytest.raises(GeometryError, match="moved in the scene"):
+        compute_targets(street.choices, street.images)
+    node.SetIJKToRASMatrix(matrix)
+
+
+def test_nobody_exports_without_a_name(computed, tmp_path):
+    with pytest.raises(RequestError, match="Nobody accepted"):
+        export_result(computed, "  ", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_preview_shows_the_targets_and_replaces_itself(street, computed):
+    for _ in range(2):
+        node = show_targets(street.scene, computed.result, street.choices.planning)
+    assert node.GetSegmentation().GetNumberOfSegments() == 5
+    assert street.scene.GetNodesByClass("vtkMRMLMarkupsFiducialNode").GetNumberOfItems() == 1
+    rows = {row[0]: row for row in target_rows(computed.result)}
+    assert rows["PTV_7700"][2:6] == ("77.0", "2.20", "78.3", "80.1")
+    assert rows["GTVp"][2] == "–"
+
+
+@pytest.mark.parametrize(
+    ("name", "mapped", "role"),
+    [
+        ("GTVp", False, "gtv"), ("gtv_n", False, "gtv"), ("GTVp_Hyp", False, "hypoxic"), ("Anything", True, "hypoxic"),
+        ("Ref_Blood", False, "reference"), ("SpinalCord", False, "organ"), ("Couch", False, ""),
+    ],
+)  # fmt: skip
+def test_roles_are_guessed_from_names(name, mapped, role):
+    assert guess_role(name, mapped) == role
+
+
+def as_slicer_loads(scene, info, flip: bool):
+    """A PET node as Slicer's own DICOM reader leaves it: values of the file, instance UIDs, maybe slices turned."""
+    from HypoxiaMapperLib.dicomio.series import read_image_series
+
+    volume = read_image_series(info).volume
+    image = sitk.Flip(volume.image, [False, False, flip])
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "as Slicer loads")
+    from vtkmodules.vtkCommonDataModel import vtkImageData
+
+    data = vtkImageData()
+    fill_image_data(data, sitk.GetArrayFromImage(image))
+    node.SetIJKToRASMatrix(to_vtk_matrix(index_to_ras(image)))
+    node.SetAndObserveImageData(data)
+    uids = volume.source_uids[::-1] if flip else volume.source_uids
+    node.SetAttribute(INSTANCE_UIDS, " ".join(uids))
+    return node, dict(zip(volume.source_uids, map(str, info.files), strict=True))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_pet_loaded_by_slicer_becomes_suv_through_the_database(street, digital_patient, flip):
+    info = next(s for s in scan_folder(digital_patient.folder).by_role("pet") if s.kind == "FMISO")
+    node, files = as_slicer_loads(slicer.vtkMRMLScene(), info, flip)
+    images = NodeImages(lambda uids: [files[u] for u in uids])
+    found, direct = images.volume(node), node_to_volume(street.pet)
+    assert (found.quantity, found.unit) == ("SUVbw", "g/ml")
+    assert "150 min p.i." in suv_line(*images.describe(node))
+    array = found.array[::-1] if flip else found.array
+    np.testing.assert_array_equal(array, direct.array)
+    point = direct.image.TransformIndexToPhysicalPoint((30, 31, 7))
+    there = found.image.TransformPhysicalPointToIndex(point)
+    assert found.image[there] == direct.image[30, 31, 7]
+    lost = NodeImages(lambda uids: [""] * len(uids))
+    with pytest.raises(RequestError, match="unit unknown"):
+        lost.volume(node)
+
+
+def test_what_the_map_was_made_of_is_kept(street):
+    facts = json.loads(street.choices.map_node.GetAttribute("Hypoxia.Map"))
+    assert facts["method"] == "tracer_ratio"
+    assert street.choices.map_node.GetNodeReference("Hypoxia.MadeOf.pet") is street.pet
