@@ -141,7 +141,7 @@ def find_subvolume(
     box = _box_around(hypoxia_map, gtvs)
     warnings += _notes_on_gtvs(box, gtvs)
     if drawn is None:
-        found, drawn_notes = _beyond_threshold(box, rule, hypoxia_map, gtvs), []
+        found, drawn_notes = _beyond_threshold(box, rule, hypoxia_map, gtvs), list[str]()
     else:
         found, drawn_notes = part_inside(drawn, hypoxia_map.volume, box.place, box.union, rule.hits, _names(gtvs))
     found, closing_notes = _close(found, box, options.closing_mm)
