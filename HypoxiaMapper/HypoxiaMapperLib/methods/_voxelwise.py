@@ -217,22 +217,40 @@ def fit_map(
     for name, (quantity, unit) in quantities.items():
         if name in result.values and name != main:
             extra[name] = voxels.volume(result.values[name], quantity, unit, operation)
-        if name in result.errors and name != main:
+        if name != main and np.isfinite(result.errors.get(name, np.nan)).any():
             text = f"standard error of {quantity}"
             extra[f"{name}_error"] = voxels.volume(result.errors[name], text, unit, operation)
     quantity, unit = quantities[main]
     # A fit error may be infinite (undetermined): a map holds numbers or NaN.
     error = np.where(np.isfinite(result.errors[main]), result.errors[main], np.nan)
+    known = bool(np.isfinite(error).any())
+    spread = voxels.volume(error, f"standard error of {quantity}", unit, operation) if known else None
     value, comparison, source = threshold or (float("nan"), "<" if falls else ">", NO_THRESHOLD)
     notes = [*warnings, *code_warnings(result.code, voxels.gtv)]
     return HypoxiaMap(
         voxels.volume(result.values[main], quantity, unit, operation),
         value, comparison, source, surrogate,
-        voxels.volume(error, f"standard error of {quantity}", unit, operation),
+        spread,
         voxels.grid_array(result.code.astype(np.uint8), fill=int(FitCode.OUTSIDE)),
         tuple(notes if threshold else [*notes, NO_THRESHOLD_WARNING]),
         {**(details or {}), "voxels_by_code": result.count(), "computed_on": result.device}, extra, curves,
     )  # fmt: skip
+
+
+def plain_result(
+    values: Mapping[str, np.ndarray], errors: Mapping[str, np.ndarray], code: np.ndarray, units: Mapping[str, str]
+) -> FitResult:
+    """Maps that were computed without a fit, as a ``FitResult``; without errors where none are known."""
+    nothing = np.full(code.shape, np.nan)
+    every = {name: errors.get(name, nothing) for name in values}
+    return FitResult(values, every, code, nothing, nothing, nothing, units, "cpu, float64")
+
+
+def in_blocks(function: Any, *arrays: np.ndarray, block: int = 65536) -> list[np.ndarray]:
+    """Apply a function to blocks of voxels (last axis) and join what it returns: memory stays bounded."""
+    count = arrays[0].shape[-1]
+    parts = [function(*(a[..., k : k + block] for a in arrays)) for k in range(0, count, block)]
+    return [np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)]
 
 
 def code_warnings(code: np.ndarray, gtv: np.ndarray) -> list[str]:
