@@ -146,7 +146,8 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--reference-roi", metavar="ROI", help="blood or muscle region of a ratio method")
     group.add_argument("--reference-sphere", metavar="X,Y,Z,R", help="instead: a sphere, centre and radius in mm (LPS)")
     group.add_argument(
-        "--registration", metavar="rigid|stated|FILE",
+        "--registration",
+        metavar="rigid|stated|FILE",
         help="rigid: register here; stated: the images share the planning frame; FILE: registration or ITK transform",
     )
 
@@ -169,7 +170,9 @@ def _add_dose_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--base-dose", type=float, metavar="GY", help="instead of the protocol's")
     group.add_argument("--boost-dose", type=float, metavar="GY", help="instead of the protocol's")
     group.add_argument("--fractions", type=int, metavar="N", help="instead of the protocol's")
-    group.add_argument("--override", metavar='"NAME: REASON"', help="take responsibility for exceeding a limit")
+    group.add_argument(
+        "--override", metavar='"LIMIT NAME: REASON"', help="exceed a limit by name: dose, volume, coverage"
+    )
 
 
 def _add_lists(sub: argparse._SubParsersAction) -> None:

@@ -30,8 +30,8 @@ def demo(arguments: Namespace, progress: Progress) -> str:
         raise OutputError(f"Output {out} exists already.", "Nothing is overwritten: choose another folder with --out.")
     patient = make_patient(out / "patient", arguments.seed, lambda f, t: progress(0.2 * f, t))
     request = Request(
-        folder=str(out / "patient"),
-        output=str(out / "result"),
+        folder=str((out / "patient").resolve()),
+        output=str((out / "result").resolve()),
         method="tracer_ratio",
         protocol="welz_77_70_35",
         gtv_rois=patient.gtv_rois,
@@ -153,7 +153,7 @@ def request_from_arguments(arguments: Namespace) -> Request:
         "method_params": _method_params(arguments.method, arguments.param or []),
     }  # fmt: skip
     return Request(
-        arguments.source, arguments.out, arguments.method, arguments.protocol,
+        str(Path(arguments.source).resolve()), str(Path(arguments.out).resolve()), arguments.method, arguments.protocol,
         **{key: value for key, value in given.items() if value is not None},
     )  # fmt: skip
 
@@ -239,7 +239,7 @@ def _registration(value: str | None) -> Registration | None:
     """``rigid``, or a file."""
     if value is None:
         return None
-    return Registration(value) if value in ("rigid", "stated") else Registration("file", value)
+    return Registration(value) if value in ("rigid", "stated") else Registration("file", str(Path(value).resolve()))
 
 
 def _free_name(base: Path) -> Path:

@@ -9,20 +9,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
-
 import HypoxiaMapperLib
 from HypoxiaMapperLib.dicomio.model import ImageSeries, SeriesInfo
-from HypoxiaMapperLib.dicomio.registration import read_transform
-from HypoxiaMapperLib.errors import RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap, Method, Progress, get_method, no_progress
 from HypoxiaMapperLib.niftiio import write_nifti
-from HypoxiaMapperLib.registration import register_rigid
-from HypoxiaMapperLib.resample import require_same_frame
 from HypoxiaMapperLib.volume import Region, Volume
 
+from .alignment import TRANSFORM_FILE, find_alignment, require_reviewed, write_transform
+from .bystanders import bystander_warnings, refuse_tumour_reference
 from .dicomrt.export import export_set, proof_reference
-from .mapping import Alignment, compute_map
+from .mapping import compute_map
+from .margins import describe_margins
 from .output import require_free, staged_output
 from .prescription import Prescription, Protocol, ceiling_reasons, get_protocol, make_prescription
 from .render import render_pictures
@@ -68,7 +65,7 @@ class Parts:
     hypoxia_map: HypoxiaMap
     subvolume: Subvolume
     targets: Targets
-    protocol_margins: bool
+    margins: tuple[Margins, Margins]
 
 
 def run(
@@ -105,10 +102,12 @@ def deliver(result: Result, planning: ImageSeries, out: Path, progress: Progress
 
 def compute(request: Request, progress: Progress = no_progress) -> Computed:
     """Everything up to the result, nothing written."""
+    require_reviewed(request)
     method = get_method(request.method)
     params = method.make_params(request.method_params)
     prescribe(request, get_protocol(request.protocol))  # refused before the long reading begins
     inputs = gather(request, method, lambda f, t: progress(0.5 * f, t))
+    refuse_tumour_reference(inputs)
     gtv = union(inputs.gtvs, "GTV")
     alignment = find_alignment(request, inputs, lambda f, t: progress(0.5 + 0.1 * f, t))
     planning = inputs.planning.volume
@@ -119,9 +118,7 @@ def compute(request: Request, progress: Progress = no_progress) -> Computed:
         method, params, images, regions, planning, alignment, lambda f, t: progress(0.6 + 0.2 * f, t)
     )
     shown = alignment.bring(inputs.pet.volume, planning)
-    return paint(
-        request, inputs, shown, alignment.use, hypoxia_map, progress=lambda f, t: progress(0.8 + 0.2 * f, t)
-    )
+    return paint(request, inputs, shown, alignment.use, hypoxia_map, progress=lambda f, t: progress(0.8 + 0.2 * f, t))
 
 
 def paint(
@@ -153,9 +150,8 @@ def paint(
         boost_margins, inputs.planning.volume, hypoxia_map.surrogate,
     )  # fmt: skip
     parts = Parts(
-        replace(request, base_margins=base_margins, boost_margins=boost_margins), method, params, protocol,
-        prescription, inputs, pet, registration, hypoxia_map, subvolume, targets,
-        protocol_margins=request.base_margins is None or request.boost_margins is None,
+        request, method, params, protocol, prescription, inputs, pet, registration, hypoxia_map, subvolume, targets,
+        margins=(base_margins, boost_margins),
     )  # fmt: skip
     return Computed(assemble(parts), inputs.planning)
 
@@ -170,7 +166,10 @@ def write(result: Result, planning: ImageSeries, folder: Path, progress: Progres
     pictures = render_pictures(result, folder / "pictures")
     result = replace(result, warnings=(*pictures.warnings, *result.warnings))
     progress(0.9, "writing the report")
-    (folder / "request.json").write_text(result.request.to_json() + "\n", encoding="utf-8")
+    if result.registration.mode.startswith("rigid"):
+        write_transform(result.registration, folder / TRANSFORM_FILE)
+    # Acceptance is of this result, not of the next run of the same request.
+    (folder / "request.json").write_text(replace(result.request, accepted_by="").to_json() + "\n", encoding="utf-8")
     (folder / "result.json").write_text(result_to_json(result), encoding="utf-8")
     write_targets_csv(result, folder / "targets.csv")
     _write_further_maps(result, folder / "maps")
@@ -194,7 +193,7 @@ def prescribe(request: Request, protocol: Protocol) -> Prescription:
         protocol.base_dose_gy if request.base_dose_gy is None else request.base_dose_gy,
         protocol.boost_dose_gy if request.boost_dose_gy is None else request.boost_dose_gy,
         protocol.fractions if request.fractions is None else request.fractions,
-        request.override,
+        request.override_for("dose"),
     )
 
 
@@ -204,53 +203,6 @@ def margins(request: Request, protocol: Protocol) -> tuple[Margins, Margins]:
         request.base_margins or Margins.uniform(protocol.base_margin_mm),
         request.boost_margins or Margins.uniform(protocol.boost_margin_mm),
     )
-
-
-def find_alignment(request: Request, inputs: Inputs, progress: Progress) -> Alignment:
-    """How the images of the method lie on the planning image.
-
-    Raises
-    ------
-    GeometryError
-        Different frames of reference and no registration.
-    RequestError
-        Unknown registration mode.
-    """
-    planning, pet, mode = inputs.planning.volume, inputs.pet.volume, request.registration.mode
-    frame_uid = pet.frame_of_reference_uid
-    if mode == "none":
-        require_same_frame(pet.quantity, frame_uid, planning.frame_of_reference_uid)
-        return Alignment(None, frame_uid, "", RegistrationUse("same frame of reference"))
-    transform: Any
-    if mode == "stated":
-        transform, text = sitk.Transform(3, sitk.sitkIdentity), "stated by the user to share the planning frame"
-        use = RegistrationUse("stated by the user", _matrix(transform))
-    elif mode == "file":
-        path = Path(request.registration.path)
-        transform = read_transform(path, planning.frame_of_reference_uid, pet.frame_of_reference_uid)
-        text = f"transform file {path.name}"
-        use = RegistrationUse(f"file {path.name}", _matrix(transform))
-    elif mode == "rigid":
-        progress(0.1, "rigid registration")
-        found = register_rigid(planning, pet, union(inputs.gtvs, "GTV"))
-        transform, text = found.transform, "rigid registration by mutual information"
-        use = RegistrationUse("rigid, computed here", _matrix(transform), dict(found.residual))
-    else:
-        raise RequestError(f"Registration mode {mode!r} is unknown.", "Valid: none, rigid, file, stated.")
-    return Alignment(transform, frame_uid, text, use)
-
-
-def _matrix(transform: Any) -> tuple[float, ...]:
-    """4x4 row-major matrix of a linear transform, empty for a deformable one."""
-    if not transform.IsLinear():
-        return ()
-    origin = transform.TransformPoint((0.0, 0.0, 0.0))
-    columns = [
-        [a - o for a, o in zip(transform.TransformPoint(axis), origin, strict=True)]
-        for axis in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-    ]
-    rows = [[columns[c][r] for c in range(3)] + [origin[r]] for r in range(3)] + [[0.0, 0.0, 0.0, 1.0]]
-    return tuple(float(v) for row in rows for v in row)
 
 
 def assemble(parts: Parts) -> Result:
@@ -284,6 +236,7 @@ def assemble(parts: Parts) -> Result:
         details={
             **hypoxia_map.details,
             **parts.targets.details,
+            **{f"{key}_margin": describe_margins(m) for key, m in zip(("base", "boost"), parts.margins, strict=True)},
             "map_operations": list(hypoxia_map.volume.operations),
             "curves": [asdict(curve) for curve in hypoxia_map.curves],
             "packages": _package_versions(parts.method.packages),
@@ -297,10 +250,10 @@ def _warnings(parts: Parts) -> tuple[str, ...]:
     """All warnings, the ones that change a decision first."""
     over = ceiling_reasons(parts.prescription.boost)
     found = [f"Dose ceiling overridden ({'; '.join(over)}) by {parts.prescription.override}."] if over else []
-    if parts.registration.mode.startswith("rigid"):
-        found.append("Rigid registration was computed here: look at the registration picture before accepting.")
+    found += parts.registration.warnings
     found += [*parts.hypoxia_map.warnings, *parts.subvolume.warnings, *parts.targets.warnings, *parts.inputs.warnings]
-    if parts.protocol_margins:
+    found += bystander_warnings(parts.inputs, parts.targets.structures)
+    if parts.request.base_margins is None or parts.request.boost_margins is None:
         found.append(f"Margins: {parts.protocol.margin_source}.")
     found += [TRANSIENT_WARNING, RESEARCH_WARNING]
     return tuple(dict.fromkeys(found))

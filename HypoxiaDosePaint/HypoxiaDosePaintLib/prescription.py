@@ -134,7 +134,7 @@ def make_prescription(
     if over and not override.strip():
         raise LimitError(
             f"The boost exceeds the ceiling: {'; '.join(over)}.",
-            'Lower it, or give --override "name: reason" to take responsibility.',
+            'Lower it, or give --override "dose name: reason" to take responsibility.',
         )
     return Prescription(protocol, base, boost, override.strip())
 

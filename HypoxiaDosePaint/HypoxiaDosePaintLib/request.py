@@ -33,6 +33,10 @@ def _require_between(what: str, value: float, low: float, high: float) -> None:
         raise RequestError(f"{what} is {value}.", f"It must be a number from {low:g} to {high:g}.")
 
 
+LIMITS = ("dose", "volume", "coverage", "distribution")
+"""What an override can lift: dose ceiling, hypoxic fraction, map coverage of the GTV, out-of-distribution gate."""
+
+
 @dataclass(frozen=True)
 class Sphere:
     """A sphere in the planning frame of reference: centre LPS mm and radius mm."""
@@ -144,7 +148,7 @@ class Request:
     boost_margins, base_margins : Margins or None
         None takes the protocol file's.
     override : str
-        ``"name: reason"`` of the person who takes responsibility for exceeding a limit.
+        ``"LIMIT name: reason"`` of the person who takes responsibility for exceeding a limit (see ``LIMITS``).
     accepted_by : str
         Name of the person who accepts the result; without it nothing is exported as DICOM.
     write_rtdose : bool
@@ -189,13 +193,45 @@ class Request:
         for what, names in (("inputs", self.inputs), ("region_rois", self.region_rois)):
             if not all(isinstance(value, str) and value for value in names.values()):
                 raise RequestError(f"{what} is {names!r}.", "It must map keys to names (texts).")
-        name, colon, reason = self.override.partition(":")
-        if self.override and not (name.strip() and colon and reason.strip()):
-            raise RequestError(f"The override {self.override!r} has no name or no reason.", 'Write "name: reason".')
+        if not self.folder.strip():
+            raise RequestError("The folder of the request is empty.", "Name the DICOM folder.")
+        parse_overrides(self.override)
+
+    def override_for(self, limit: str) -> str:
+        """``"name: reason"`` of the person who lifts one limit, empty for none."""
+        return parse_overrides(self.override).get(limit, "")
 
     def to_json(self) -> str:
         """Indented JSON with every field."""
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
+
+
+def parse_overrides(text: str) -> dict[str, str]:
+    """Overrides by the limit they lift: ``"dose Dr A: reason; volume Dr B: reason"``.
+
+    One override lifts one limit: a person who accepts a higher dose has not thereby accepted a larger volume.
+
+    Raises
+    ------
+    RequestError
+        If a part names no limit, no person or no reason.
+    """
+    found: dict[str, str] = {}
+    for part in filter(None, (p.strip() for p in text.split(";"))):
+        limit, _, rest = part.partition(" ")
+        name, colon, reason = rest.partition(":")
+        if limit not in LIMITS or not (name.strip() and colon and reason.strip()) or not _is_dicom_text(part):
+            raise RequestError(
+                f"The override {part!r} does not name a limit, a person and a reason.",
+                f'Write "LIMIT name: reason"; limits: {", ".join(LIMITS)}; several are parted by ";".',
+            )
+        found[limit] = f"{name.strip()}: {reason.strip()}"
+    return found
+
+
+def _is_dicom_text(text: str) -> bool:
+    """True for text that DICOM can hold: no control character, no backslash."""
+    return text.isprintable() and "\\" not in text
 
 
 def request_from_json(text: str, where: str = "request") -> Request:
@@ -288,4 +324,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return float(value)
     elif isinstance(hint, type) and origin is None and isinstance(value, hint):
         return value
-    raise RequestError(f"{where} is {value!r}.", f"It must be of type {hint}.")
+    kind = _TYPE_WORDS.get(hint, _TYPE_WORDS.get(origin, str(hint)))
+    raise RequestError(f"{where} is {value!r}.", f"It must be {kind}.")
+
+
+_TYPE_WORDS = {
+    str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list", dict: "an object",
+}  # fmt: skip

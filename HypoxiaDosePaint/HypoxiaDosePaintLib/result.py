@@ -95,6 +95,7 @@ class RegistrationUse:
     mode: str  # "same frame of reference", "file ...", "rigid, computed here"
     matrix: tuple[float, ...] = ()  # 4x4 row-major, planning LPS to moving LPS; empty when deformable or none
     residual: Mapping[str, float] = field(default_factory=dict)  # named figures with units in the name
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ _SEED = 20250101
 _SHRINK, _SMOOTH_MM = (4, 2, 1), (4.0, 2.0, 0.0)
 _HISTOGRAM_BINS = 50
 _SAMPLING = 0.2
+_OFFSET_MM, _OFFSET_RAD = 4.0, 0.035  # along and about each axis: about a PET voxel and 2 degrees
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,7 @@ def register_rigid(planning: Volume, moving: Volume, region: Region) -> RigidRes
         start = sitk.Euler3DTransform(start)
         start.SetTranslation((0.0, 0.0, 0.0))
     forward, before, after = _optimise(fixed, floating, sitk.Euler3DTransform(start))
-    inverse_start = sitk.Euler3DTransform()
-    inverse_start.SetCenter(forward.TransformPoint(forward.GetCenter()))
-    inverse_start.SetTranslation(-np.array(start.GetTranslation()))
+    inverse_start = _near_inverse(forward)
     backward, _, _ = _optimise(floating, fixed, inverse_start)
     there = [forward.TransformPoint(p) for p in points]
     error = np.linalg.norm(np.array([backward.TransformPoint(p) for p in there]) - np.array(points), axis=1)
@@ -84,6 +83,18 @@ def register_frame(fixed: Volume, moving: Volume) -> sitk.Euler3DTransform:
     size = fixed.image.GetSize()
     start.SetCenter(fixed.image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in size]))
     return _optimise(_prepare(fixed), _prepare(moving), start)[0]
+
+
+def _near_inverse(forward: sitk.Euler3DTransform) -> sitk.Euler3DTransform:
+    """The inverse, moved off by ``_OFFSET``: the way back has to be found, not merely kept."""
+    inverse = sitk.Euler3DTransform()
+    inverse.SetMatrix(np.array(forward.GetMatrix()).reshape(3, 3).T.ravel().tolist())
+    centre = np.array(forward.TransformPoint(forward.GetCenter()))
+    inverse.SetCenter(centre.tolist())
+    inverse.SetTranslation((np.array(forward.GetCenter()) - centre + _OFFSET_MM).tolist())
+    angles = np.array([inverse.GetAngleX(), inverse.GetAngleY(), inverse.GetAngleZ()]) + _OFFSET_RAD
+    inverse.SetRotation(*angles.tolist())
+    return inverse
 
 
 @contextmanager

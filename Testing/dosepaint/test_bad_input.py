@@ -9,11 +9,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 
 from HypoxiaDosePaintLib import cli, output, pipeline
 from HypoxiaDosePaintLib.prescription import all_protocols
+from HypoxiaDosePaintLib.request import Request
 
 RUN = ("--method", "tracer_ratio", "--protocol", "welz_77_70_35", "--gtv", "GTVp", "--reference-roi", "Ref_Blood")
 ACCEPT = ("--accepted-by", "Test Reviewer")
@@ -169,6 +171,7 @@ def test_empty_gtv(patient, capsys):
         (("--boost-dose", "nan"), 2, ("boost dose",)),
         (("--fractions", "0"), 2, ("fractions",)),
         (("--override", "because"), 2, ("name: reason",)),
+        (("--boost-dose", "90", "--override", "volume Dr X: another limit"), 5, ("84 Gy",)),
         (("--boost-margin", "3,3"), 2, ("--boost-margin",)),
         (("--boost-margin", "-3"), 2, ("-3",)),
         (("--organ", "Parotid"), 2, ("Parotid", "Brainstem")),
@@ -188,6 +191,35 @@ def test_refused_options(patient, capsys, extra, code, words):
 def test_unknown_method_and_protocol_list_the_valid_ones(patient, capsys):
     refused(capsys, patient, 2, "no_such", "tracer_ratio", options=("--method", "no_such", *RUN[2:]))
     refused(capsys, patient, 2, "no_such", "welz_77_70_35", options=(*RUN[:2], "--protocol", "no_such", *RUN[4:]))
+
+
+def test_tumour_as_reference(patient, capsys):
+    options = (*RUN[:6], "--reference-roi", "GTVn", "--param", "reference_kind=blood")
+    refused(capsys, patient, 3, "GTVn", "tumour", options=options)
+
+
+def test_reference_sphere_in_a_tumour_nobody_named(patient, digital_patient, capsys):
+    region = digital_patient.regions["GTVn"]
+    z, y, x = (float(v) for v in np.argwhere(region.array).mean(axis=0))
+    centre = ",".join(f"{v:.1f}" for v in region.mask.TransformContinuousIndexToPhysicalPoint((x, y, z)))
+    options = (*RUN[:6], f"--reference-sphere={centre},6", "--param", "reference_kind=blood")
+    refused(capsys, patient, 3, "GTVn", "overlaps", options=options)
+
+
+def test_organ_that_nobody_named_is_reported(patient, tmp_path):
+    def overlap(ds: pydicom.Dataset) -> None:
+        numbers = {r.ROIName: r.ROINumber for r in ds.StructureSetROISequence}
+        items = {c.ReferencedROINumber: c for c in ds.ROIContourSequence}
+        items[numbers["SpinalCord"]].ContourSequence = items[numbers["GTVp"]].ContourSequence
+
+    edit(patient, "RTSTRUCT", overlap)
+    request = Request(
+        str(patient), str(tmp_path / "out"), "tracer_ratio", "welz_77_70_35", gtv_rois=("GTVp",),
+        reference_roi="Ref_Blood", organ_rois=("Brainstem",),
+    )  # fmt: skip
+    found = [w for w in pipeline.compute(request).result.warnings if "SpinalCord" in w]
+    assert len(found) == 1
+    assert "ml of PTV_7700" in found[0]
 
 
 def test_broken_protocol_file(patient, capsys, tmp_path):

@@ -52,7 +52,7 @@ def any_request(generator):
         return generator.uniform(-1, 1) * 10 ** generator.randrange(-300, 300)
 
     return Request(
-        any_text(generator), any_text(generator), method=any_text(generator), protocol=any_text(generator),
+        f"x{any_text(generator)}", any_text(generator), method=any_text(generator), protocol=any_text(generator),
         method_params={any_text(generator): any_json(generator) for _ in range(generator.randrange(4))},
         planning_series=any_text(generator), pet_series=any_text(generator), structure_set=any_text(generator),
         gtv_rois=names(), reference_roi=any_text(generator),
@@ -63,7 +63,8 @@ def any_request(generator):
         boost_margins=maybe(margins()), base_margins=maybe(margins()), base_dose_gy=maybe(number()),
         boost_dose_gy=maybe(number()), fractions=maybe(generator.randrange(-5, 60)),
         registration=Registration(generator.choice(["none", "file", "rigid"]), any_text(generator)),
-        override=generator.choice(["", "Dr A: because", " Ärztin : Grund"]), accepted_by=any_text(generator),
+        override=generator.choice(["", "dose Dr A: because", "volume Ärztin : Grund; dose B: c"]),
+        accepted_by=any_text(generator),
         write_rtdose=generator.random() < 0.5, holes=generator.choice(["keyhole", "xor"]),
     )  # fmt: skip
 
@@ -122,7 +123,9 @@ def test_a_wrong_type_is_refused_by_name_for_every_field(field):
         ("base_dose_gy", math.inf),
         ("holes", "fill"),
         ("override", "just do it"),
-        ("override", "Dr A:  "),
+        ("override", "dose Dr A:  "),
+        ("override", "Dr A: no limit named"),
+        ("override", "dose Dr A: back\\slash"),
         ("method_params", {"a": math.nan}),
         ("registration.mode", "deformable"),
         ("reference_sphere.radius_mm", 0),

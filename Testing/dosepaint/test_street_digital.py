@@ -15,6 +15,7 @@ from HypoxiaDosePaintLib import cli
 from HypoxiaDosePaintLib.cli_text import truth_facts
 from HypoxiaDosePaintLib.pipeline import compute, run
 from HypoxiaDosePaintLib.request import Registration, Request, Sphere, SubvolumeOptions, read_request
+from HypoxiaMapperLib.errors import GeometryError, RequestError
 from HypoxiaMapperLib.resample import resample_to
 from HypoxiaMapperLib.volume import same_grid
 
@@ -77,7 +78,7 @@ def test_same_request_same_voxels(street, digital_patient, tmp_path):
 def test_saved_request_runs_the_same_again(street, tmp_path):
     out, result = street
     request = read_request(out / "request.json")
-    assert request == result.request
+    assert request == replace(result.request, accepted_by="")  # acceptance is of a result, not of the next run
     again = compute(replace(request, output=str(tmp_path / "again"))).result
     assert again.hypoxic_volume_ml == result.hypoxic_volume_ml
     assert [t.volume_ml for t in again.targets] == [t.volume_ml for t in result.targets]
@@ -177,11 +178,32 @@ def test_sphere_reference_and_own_threshold(digital_patient, tmp_path):
 
 def test_rigid_registration_on_request_is_measured_and_to_be_signed_off(digital_patient, tmp_path):
     out = tmp_path / "out"
+    with pytest.raises(RequestError, match="nobody has seen it"):
+        run(_request(digital_patient, out, registration=Registration("rigid")))
     result = run(_request(digital_patient, out, registration=Registration("rigid"), accepted_by=""))
     assert result.registration.mode.startswith("rigid")
     assert result.registration.residual["inverse_consistency_max_mm"] >= 0
     assert any("registration" in w for w in result.warnings)
     assert (out / "pictures" / "registration.png").exists()
+    reviewed = Registration("file", str(out / "registration.tfm"))
+    again = compute(_request(digital_patient, tmp_path / "again", registration=reviewed)).result
+    assert again.registration.matrix == pytest.approx(result.registration.matrix, abs=1e-9)
+    assert any("names no frames of reference" in w for w in again.warnings)
+
+
+def test_mirroring_and_scaling_registrations(digital_patient, tmp_path):
+    import SimpleITK as sitk
+
+    def given(scales) -> Registration:
+        affine = sitk.AffineTransform(3)
+        affine.SetMatrix([scales[0], 0, 0, 0, scales[1], 0, 0, 0, scales[2]])
+        sitk.WriteTransform(affine, str(tmp_path / "t.tfm"))
+        return Registration("file", str(tmp_path / "t.tfm"))
+
+    with pytest.raises(GeometryError, match="mirrors"):
+        compute(_request(digital_patient, tmp_path / "out", registration=given((-1, 1, 1))))
+    result = compute(_request(digital_patient, tmp_path / "out", registration=given((1.001, 1, 1)))).result
+    assert any("scales or shears" in w for w in result.warnings)
 
 
 def test_transform_file_is_applied(digital_patient, tmp_path):

@@ -151,6 +151,9 @@ def test_other_grid_is_refused():
     [
         ({"no_such": 1}, "no_such"),
         ({"statistic": "mode"}, "mean, median"),
+        ({"minimum_reference_ml": "2"}, "kind of its default"),
+        ({"minimum_reference_ml": True}, "kind of its default"),
+        ({"statistic": 3}, "kind of its default"),
         ({"minimum_reference_ml": -1.0}, "0.0 to 100.0 ml"),
         ({"minimum_reference_ml": float("nan")}, "nan"),
         ({"tracer_protocol": "x"}, "fmiso_blood_1.2"),

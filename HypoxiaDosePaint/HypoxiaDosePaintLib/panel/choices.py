@@ -13,6 +13,7 @@ from HypoxiaMapperLib.panel.map_nodes import FACTS, INPUTS, MADE_OF, Fingerprint
 from HypoxiaMapperLib.panel.node_images import NodeImages
 
 from ..prescription import Prescription, all_protocols, make_prescription
+from ..request import parse_overrides
 from ..result import Result
 
 ROLE_TEXTS = {
@@ -127,7 +128,11 @@ class PaintDecisions:
             As ``make_prescription``.
         """
         return make_prescription(
-            choices.protocol, choices.base_dose_gy, choices.boost_dose_gy, choices.fractions, choices.override
+            choices.protocol,
+            choices.base_dose_gy,
+            choices.boost_dose_gy,
+            choices.fractions,
+            parse_overrides(choices.override).get("dose", ""),
         )
 
     def prescription_problem(self, choices: PaintChoices) -> str:

@@ -6,6 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import slicer
 
@@ -14,8 +15,8 @@ from HypoxiaMapperLib.panel.packages import missing_packages
 from HypoxiaMapperLib.panel.self_test import erase_one_voxel, load_and_choose, panel_of, run_and_wait
 
 from ..dicomrt.verify import verify_set
+from . import widget
 from .preview import SEGMENTATION_NAME
-from .widget import EXPORT_PACKAGES
 
 REVIEWER = "Self test (digital patient, no person)"
 
@@ -55,6 +56,7 @@ def street_to_export(test: Any) -> None:
     check_preview(test, panel)
     with tempfile.TemporaryDirectory() as folder:
         check_acceptance(test, panel, folder)
+        check_missing_package(test, panel)
         check_export(test, panel, Path(folder))
         check_plugin(test, panel, Path(folder))
     check_change(test, panel)
@@ -72,7 +74,7 @@ def check_refused_prescriptions(test: Any, panel: Any) -> None:
     test.assertFalse(panel.ui.previewButton.enabled)
     panel.ui.boostDoseSpinBox.value = 90.0
     test.assertIn("above 84 Gy", panel.ui.prescriptionStatusLabel.text)
-    panel.ui.overrideLineEdit.text = "Self test: ceiling"
+    panel.ui.overrideLineEdit.text = "dose Self test: ceiling"
     test.assertEqual(panel.ui.prescriptionStatusLabel.text, "Complete.")
     panel.ui.overrideLineEdit.text = ""
     panel.ui.boostDoseSpinBox.value = 77.0
@@ -115,11 +117,23 @@ def check_acceptance(test: Any, panel: Any, folder: str) -> None:
     test.assertTrue(ui.exportButton.enabled, ui.exportButton.toolTip)
 
 
+def check_missing_package(test: Any, panel: Any) -> None:
+    """Without a package that the export needs it says which, and writes nothing."""
+    name = "package_that_is_not_there"
+    with (
+        mock.patch.object(widget, "EXPORT_PACKAGES", (name,)),
+        mock.patch.object(widget, "install", lambda n, _: list(n)),
+    ):
+        panel.ui.exportButton.click()
+    test.assertEqual(panel.ui.exportStatusLabel.text, f"Missing Python packages: {name}.")
+    test.assertIsNone(panel.exported)
+
+
 def check_export(test: Any, panel: Any, folder: Path) -> None:
     """The set is written, proven, and proven again from its files; a missing package is named instead."""
     test.delayDisplay("Exporting")
     panel.ui.databaseCheckBox.checked = False
-    missing = missing_packages(EXPORT_PACKAGES)
+    missing = missing_packages(widget.EXPORT_PACKAGES)
     panel.ui.exportButton.click()
     if missing:
         test.assertIn("Missing Python packages", panel.ui.exportStatusLabel.text)
@@ -147,9 +161,11 @@ def check_plugin(test: Any, panel: Any, folder: Path) -> None:
     item = tree.GetItemByDataNode(slicer.mrmlScene.GetFirstNodeByName(SEGMENTATION_NAME))
     (exportable,) = plugin.examineForExport(item)
     exportable.directory = str(folder / "by-dialog")
+    slicer.util.selectModule("HypoxiaMapper")  # the dialog is opened from elsewhere
     test.assertEqual(plugin.export([exportable]), "")
     test.assertTrue((folder / "by-dialog" / "RTSTRUCT.dcm").is_file())
     test.assertEqual(plugin.examineForExport(tree.GetItemByDataNode(panel.parameters.planning_volume)), [])
+    test.assertIs(panel_of("HypoxiaDosePaint"), panel)
     panel.ui.dosesCheckBox.checked = False
     test.assertIn("doses", plugin.export([exportable]))
     panel.ui.dosesCheckBox.checked = True

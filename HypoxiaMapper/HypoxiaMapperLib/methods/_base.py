@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -172,7 +172,7 @@ class Method:
                 raise RequestError(
                     f"Method {self.name} has no parameter {key!r}.", f"Valid parameters: {', '.join(known) or 'none'}."
                 )
-            _check_parameter(self.name, key, value, known[key].metadata)
+            _check_parameter(self.name, key, value, known[key])
         return self.Params(**values)
 
     def compute(
@@ -186,8 +186,20 @@ class Method:
         raise NotImplementedError
 
 
-def _check_parameter(method: str, key: str, value: Any, metadata: Mapping[str, Any]) -> None:
-    """Refuse a value outside the declared range or choices."""
+def _same_kind(value: Any, default: bool | str | int | float) -> bool:
+    """True if a value has the type of a default; a whole number serves as a float."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(default))
+
+
+def _check_parameter(method: str, key: str, value: Any, declared: Field[Any]) -> None:
+    """Refuse a value of another type than the default's, or outside the declared range or choices."""
+    metadata, default = declared.metadata, declared.default
+    if isinstance(default, bool | str | int | float) and not _same_kind(value, default):
+        raise RequestError(f"{method}: {key} is {value!r}.", f"It must be of the kind of its default, {default!r}.")
     choices, low, high = metadata.get("choices"), metadata.get("minimum"), metadata.get("maximum")
     unit = f" {metadata['unit']}" if metadata.get("unit") else ""
     if choices and value not in choices:
