@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
+from HypoxiaMapperLib.dicomio.patient import patient_warnings, require_one_patient
 from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set
-from HypoxiaMapperLib.dicomio.scan import require_one_patient, scan_folder
+from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.dicomio.series import read_image_series
 from HypoxiaMapperLib.errors import InputError, LimitError, RequestError
 from HypoxiaMapperLib.methods import Method, Progress
@@ -71,7 +72,8 @@ def gather(request: Request, method: Method, progress: Progress) -> Inputs:
         reference_region(request, regions, planning.volume),
         tuple(regions[n] for n in request.organ_rois),
         tuple({s.series_uid: s for s in homes.values()}.values()),
-        (*(w for i in images.values() for w in i.warnings), *day_warnings(planning_info, pet.info),
+        (*patient_warnings(scan), *(w for i in images.values() for w in i.warnings),
+         *day_warnings(planning_info, pet.info),
          *(w for r in regions.values() if (w := _roi_note(r)))),
         images, {key: regions[name] for key, name in request.region_rois.items()},
     )  # fmt: skip

@@ -22,7 +22,8 @@ from dicom_samples import (
     write_pet,
     write_rtstruct,
 )
-from HypoxiaMapperLib.dicomio.scan import require_one_patient, scan_folder
+from HypoxiaMapperLib.dicomio.patient import patient_warnings, require_one_patient
+from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.errors import InputError
 
 SQUARE = np.array([[1, 1, 0], [5, 1, 0], [5, 5, 0], [1, 5, 0]], float)
@@ -263,6 +264,50 @@ def test_two_patients_are_refused_with_their_names(tmp_path):
     write_ct(tmp_path / "b", PatientID="P2")
     with pytest.raises(InputError, match="2 patients: P1, P2"):
         require_one_patient(scan_folder(tmp_path))
+
+
+ANNA = {"PatientID": "ANON", "PatientName": "Müller^Anna", "PatientBirthDate": "19660102", "PatientSex": "F"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"PatientBirthDate": "19500101"}, ("0010,0030", "19660102", "19500101")),
+        ({"PatientSex": "M"}, ("0010,0040", "'F'", "'M'")),
+        ({"PatientName": "Else^Anna"}, ("0010,0010", "Müller^Anna", "Else^Anna")),
+        ({"PatientName": "SOMEONE ELSE", "PatientBirthDate": None}, ("0010,0010", "SOMEONE ELSE")),
+    ],
+)
+def test_same_id_but_another_person_is_refused(tmp_path, changes, words):
+    write_ct(tmp_path / "ct", SpecificCharacterSet="ISO_IR 192", SeriesDescription="Plan", **ANNA)
+    write_pet(tmp_path / "pet", SpecificCharacterSet="ISO_IR 192", SeriesDescription="FMISO 4h", **{**ANNA, **changes})
+    with pytest.raises(InputError) as error:
+        require_one_patient(scan_folder(tmp_path))
+    for word in (*words, "'ANON'", "CT 'Plan' (CT_000.dcm)", "PT 'FMISO 4h' (PT_000.dcm)"):
+        assert word in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        ({}, ""),
+        ({"PatientName": None, "PatientBirthDate": None, "PatientSex": None}, ""),
+        ({"PatientName": "MÜLLER^ANNA^MARIA^Dr", "PatientBirthDate": "1966.01.02"}, ""),
+        ({"PatientName": "Muller, Anna"}, ""),
+        ({"PatientName": "Mueller^Anna"}, "Mueller^Anna"),
+        ({"PatientName": "Müller-Schulze^Anna"}, "Müller-Schulze^Anna"),
+        ({"PatientName": "Müller^Berta"}, "Müller^Berta"),
+        ({"PatientSex": "O"}, "0010,0040"),
+    ],
+)
+def test_spelling_of_one_person_is_no_second_patient(tmp_path, changes, warned):
+    write_ct(tmp_path / "ct", SpecificCharacterSet="ISO_IR 192", **ANNA)
+    write_pet(tmp_path / "pet", SpecificCharacterSet="ISO_IR 192", **{**ANNA, **changes})
+    scan = scan_folder(tmp_path)
+    require_one_patient(scan)
+    notes = patient_warnings(scan)
+    assert len(notes) == bool(warned)
+    assert warned in "".join(notes)
 
 
 def test_folder_must_exist_and_may_be_empty(tmp_path):

@@ -50,6 +50,8 @@ class SeriesInfo:
     roi_names: tuple[str, ...] = ()
     referenced_series_uids: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    patient_birth_date: str = ""
+    patient_sex: str = ""
 
 
 @dataclass(frozen=True)

@@ -110,21 +110,6 @@ def scan_folder(folder: Path, progress: Progress = no_progress) -> ScanResult:
     return ScanResult(folder, tuple(series), tuple(sorted(left_out, key=lambda item: item.path)))
 
 
-def require_one_patient(scan: ScanResult) -> None:
-    """Refuse a folder that holds more than one patient.
-
-    Raises
-    ------
-    InputError
-        Listing the patients (by ID, or by name where the ID is empty).
-    """
-    patients = sorted({s.patient_id or f"no ID, name {s.patient_name!r}" for s in scan.series})
-    if len(patients) > 1:
-        raise InputError(
-            f"{scan.folder} holds {len(patients)} patients: {', '.join(patients)}.", "Give a folder with one patient."
-        )
-
-
 def _walk(folder: Path, left_out: list[LeftOut]) -> Iterator[str]:
     """Paths of all files below a folder; an unreadable folder is noted."""
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _KEYWORDS = (
     *("SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyDate", "SeriesDate"),
     *("AcquisitionDate", "AcquisitionDateTime", "AcquisitionTime", "SeriesTime", "TimezoneOffsetFromUTC", "Modality"),
-    *("SeriesDescription", "ProtocolName", "PatientName", "PatientID", "ScanningSequence", "SliceThickness"),
+    *("SeriesDescription", "ProtocolName", "PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("ScanningSequence", "SliceThickness"),
     *("RepetitionTime", "EchoTime", "FlipAngle", "MagneticFieldStrength", "DiffusionBValue", "StudyInstanceUID"),
     *("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID", "NumberOfFrames"),
     *("Rows", "Columns", "PixelSpacing", "RadiopharmaceuticalInformationSequence", "Units", "SUVType"),
@@ -96,6 +97,8 @@ def build_series_info(role: str, header: Dataset, files: Sequence[ScannedFile]) 
         roi_names=roi_names(header) if role == "rtstruct" else (),
         referenced_series_uids=references,
         details=details,
+        patient_birth_date=_text(header, "PatientBirthDate"),
+        patient_sex=_text(header, "PatientSex"),
     )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..dicomio.model import ImageSeries, ScanResult, SeriesInfo
+from ..dicomio.patient import patient_warnings, require_one_patient
 from ..dicomio.pet import read_pet_series
 from ..dicomio.rtstruct import read_structure_set
-from ..dicomio.scan import require_one_patient, scan_folder
+from ..dicomio.scan import scan_folder
 from ..dicomio.series import read_image_series
 from ..errors import HypoxiaError, InputError
 from ..methods import Progress, no_progress
@@ -48,7 +49,7 @@ def load_patient(scene: Any, folder: Path, progress: Progress = no_progress) -> 
     if not infos:
         raise InputError(f"{folder} holds no CT, PET or MR series.", "Choose the folder with the images.")
     images: dict[str, ImageSeries] = {}
-    nodes, notes = [], []
+    nodes, notes = [], list(patient_warnings(scan))
     for number, info in enumerate(infos):
         progress(0.2 + 0.6 * number / len(infos), f"reading {info.description or info.modality}")
         try:
