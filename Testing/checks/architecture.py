@@ -69,7 +69,7 @@ MEMBERS = {
         "contract": "result drawn subvolume planqa sidecar",
         "dicom": "dicomrt",
         "network": "send",
-        "parts": "selection method_inputs mapping targets",
+        "parts": "selection method_inputs mapping alignment bystanders targets",
         "report": "report pictures plots render",
         "pipeline": "pipeline",
         "front": "cli cli_commands cli_text demo batch web",
