@@ -55,7 +55,7 @@ class HypoxiaDosePaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The application closes, or the module is reloaded."""
         self.stop_using_parameter_node()
         if self.panel is not None:
-            self.panel.close()
+            self.panel.forget()
         self.removeObservers()
 
     def enter(self):
@@ -85,10 +85,12 @@ class HypoxiaDosePaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.panel.refresh)
 
     def stop_using_parameter_node(self):
-        """Let go of it."""
+        """Show its changes no more."""
         if self.panel is not None and self.panel.parameters is not None:
-            self.removeObserver(self.panel.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.panel.refresh)
-            self.panel.set_parameters(None)
+            node = self.panel.parameters.parameterNode
+            if self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.refresh):
+                self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.refresh)
+            self.panel.pause()
 
     def onReload(self):
         """Reload the library too, or the module would go on with the old one."""

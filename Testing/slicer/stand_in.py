@@ -8,6 +8,7 @@ Base/QTCore/qSlicerCoreApplication.h.
 from __future__ import annotations
 
 import collections
+import functools
 import importlib
 import os
 import sys
@@ -86,11 +87,9 @@ def parameterNodeWrapper(cls: type) -> type:  # noqa: N802
                     link.write(getattr(self, name))
                 busy.clear()
 
-        def to_node(name: str, link: Any) -> Any:
-            return lambda *_: None if busy else setattr(self, name, link.read())
-
         to_gui()
-        slots = [(link, to_node(name, link)) for name, link in links.items()]
+        to_node = lambda *_, n, k: None if busy else setattr(self, n, k.read())  # noqa: E731
+        slots = [(link, functools.partial(to_node, n=name, k=link)) for name, link in links.items()]
         for link, slot in slots:
             link.signal.connect(slot)
         self._guis[len(self._guis)] = (self.parameterNode.AddObserver("ModifiedEvent", to_gui), slots)
@@ -208,11 +207,10 @@ class Application:
     def processEvents(self) -> None:  # noqa: N802
         APPLICATION.processEvents()
 
-    def testingEnabled(self) -> bool:  # noqa: N802
-        return True
+    testingEnabled = staticmethod(lambda: True)  # noqa: N815
 
     def _nothing(self, *_: Any) -> None:
-        """No cursor to show, and no layout manager, as with --no-main-window."""
+        """As with --no-main-window."""
 
     setOverrideCursor = restoreOverrideCursor = layoutManager = _nothing  # noqa: N815
 
@@ -281,9 +279,8 @@ def start(temporary_path: Path) -> None:
 def load_module(folder: Path, name: str) -> Any:
     """Import a module file and make its module, as qSlicerScriptedLoadableModule does."""
     sys.path.append(str(folder))
-    module = importlib.import_module(name)
-    getattr(module, name)(types.SimpleNamespace(path=str(folder / f"{name}.py"), helpText=""))
-    return module
+    getattr(importlib.import_module(name), name)(types.SimpleNamespace(path=str(folder / f"{name}.py"), helpText=""))
+    return sys.modules[name]
 
 
 def select_module(name: str) -> None:
@@ -296,6 +293,9 @@ def select_module(name: str) -> None:
         widget.setup()
         parent.resize(480, 1400)
         setattr(slicer.modules, key, widget)
+    for widget in [w for n, w in vars(slicer.modules).items() if n.endswith("Widget") and w.parent._entered]:
+        widget.parent._entered = False
+        widget.exit()
     getattr(slicer.modules, key).parent._entered = True
     getattr(slicer.modules, key).enter()
 

@@ -86,10 +86,15 @@ class PaintPanel:
 
     # Parameter node
 
-    def set_parameters(self, parameters: PaintParameters | None) -> None:
-        """Observe another parameter node; None while the scene closes."""
-        if self.parameters is not None:
+    def pause(self) -> None:
+        """The user goes to another module: nothing is shown, but the export dialog may still ask."""
+        if self.parameters is not None and self._gui_tag is not None:
             self.parameters.disconnectGui(self._gui_tag)
+        self._gui_tag = None
+
+    def set_parameters(self, parameters: PaintParameters | None) -> None:
+        """Show another parameter node; None for none."""
+        self.pause()
         self.parameters = parameters
         if parameters is None:
             return
@@ -98,6 +103,7 @@ class PaintPanel:
 
     def forget(self) -> None:
         """The scene closed: nothing of it may be exported any more."""
+        self.set_parameters(None)
         self.computed, self.exported, self._made_of, self._shown_roles = None, None, {}, None
         fill_table(self.ui.proofTable, PROOF_COLUMNS, [])
         self.images.clear()
@@ -365,11 +371,6 @@ class PaintPanel:
         fill_table(ui.targetsTable, TARGET_COLUMNS, target_rows(result))
         ui.droppedLabel.text = dropped_text(result)
         ui.warningsLabel.text = "\n".join(f"• {w}" for w in result.warnings)
-
-    def close(self) -> None:
-        """Let go of everything."""
-        self.set_parameters(None)
-        self.forget()
 
 
 def fill_table(table: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -245,7 +245,8 @@ def guess_choices(
     inputs = dict(choices.inputs)
     for spec in all_methods()[choices.method].inputs if choices.method in all_methods() else ():
         if inputs.get(spec.key) is None:
-            fitting = [n for n in volumes if roles[n.GetID()] in {("pet", t) for t in spec.tracers}]
+            wanted = {("pet", t) for t in spec.tracers} | {("mr", k) for k in spec.mr_kinds}
+            fitting = [n for n in volumes if roles[n.GetID()] in wanted]
             inputs[spec.key] = fitting[0] if len(fitting) == 1 else None
     names = [(s, i) for s in segmentations for i in segment_ids(s)]
     gtv = choices.gtv if choices.gtv.exists() else _by_name(names, ("gtvp", "gtv"))

@@ -62,6 +62,11 @@ class MapSection:
         ui.createSegmentButton.clicked.connect(self.on_create_segment)
         ui.editSegmentButton.clicked.connect(self.on_edit_segment)
 
+    def forget(self) -> None:
+        """The scene closes."""
+        self.table, self.plots, self._table_of, self._segment_of = None, None, (), ()
+        self._observe_crosshair(False)
+
     def map_node(self) -> Any:
         """The chosen map; None for an ordinary volume."""
         node = self.panel.parameters.map_volume if self.panel.parameters is not None else None

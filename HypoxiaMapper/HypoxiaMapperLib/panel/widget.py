@@ -96,14 +96,28 @@ class MapperPanel:
 
     # Parameter node
 
-    def set_parameters(self, parameters: MapperParameters | None) -> None:
-        """Observe another parameter node; None while the scene closes."""
-        if self.parameters is not None:
+    def pause(self) -> None:
+        """The user goes to another module: nothing is shown, a running computation goes on."""
+        if self.parameters is not None and self._gui_tag is not None:
             self.parameters.disconnectGui(self._gui_tag)
+        self._gui_tag = None
+
+    def forget(self) -> None:
+        """The scene closes: let go of everything that came from it."""
+        self.timer.stop()
+        if self.run_state is not None:
+            self.run_state.cancel()
+            self.run_state = None
+        self.set_parameters(None)
+        self.images.clear()
+        self.decisions = MapperDecisions(self.images)
+        self.map_section.forget()
+
+    def set_parameters(self, parameters: MapperParameters | None) -> None:
+        """Show another parameter node; None for none."""
+        self.pause()
         self.parameters = parameters
         if parameters is None:
-            self.images.clear()
-            self.decisions.fingerprints = type(self.decisions.fingerprints)()
             return
         self._gui_tag = parameters.connectGui(self.ui)
         self._show_method()
@@ -145,7 +159,10 @@ class MapperPanel:
         folder = qt.QFileDialog.getExistingDirectory(None, _("DICOM folder of one patient"))
         if folder:
             with slicer.util.tryWithErrorDisplay(_("The folder could not be read."), waitCursor=True):
-                self.load_folder(Path(folder))
+                try:
+                    self.load_folder(Path(folder))
+                except HypoxiaError as error:
+                    self.ui.imagesStatusLabel.text = str(error)
 
     def load_folder(self, folder: Path) -> Loaded:
         """Read a DICOM folder into the scene and fill in the choices."""
@@ -251,9 +268,14 @@ class MapperPanel:
 
     def on_run(self) -> None:
         """Start the computation in a child process."""
+        self.ui.methodStatusLabel.text = ""
         with slicer.util.tryWithErrorDisplay(_("The computation could not be started."), waitCursor=True):
             self._job_choices = self.choices()
-            job = self.decisions.make_job(self._job_choices)
+            try:
+                job = self.decisions.make_job(self._job_choices)
+            except HypoxiaError as error:
+                self.ui.methodStatusLabel.text = str(error)
+                return
             self._job_folder = tempfile.TemporaryDirectory(prefix="hypoxia-job-")
             self._job_prints = self.decisions.fingerprint(self._job_choices)
             write_job(job, Path(self._job_folder.name))
@@ -353,11 +375,3 @@ class MapperPanel:
         """Hypoxic volume at the threshold of the slider."""
         table = self.map_section.table
         return table.volume_ml(self.parameters.threshold) if table is not None else 0.0
-
-    def close(self) -> None:
-        """Leave nothing running."""
-        self.timer.stop()
-        if self.run_state is not None:
-            self.run_state.cancel()
-            self.run_state = None
-        self.set_parameters(None)
