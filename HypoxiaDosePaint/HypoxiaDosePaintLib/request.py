@@ -33,6 +33,15 @@ def _require_between(what: str, value: float, low: float, high: float) -> None:
         raise RequestError(f"{what} is {value}.", f"It must be a number from {low:g} to {high:g}.")
 
 
+def _require_person_name(what: str, value: str) -> None:
+    """Refuse what a DICOM person name (PS3.5 6.2, VR PN) cannot hold."""
+    if len(value) > 64 or value.count("^") > 4 or "=" in value or not _is_dicom_text(value):
+        raise RequestError(
+            f"{what} is {value!r}, which is no DICOM person name.",
+            'Write "Family^Given" in at most 64 characters, without backslash, "=" and control characters.',
+        )
+
+
 LIMITS = ("dose", "volume", "coverage", "distribution")
 """What an override can lift: dose ceiling, hypoxic fraction, map coverage of the GTV, out-of-distribution gate."""
 
@@ -190,6 +199,7 @@ class Request:
         _require_word("holes", self.holes, ("keyhole", "xor"))
         _require_between("organ_gap_mm", self.organ_gap_mm, 0.0, LARGEST_MARGIN_MM)
         _require_json_values("method_params", self.method_params)
+        _require_person_name("accepted_by", self.accepted_by)
         for what, names in (("inputs", self.inputs), ("region_rois", self.region_rois)):
             if not all(isinstance(value, str) and value for value in names.values()):
                 raise RequestError(f"{what} is {names!r}.", "It must map keys to names (texts).")

@@ -64,7 +64,7 @@ def any_request(generator):
         boost_dose_gy=maybe(number()), fractions=maybe(generator.randrange(-5, 60)),
         registration=Registration(generator.choice(["none", "file", "rigid"]), any_text(generator)),
         override=generator.choice(["", "dose Dr A: because", "volume Ärztin : Grund; dose B: c"]),
-        accepted_by=any_text(generator),
+        accepted_by=generator.choice(["", "Dr Müller^Anna"]),
         write_rtdose=generator.random() < 0.5, holes=generator.choice(["keyhole", "xor"]),
     )  # fmt: skip
 
@@ -127,6 +127,11 @@ def test_a_wrong_type_is_refused_by_name_for_every_field(field):
         ("override", "Dr A: no limit named"),
         ("override", "dose Dr A: back\\slash"),
         ("method_params", {"a": math.nan}),
+        ("accepted_by", "Müller=x"),
+        ("accepted_by", "Müller\\y"),
+        ("accepted_by", "Müller\nz"),
+        ("accepted_by", "A^B^C^D^E^F"),
+        ("accepted_by", 65 * "a"),
         ("registration.mode", "deformable"),
         ("reference_sphere.radius_mm", 0),
         ("reference_sphere.radius_mm", -3),
