@@ -10,7 +10,7 @@ from HypoxiaDosePaintLib.dicomrt.common import private_provenance
 from HypoxiaDosePaintLib.dicomrt.export import export_set
 from HypoxiaDosePaintLib.dicomrt.rtstruct import write_rtstruct
 from HypoxiaMapperLib.errors import OutputError, ProofError, RequestError
-from rt_samples import CREATED, PROVENANCE, make_ct, make_run, painted_structures
+from rt_samples import CREATED, PROVENANCE, iod_errors, make_ct, make_run, painted_structures
 
 
 def test_nothing_is_exported_without_acceptance(tmp_path):
@@ -104,3 +104,16 @@ def test_the_request_travels_with_the_set_but_for_its_folders(tmp_path):
         assert provenance["request"]["subvolume"]["threshold"] == 1.4
         assert not {"folder", "output"} & set(provenance["request"])
         assert provenance["input_uids"]["planning CT"] == "1.2.3.10"
+
+
+@pytest.mark.parametrize("name", ["Dr Müller^Anna", 64 * "u", 'q"<b>&'])
+def test_any_name_that_may_accept_makes_valid_objects(tmp_path, name, require_tool):
+    result, planning = make_run(tmp_path)
+    request = replace(result.request, accepted_by=name, override=f"dose {name}: trial arm")
+    prescription = replace(result.prescription, override=request.override_for("dose"))
+    result = replace(result, request=request, prescription=prescription, accepted_by=name)
+    export_set(result, planning, tmp_path / "out")
+    for path in (tmp_path / "out" / "dicom").iterdir():
+        assert iod_errors(require_tool("dciodvfy"), path) == [], path.name
+    seg = pydicom.dcmread(tmp_path / "out" / "dicom" / "SEG.dcm")
+    assert str(seg.ContentCreatorName).rstrip("^") == name

@@ -33,6 +33,7 @@ RESEARCH_TEXT = "Research use only"
 SURROGATE_TEXT = "FDG surrogate, not measured hypoxia"
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_ELEMENT = 0x0071, "SLICERHYPOXIA", 0x01
 MAX_SHORT_TEXT = 1024  # VR ST
+MAX_PERSON_NAME = 64  # characters of a component group, VR PN
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 # Categories of PS3.16 CID 9580, which the codes of GTV and PTV (CID 9534) belong under (PS3.3 C.8.8.8.3).
 TARGET_CATEGORY = Code("130041", "DCM", "RT Target")
@@ -137,7 +138,7 @@ def describe(provenance: Mapping[str, Any], text: str = "") -> str:
 def acceptor(provenance: Mapping[str, Any]) -> str:
     """Name of the person who accepted the result, as a DICOM person name; a plain name counts as family name."""
     name = str(provenance.get("accepted_by", "")).strip()
-    return name if "^" in name or not name else f"{name}^"
+    return name if "^" in name or len(name) >= MAX_PERSON_NAME or not name else f"{name}^"
 
 
 def _plain(value: Any) -> str:
