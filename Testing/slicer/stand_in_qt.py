@@ -33,7 +33,7 @@ class PythonQtObject:
     def __setattr__(self, name: str, value: Any) -> None:
         name = "objectName" if name == "name" else name
         if QtCore.QObject.metaObject(self).indexOfProperty(name) >= 0:
-            if not QtCore.QObject.setProperty(self, name, value):
+            if not QtCore.QObject.setProperty(self, name, list(value) if isinstance(value, tuple) else value):
                 raise TypeError(f"{type(self).__name__}.{name} does not take {value!r}")
         elif name.startswith("_") or isinstance(value, QtCore.QObject):  # PySide's loader keeps children by name
             super().__setattr__(name, value)
