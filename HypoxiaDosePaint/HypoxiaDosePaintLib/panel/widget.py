@@ -244,7 +244,7 @@ class PaintPanel:
         self.ui.progressBar.value = 0
         self.refresh()
         passed = sum(p.passed for p in result.proof)
-        self.ui.exportStatusLabel.text = _("Written and proven ({passed} of {all} structures): {folder}").format(
+        self.ui.exportStatusLabel.text = _("Written and proven ({passed} of {all} checks passed): {folder}").format(
             passed=passed, all=len(result.proof), folder=out
         )
 
