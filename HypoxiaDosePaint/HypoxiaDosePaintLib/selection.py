@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
 from HypoxiaMapperLib.dicomio.patient import patient_warnings, require_one_patient
-from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set
+from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set, region_warnings
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.dicomio.series import read_image_series
 from HypoxiaMapperLib.errors import InputError, LimitError, RequestError
@@ -74,7 +76,7 @@ def gather(request: Request, method: Method, progress: Progress) -> Inputs:
         tuple({s.series_uid: s for s in homes.values()}.values()),
         (*patient_warnings(scan), *(w for i in images.values() for w in i.warnings),
          *day_warnings(planning_info, pet.info),
-         *(w for r in regions.values() if (w := _roi_note(r)))),
+         *(w for r in regions.values() for w in _roi_notes(r))),
         images, {key: regions[name] for key, name in request.region_rois.items()},
     )  # fmt: skip
 
@@ -187,7 +189,13 @@ def find_roi(name: str, scan: ScanResult, structure_set: str) -> SeriesInfo:
     sets = scan.by_role("rtstruct")
     if structure_set:
         sets = (choose_series(sets, structure_set, "structure set", "--structure-set"),)
-    homes = [s for s in sets if name in s.roi_names]
+    homes = [s for s in sets if name in s.roi_names or _numbered(name, s)]
+    if len(homes) == 1 and name not in homes[0].roi_names:
+        found = _numbered(name, homes[0])
+        raise RequestError(
+            f"{len(found)} ROIs of {homes[0].description or homes[0].files[0].name} are called {name!r}.",
+            f"Name one by its number: {', '.join(repr(n) for n in found)}.",
+        )
     if not homes:
         listing = ", ".join(dict.fromkeys(n for s in sets for n in s.roi_names)) or "none"
         raise RequestError(f"ROI {name!r} is in no structure set.", f"ROIs found: {listing}.")
@@ -195,6 +203,12 @@ def find_roi(name: str, scan: ScanResult, structure_set: str) -> SeriesInfo:
         listing = ", ".join(f"{s.description} ({s.series_uid})" for s in homes)
         raise RequestError(f"ROI {name!r} is in {len(homes)} structure sets.", f"Choose --structure-set: {listing}.")
     return homes[0]
+
+
+def _numbered(name: str, structure_set: SeriesInfo) -> tuple[str, ...]:
+    """ROIs that share the name and are therefore listed with their number (``roi_names`` of the reader)."""
+    found = tuple(n for n in structure_set.roi_names if re.fullmatch(re.escape(name) + r" #\d+", n))
+    return found if len(found) > 1 else ()
 
 
 def read_roi(name: str, home: SeriesInfo, planning: ImageSeries, scan: ScanResult) -> Region:
@@ -236,21 +250,32 @@ def union(regions: Sequence[Region], name: str) -> Region:
 def day_warnings(planning: SeriesInfo, pet: SeriesInfo) -> tuple[str, ...]:
     """A warning when planning CT and PET (or MR) were not made on the same day."""
     what = "PET" if pet.modality in ("PT", "") else pet.modality
-    if not planning.study_date or not pet.study_date:
-        return (f"The study date of the planning CT or the {what} is missing: their distance in time is unknown.",)
-    days = (np.datetime64(_iso(pet.study_date)) - np.datetime64(_iso(planning.study_date))).astype(int)
+    dates = (_day(planning.study_date), _day(pet.study_date))
+    if dates[0] is None or dates[1] is None:
+        found = f"{planning.study_date or 'none'} and {pet.study_date or 'none'}"
+        return (
+            f"The study date of the planning CT or the {what} is missing or no date ({found}): their distance in time "
+            "is unknown.",
+        )
+    days = (dates[1] - dates[0]).days
     if days == 0:
         return ()
     return (f"The {what} was acquired {abs(days)} day(s) {'after' if days > 0 else 'before'} the planning CT.",)
 
 
-def _iso(dicom_date: str) -> str:
-    """20260102 as 2026-01-02."""
-    return f"{dicom_date[:4]}-{dicom_date[4:6]}-{dicom_date[6:8]}"
+def _day(dicom_date: str) -> datetime | None:
+    """20260102, or 2026.01.02 as before DICOM 3.0 (PS3.5, table 6.2-1, DA); None for what is no date."""
+    if not re.fullmatch(r"\d{8}|\d{4}\.\d{2}\.\d{2}", dicom_date):
+        return None
+    try:
+        return datetime.strptime(dicom_date.replace(".", ""), "%Y%m%d")
+    except ValueError:
+        return None
 
 
-def _roi_note(region: Region) -> str:
-    """A warning when an ROI is not on the grid it was drawn on."""
+def _roi_notes(region: Region) -> tuple[str, ...]:
+    """What was not exact in reading an ROI, and that it is not on the grid it was drawn on."""
+    notes = [f"{region.name}: {note}." for note in region_warnings(region)]
     if "nearest neighbour" in region.source:
-        return f"{region.name} was drawn on another series and resampled to the planning CT; check its outline."
-    return ""
+        notes.append(f"{region.name} was drawn on another series and resampled to the planning CT; check its outline.")
+    return tuple(notes)

@@ -8,7 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 from dicom_samples import FRAME, write_ct, write_rtstruct
-from HypoxiaMapperLib.dicomio.rtstruct import list_rois, read_structure_set
+from HypoxiaMapperLib.dicomio.contour_gaps import find_gaps
+from HypoxiaMapperLib.dicomio.rtstruct import list_rois, read_structure_set, region_warnings
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.dicomio.series import read_image_series
 from HypoxiaMapperLib.errors import GeometryError, InputError, RequestError
@@ -48,7 +49,7 @@ def test_real_patient_equals_nifti_mask(hypoxia_data, modality):
     (region,) = read_structure_set(path, image.image, image.frame_of_reference_uid).values()
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "nifti" / f"{modality}_mask.nii.gz"))) > 0
     assert np.count_nonzero(region.array != truth) == 0
-    assert "warning" not in region.source
+    assert region_warnings(region) == ()
     assert region.frame_of_reference_uid == image.frame_of_reference_uid
 
 
@@ -114,20 +115,20 @@ def test_points_are_ignored_with_a_note(tmp_path):
     dataset.ROIContourSequence[0].ContourSequence[1].ContourGeometricType = "POINT"
     dataset.save_as(path)
     region = read_structure_set(path, image, FRAME)["A"]
-    assert "1 POINT item(s) ignored" in region.source
+    assert region_warnings(region) == ("1 POINT item(s) ignored",)
     assert region.array[1].sum() == 9
 
 
 def test_contour_between_planes_goes_to_the_nearest_with_a_warning(tmp_path):
     region = read_one(tmp_path, [box(1.5, 4.5, 1.5, 4.5, 2.4)])
     assert region.array[2].sum() == 9
-    assert "warning: 1 contours lie between slice planes, moved by up to 0.80 mm" in region.source
+    assert region_warnings(region) == ("1 contours lie between slice planes, moved by up to 0.80 mm",)
 
 
 def test_contours_denser_than_slices_do_not_cancel(tmp_path):
     region = read_one(tmp_path, [box(1.5, 4.5, 1.5, 4.5, z) for z in (1, 1.4, 2, 2.4)])
     assert region.array.sum(axis=(1, 2)).tolist() == [0, 9, 9, 0, 0, 0]
-    assert "nearest of each slice" in region.source
+    assert "nearest of each slice" in " ".join(region_warnings(region))
 
 
 def test_tilted_contour_and_contour_outside_are_refused(tmp_path):
@@ -142,7 +143,7 @@ def test_tilted_contour_and_contour_outside_are_refused(tmp_path):
 def test_contour_beyond_the_border_is_cut_with_a_note(tmp_path):
     region = read_one(tmp_path, [box(-9.5, 4.5, 1.5, 30.5, 2)])
     assert region.array[2].sum() == 5 * 14
-    assert "cut at its border" in region.source
+    assert region_warnings(region) == ("contours reach outside the image and are cut at its border",)
 
 
 def test_names(tmp_path):
@@ -159,8 +160,89 @@ def test_names(tmp_path):
     dataset = pydicom.dcmread(path)
     dataset.StructureSetROISequence[1].ROIName = "GTVp"
     dataset.save_as(path)
-    assert list_rois(path) == ("GTVp", "GTVp #2", "Empty")
+    assert list_rois(path) == ("GTVp #1", "GTVp #2", "Empty")
     assert read_structure_set(path, image, FRAME, ["GTVp #2"])["GTVp #2"].array[1, 2, 7]
+    with pytest.raises(RequestError, match=r"no ROI named 'GTVp'.*GTVp #1, GTVp #2, Empty"):
+        read_structure_set(path, image, FRAME, ["GTVp"])
+
+
+@pytest.mark.parametrize(
+    ("sequence", "keyword", "tag"),
+    [
+        ("StructureSetROISequence", "ROINumber", "3006,0022"),
+        ("ROIContourSequence", "ReferencedROINumber", "3006,0084"),
+    ],
+)
+def test_a_number_used_twice_is_refused(tmp_path, sequence, keyword, tag):
+    path = write_rtstruct(tmp_path / "rs.dcm", {"A": [box(1.5, 4.5, 1.5, 4.5, 2)], "B": [box(6.5, 8.5, 1.5, 4.5, 2)]})
+    dataset = pydicom.dcmread(path)
+    setattr(dataset[sequence].value[1], keyword, 1)
+    dataset.save_as(path)
+    with pytest.raises(InputError, match=tag):
+        read_structure_set(path, grid(), FRAME, ["A"])
+
+
+def test_names_that_cannot_be_told_apart_are_refused(tmp_path):
+    square = [box(1.5, 4.5, 1.5, 4.5, 2)]
+    path = write_rtstruct(tmp_path / "rs.dcm", {"A": square, "B": square, "A #1": square})
+    dataset = pydicom.dcmread(path)
+    dataset.StructureSetROISequence[1].ROIName = "A"
+    dataset.save_as(path)
+    with pytest.raises(InputError, match="told apart"):
+        read_structure_set(path, grid(), FRAME, ["A #2"])
+
+
+TALL = (20, 16, 30)
+
+
+def test_one_missing_contour_is_told_with_its_place_and_volume(tmp_path):
+    levels = [k for k in range(4, 14) if k != 9]
+    region = read_one(tmp_path, [box(1.5, 4.5, 1.5, 4.5, k) for k in levels], grid(TALL, origin=(0, 0, -100.0)))
+    (note,) = region_warnings(region)
+    assert "no contour on 1 slice(s)" in note
+    assert "z = -82.0 mm" in note
+    assert "about 0.02 ml" in note  # 9 voxels of 2 mm3
+    assert not region.array[9].any()
+
+
+@pytest.mark.parametrize("step", [2, 3, 6])
+def test_contours_on_every_other_slice_are_refused_by_name_and_told_in_a_list(tmp_path, step):
+    image = grid(TALL)
+    contours = [to_mm(image, box(1.5, 4.5, 1.5, 4.5, k)) for k in range(2, 27, step)]
+    path = write_rtstruct(tmp_path / "rs.dcm", {"A": contours, "B": contours[:1]})
+    with pytest.raises(InputError, match=rf"'A' has contours on {len(contours)} of .*exported incompletely") as error:
+        read_structure_set(path, image, FRAME, ["A"])
+    assert "interpolated" in error.value.hint
+    regions = read_structure_set(path, image, FRAME)
+    assert "exported incompletely" in region_warnings(regions["A"])[0]
+    assert region_warnings(regions["B"]) == ()
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        {5: 1, 6: 1, 7: 1, 11: 1, 12: 1},  # long gap: islands one above the other
+        {5: 1, 6: 1, 7: 1, 9: 8, 10: 8},  # short gap, side by side
+        {5: 1, 15: 1},  # two small islands far apart
+        {5: 1},
+    ],
+)
+def test_islands_are_no_missing_contours(tmp_path, levels):
+    region = read_one(tmp_path, [box(x + 0.5, x + 4.5, 1.5, 4.5, k) for k, x in levels.items()], grid(TALL))
+    assert region_warnings(region) == ()
+
+
+def test_distances_between_contours_may_be_rounded_and_islands_are_judged_alone():
+    mask = np.zeros((40, 8, 8), bool)
+    rounded = np.array([0, 3, 7, 10, 14])  # every 3.5 slices
+    mask[rounded, 2:5, 2:5] = True
+    assert find_gaps(mask, rounded).incomplete
+    planes = np.array([*range(20), 30, 32, 34])
+    mask[planes, 2:5, 2:5] = True
+    gaps = find_gaps(mask, planes)
+    assert gaps.slices == (31, 33)
+    assert (gaps.contoured, gaps.expected, gaps.incomplete) == (3, 5, True)
+    assert gaps.voxels == 18
 
 
 def test_other_frame_of_reference_is_refused(tmp_path):

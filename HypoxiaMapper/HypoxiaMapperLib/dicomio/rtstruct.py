@@ -8,6 +8,7 @@ keyholes and CLOSEDPLANAR_XOR all follow from it.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
 
 from ..errors import GeometryError, InputError, RequestError
-from ..volume import Region
+from ..volume import Region, voxel_volume_ml
+from .contour_gaps import find_gaps
 from .raster import fill_even_odd
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 _RTSTRUCT_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
 _CLOSED_TYPES = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "")
 _CONTOUR_DATA = 0x30060050
+_WARNING = "warning: "  # marks, in Region.source, what the user must be told
+_SHOWN_GAPS = 6  # positions listed in a message; the rest is counted
 _TOO_FEW = "closed contour of fewer than 3 points"
 _ON_PLANE = 0.01  # slices; less is rounding of the coordinates
 _HALF_SLICE = 0.5 + 1e-3
@@ -44,12 +48,18 @@ class _Contours:
 
 
 def roi_names(structure_set: Dataset) -> tuple[str, ...]:
-    """ROI names in file order; a name used before gets its ROI Number appended so that every name is unique."""
-    names: list[str] = []
-    for roi in structure_set.get("StructureSetROISequence") or []:
-        name = str(roi.get("ROIName", "") or "").strip() or f"ROI {roi.get('ROINumber')}"
-        names.append(name if name not in names else f"{name} #{roi.get('ROINumber')}")
-    return tuple(names)
+    """ROI names in file order; where several share a name, each gets its ROI Number: ``GTVp #1``, ``GTVp #7``."""
+    rois = structure_set.get("StructureSetROISequence") or []
+    names = [str(roi.get("ROIName", "") or "").strip() or f"ROI {roi.get('ROINumber')}" for roi in rois]
+    count = Counter(names)
+    return tuple(
+        name if count[name] == 1 else f"{name} #{roi.get('ROINumber')}" for name, roi in zip(names, rois, strict=True)
+    )
+
+
+def region_warnings(region: Region) -> tuple[str, ...]:
+    """What was not exact when the region was read, one line each; empty for a region of another source."""
+    return tuple(note[len(_WARNING) :] for note in region.source.split("; ") if note.startswith(_WARNING))
 
 
 def list_rois(path: Path) -> tuple[str, ...]:
@@ -82,12 +92,15 @@ def read_structure_set(
     Returns
     -------
     dict
-        Name to Region. ``Region.source`` holds the SOP Instance UID, ROI number and notes on what was not exact.
+        Name to Region. ``Region.source`` holds the SOP Instance UID, ROI number and, readable by
+        ``region_warnings``, what was not exact. A region that looks incomplete is refused by name; when all are
+        read it is given with a warning, so that one organ does not hide the others.
 
     Raises
     ------
     InputError
-        If the file is no readable RTSTRUCT, or a named region has no closed contour.
+        If the file is no readable RTSTRUCT or uses an ROI number twice, or a named region has no closed contour or
+        none on more than half of the slices it should be on (see ``contour_gaps``).
     RequestError
         If a name does not exist; the names that do are listed.
     GeometryError
@@ -95,7 +108,7 @@ def read_structure_set(
     """
     path = Path(path)
     structure_set = _read(path)
-    known = dict(zip(roi_names(structure_set), structure_set.get("StructureSetROISequence") or [], strict=True))
+    known = _rois_by_name(structure_set, path.name)
     missing = [name for name in names or () if name not in known]
     if missing:
         raise RequestError(
@@ -115,10 +128,34 @@ def read_structure_set(
                 "Draw it, or choose another ROI.",
             )
         _require_frame(structure_set, known[name], frame_of_reference_uid, f"{path.name}: ROI {name!r}")
-        mask, notes = _rasterise(contours, grid, name)
-        source = "; ".join((f"RTSTRUCT {structure_set.SOPInstanceUID} ROI {number}", *contours.notes, *notes))
-        regions[name] = Region(name, mask, frame_of_reference_uid, source)
+        mask, notes, incomplete = _rasterise(contours, grid, name)
+        if incomplete and names is not None:
+            raise InputError(
+                f"{path.name}: {incomplete}.", "Export the structure set again, interpolated to every slice."
+            )
+        notes = (*contours.notes, *notes, *((incomplete,) if incomplete else ()))
+        source = [f"RTSTRUCT {structure_set.SOPInstanceUID} ROI {number}", *(f"{_WARNING}{note}" for note in notes)]
+        regions[name] = Region(name, mask, frame_of_reference_uid, "; ".join(source))
     return regions
+
+
+def _rois_by_name(structure_set: Dataset, file_name: str) -> dict[str, Dataset]:
+    """Items of the Structure Set ROI Sequence by name; a number or name that is not unique would hide a region."""
+    rois = structure_set.get("StructureSetROISequence") or []
+    references = structure_set.get("ROIContourSequence") or []
+    known = dict(zip(roi_names(structure_set), rois, strict=True))
+    for numbers, tag in (
+        ([int(roi.ROINumber) for roi in rois], "ROI Number (3006,0022)"),
+        ([int(item.ReferencedROINumber) for item in references], "Referenced ROI Number (3006,0084)"),
+    ):
+        doubled = [str(number) for number, count in Counter(numbers).items() if count > 1]
+        if doubled:
+            raise InputError(
+                f"{file_name}: {tag} {', '.join(doubled)} occurs twice.", "Export the structure set again."
+            )
+    if len(known) < len(rois):
+        raise InputError(f"{file_name}: ROI names cannot be told apart: {', '.join(known)}.", "Rename the ROIs.")
+    return known
 
 
 def _read(path: Path) -> Dataset:
@@ -204,8 +241,8 @@ def _to_index(points_mm: np.ndarray, grid: sitk.Image) -> np.ndarray:
     return np.round((points_mm - np.array(grid.GetOrigin())) @ matrix.T, _ROUNDING_DIGITS)
 
 
-def _rasterise(contours: _Contours, grid: sitk.Image, name: str) -> tuple[sitk.Image, tuple[str, ...]]:
-    """Mask of a region on the grid, and notes on what was not exact."""
+def _rasterise(contours: _Contours, grid: sitk.Image, name: str) -> tuple[sitk.Image, tuple[str, ...], str]:
+    """Mask of a region on the grid, notes on what was not exact, and why it looks incomplete (mostly empty)."""
     planes, offsets, notes = _slice_of_each(contours, grid, name)
     keep, more = _nearest_only(planes, offsets)
     columns, rows, _ = grid.GetSize()
@@ -216,7 +253,25 @@ def _rasterise(contours: _Contours, grid: sitk.Image, name: str) -> tuple[sitk.I
     array = fill_even_odd(contours.points[:, :2], lengths, np.where(keep, planes, -1), grid.GetSize())
     mask = sitk.GetImageFromArray(array)
     mask.CopyInformation(grid)
-    return mask, (*notes, *more)
+    gaps, incomplete = _gap_notes(array, planes, grid, name)
+    return mask, (*notes, *more, *gaps), incomplete
+
+
+def _gap_notes(array: np.ndarray, planes: np.ndarray, grid: sitk.Image, name: str) -> tuple[tuple[str, ...], str]:
+    """Note on missing contours, and the text of a refusal when most are missing."""
+    gaps = find_gaps(array, planes)
+    if not gaps.slices:
+        return (), ""
+    places = [f"{grid.TransformIndexToPhysicalPoint((0, 0, k))[2]:.1f}" for k in gaps.slices]
+    more = f" and {len(places) - _SHOWN_GAPS} more" if len(places) > _SHOWN_GAPS else ""
+    where = f"z = {', '.join(places[:_SHOWN_GAPS])} mm{more}"
+    lost = f"interpolation would add about {gaps.voxels * voxel_volume_ml(grid):.2f} ml"
+    if gaps.incomplete:
+        return (), (
+            f"ROI {name!r} has contours on {gaps.contoured} of {gaps.expected} slices, none at {where} ({lost}): it "
+            "looks exported incompletely"
+        )
+    return (f"no contour on {len(places)} slice(s) between contours that lie over each other, at {where}, {lost}",), ""
 
 
 def _slice_of_each(contours: _Contours, grid: sitk.Image, name: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -247,7 +302,7 @@ def _slice_of_each(contours: _Contours, grid: sitk.Image, name: str) -> tuple[np
     notes: tuple[str, ...] = ()
     if moved.any():
         worst_mm = float(offsets.max()) * grid.GetSpacing()[2]
-        notes = (f"warning: {int(moved.sum())} contours lie between slice planes, moved by up to {worst_mm:.2f} mm",)
+        notes = (f"{int(moved.sum())} contours lie between slice planes, moved by up to {worst_mm:.2f} mm",)
     return planes, offsets, notes
 
 
@@ -262,4 +317,4 @@ def _nearest_only(planes: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, 
     dropped = int((~keep).sum())
     if not dropped:
         return keep, ()
-    return keep, (f"warning: {dropped} contours between the slices were left out, the nearest of each slice was used",)
+    return keep, (f"{dropped} contours between the slices were left out, the nearest of each slice was used",)

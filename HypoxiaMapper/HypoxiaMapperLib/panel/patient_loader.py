@@ -10,7 +10,7 @@ from typing import Any
 from ..dicomio.model import ImageSeries, ScanResult, SeriesInfo
 from ..dicomio.patient import patient_warnings, require_one_patient
 from ..dicomio.pet import read_pet_series
-from ..dicomio.rtstruct import read_structure_set
+from ..dicomio.rtstruct import read_structure_set, region_warnings
 from ..dicomio.scan import scan_folder
 from ..dicomio.series import read_image_series
 from ..errors import HypoxiaError, InputError
@@ -112,6 +112,7 @@ def _add_structures(
         node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     for number, region in enumerate(regions.values()):
         region_to_segment(scene, node, region, _COLOURS[number % len(_COLOURS)])
+        notes.extend(f"{region.name}: {note}." for note in region_warnings(region))
     place_in_hierarchy(scene, node, info)
     return [node]
 
