@@ -1,15 +1,16 @@
 """Margins, closing and organ crops in millimetres, exact on any grid.
 
-One rule holds throughout: a voxel belongs to the expansion if its centre lies in the margin body around the centre of
-some voxel of the mask. The margin body is made of one eighth of an ellipsoid per patient octant, its half-axes being
-the margins towards left/right, anterior/posterior and superior/inferior. Offsets between voxel centres are turned into
-patient (LPS) directions first, so an oblique grid gives the same body as an axial one.
+One rule holds throughout: a mask is the solid that its voxels fill, and a voxel belongs to the expansion if its centre
+lies within the margin of that solid. The margin body is made of one eighth of an ellipsoid per patient octant, its
+half-axes being the margins towards left/right, anterior/posterior and superior/inferior. Offsets between voxels are
+turned into patient (LPS) directions first, so an oblique grid gives the same body as an axial one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,10 @@ from HypoxiaMapperLib.volume import Region, require_same_grid, voxel_volume_ml
 from .request import Margins
 
 _RELATIVE_TOLERANCE = 1e-6  # a centre exactly on the margin is inside, whatever the rounding of direction cosines
+_THINNEST = 1e-3  # of the smallest spacing: a half-axis of 0 mm has to be something to divide by
+
+ROUNDING_WORTH_A_WARNING_MM = 0.5
+"""Where a margin is rounded by more than this, a warning says so; a choice of this software."""
 
 
 class Expansion(NamedTuple):
@@ -68,10 +73,9 @@ def expand_in_image(region: Region, margins: Margins, name: str) -> Expansion:
 
     Notes
     -----
-    Accuracy: exact for voxel centres, so the edge may fall short of the margin by up to one voxel and never exceeds it
-    (a margin of 5 mm on 3 mm slices adds one slice). On oblique grids a margin below half the smallest voxel spacing
-    counts as that half, else a one-sided margin would meet no voxel centre; this changes nothing on grids along the
-    patient axes, and never adds a neighbour by itself.
+    Accuracy: the body of the expansion is exact for voxel centres on any grid. Towards each side a margin is rounded to
+    whole voxels, up or down by at most half a voxel (3 mm on slices of 3.27 mm adds one slice, 2 mm on slices of 5 mm
+    none); ``achieved_margins`` says what it comes to.
     """
     mask = region.array
     if not mask.any():
@@ -90,7 +94,10 @@ def expand_in_image(region: Region, margins: Margins, name: str) -> Expansion:
 
 
 def crop_to_organs(region: Region, organs: Sequence[Region], gap_mm: float) -> Crop:
-    """Take away what lies within ``gap_mm`` (between voxel centres) of an organ; 0 takes the overlap only.
+    """Take away every voxel that comes closer than ``gap_mm`` to an organ; 0 takes the overlap only.
+
+    The gap is measured between the solids that the voxels fill, so it never falls short; what is kept begins on the
+    next whole voxel.
 
     Raises
     ------
@@ -151,27 +158,100 @@ def combine_in_quadrature(*standard_deviations: float) -> float:
 
 def describe_margins(margins: Margins) -> str:
     """Margins in words: ``5 mm`` when all are equal, else the six sides."""
-    sides = {side.removesuffix("_mm"): value for side, value in vars(margins).items()}
+    sides = _sides(margins)
     if len(set(sides.values())) == 1:
         return f"{margins.left_mm:g} mm"
     return ", ".join(f"{value:g} mm {side}" for side, value in sides.items())
 
 
-def _margin_body(grid: sitk.Image, margins: Margins) -> np.ndarray:
-    """Voxel offsets inside the margin body as a boolean array of odd shape (z, y, x), origin in the middle."""
-    plus = np.array([margins.left_mm, margins.posterior_mm, margins.superior_mm])  # LPS axes point there
-    minus = np.array([margins.right_mm, margins.anterior_mm, margins.inferior_mm])
-    spacing = np.array(grid.GetSpacing())
-    step = np.array(grid.GetDirection()).reshape(3, 3) * spacing  # column i: mm LPS of one voxel along i, order x y z
-    floor = spacing.min() / 2
-    plus, minus = np.maximum(plus, floor), np.maximum(minus, floor)
-    reach = np.maximum(plus, minus).max()
-    half = np.floor(reach / spacing + _RELATIVE_TOLERANCE).astype(int)
+def achieved_margins(grid: sitk.Image, margins: Margins) -> dict[str, float]:
+    """Millimetres by which a region on this grid really grows towards left, right, anterior ... (any region: exact)."""
+    body = _margin_body(grid, margins)
+    index = np.argwhere(body)[:, ::-1] - np.array(body.shape)[::-1] // 2
+    offset = index @ _step(grid).T
+    highest, lowest = offset.max(axis=0), -offset.min(axis=0)
+    sides = (highest[0], lowest[0], lowest[1], highest[1], highest[2], lowest[2])  # LPS: the order of Margins
+    return {side: round(float(mm), 6) + 0.0 for side, mm in zip(_sides(margins), sides, strict=True)}
+
+
+def rounded_margins(grid: sitk.Image, margins: Margins) -> dict[str, float]:
+    """Achieved mm of the sides where the grid cannot hold the margin: thinner than a voxel, or rounded noticeably."""
+    voxel = np.abs(_step(grid)).sum(axis=1)[[0, 0, 1, 1, 2, 2]]  # mm of a voxel along the axis of each side
+    achieved = achieved_margins(grid, margins)
+    return {
+        side: achieved[side]
+        for (side, stated), size in zip(_sides(margins).items(), voxel, strict=True)
+        if stated > 0
+        and (
+            abs(achieved[side] - stated) > ROUNDING_WORTH_A_WARNING_MM
+            or (stated < size and not math.isclose(achieved[side], stated, rel_tol=1e-3))
+        )
+    }
+
+
+def describe_sides(sides: Mapping[str, float]) -> str:
+    """Millimetres by side in words, equal ones together: ``2.93 mm left, right; 3.27 mm superior``."""
+    groups: dict[str, list[str]] = {}
+    for side, mm in sides.items():
+        groups.setdefault(f"{round(mm, 2):g} mm", []).append(side)
+    if len(groups) == 1 and len(sides) == len(vars(Margins())):
+        return next(iter(groups))
+    return "; ".join(f"{mm} {', '.join(names)}" for mm, names in groups.items())
+
+
+def _sides(margins: Margins) -> dict[str, float]:
+    """Margins by side: left, right, anterior, posterior, superior, inferior."""
+    return {side.removesuffix("_mm"): value for side, value in vars(margins).items()}
+
+
+def _step(grid: sitk.Image) -> np.ndarray:
+    """Millimetres LPS of one voxel along each axis of the grid: columns in the order x y z; shape (3, 3)."""
+    return np.array(grid.GetDirection()).reshape(3, 3) * np.array(grid.GetSpacing())
+
+
+def _margin_body(grid: sitk.Image, margins: Margins, voxels: int = 1, rim: float = _RELATIVE_TOLERANCE) -> np.ndarray:
+    """Voxel offsets that a margin reaches, as a boolean array of odd shape (z, y, x), origin in the middle.
+
+    An offset is reached if it lies within the margins of a voxel's box, ``voxels`` times enlarged: 1 asks from the box
+    to a voxel's centre, 2 from the box to the other voxel's box. ``rim`` > 0 takes what lies exactly on the edge.
+    """
+    step, spacing = _step(grid), np.array(grid.GetSpacing())
+    thinnest = _THINNEST * spacing.min()
+    plus = np.maximum([margins.left_mm, margins.posterior_mm, margins.superior_mm], thinnest)  # LPS axes point there
+    minus = np.maximum([margins.right_mm, margins.anterior_mm, margins.inferior_mm], thinnest)
+    half = np.floor(max(*plus, *minus) / spacing + voxels / 2 + _RELATIVE_TOLERANCE).astype(int)
     index = np.indices(2 * half[::-1] + 1).reshape(3, -1)[::-1] - half[:, None]  # rows x y z
-    offset = step @ index
-    axes = np.where(offset >= 0, plus[:, None], minus[:, None])
-    inside = ((offset / axes) ** 2).sum(axis=0) <= 1 + _RELATIVE_TOLERANCE
-    return _trim(inside.reshape(2 * half[::-1] + 1))
+    offset, edges = step @ index, step * voxels
+    extent = np.abs(edges).sum(axis=1) / 2  # of the box along the patient axes
+    beyond = np.sign(offset) * np.maximum(np.abs(offset) - extent[:, None], 0)
+    reached = _gauge(beyond, plus, minus) <= 1 + rim
+    if not math.isclose(extent.sum(), voxels * spacing.sum() / 2, rel_tol=_RELATIVE_TOLERANCE):  # the box is tilted
+        reached[reached] = _gauge_from_box(offset[:, reached], edges, plus, minus) <= 1 + rim
+    return _trim(reached.reshape(2 * half[::-1] + 1))
+
+
+def _gauge(offset: np.ndarray, plus: np.ndarray, minus: np.ndarray) -> np.ndarray:
+    """1 on the surface of the margin body, below inside: sum of squared offsets over half-axes; (3, n) to (n,)."""
+    return ((offset / np.where(offset >= 0, plus[:, None], minus[:, None])) ** 2).sum(axis=0)
+
+
+def _gauge_from_box(offset: np.ndarray, edges: np.ndarray, plus: np.ndarray, minus: np.ndarray) -> np.ndarray:
+    """Smallest gauge of offset - p over all p of a tilted box around the origin; (3, n) to (n,).
+
+    In closed form: the least value of a smooth convex function that is quadratic in each octant is a stationary point
+    of one octant's quadratic on one face, edge or corner of the box (or inside it); all of them are tried.
+    """
+    best = np.full(offset.shape[1], np.inf)
+    for axes in {tuple(np.where(octant, plus, minus)) for octant in product((True, False), repeat=3)}:
+        scale = np.array(axes)[:, None]
+        for face in product((-0.5, 0.0, 0.5), repeat=3):
+            place = np.repeat(np.array(face)[:, None], offset.shape[1], axis=1)
+            free = np.array(face) == 0
+            if free.any():
+                least = np.linalg.pinv((edges / scale)[:, free]) @ ((offset - edges @ place) / scale)
+                place[free] = np.clip(least, -0.5, 0.5)
+            best = np.minimum(best, _gauge(offset - edges @ place, plus, minus))
+    return best
 
 
 def _trim(body: np.ndarray) -> np.ndarray:
@@ -218,15 +298,15 @@ def _overlap(
 
 
 def _within(organ: Region, gap_mm: float, wanted: np.ndarray) -> np.ndarray:
-    """Voxels within ``gap_mm`` of an organ, worked out around the wanted voxels only; shape (z, y, x)."""
-    out = np.zeros_like(wanted)
-    if not wanted.any():
-        return out
-    body = _margin_body(organ.mask, Margins.uniform(gap_mm))
+    """Voxels closer than ``gap_mm`` to an organ, worked out around the wanted voxels only; shape (z, y, x)."""
+    if gap_mm == 0 or not wanted.any():
+        return organ.array & wanted
+    body = _margin_body(organ.mask, Margins.uniform(gap_mm), voxels=2, rim=-_RELATIVE_TOLERANCE)
     half = _half_sizes(body)
     box = tuple(
         slice(max(0, s.start - h), s.stop + h) for s, h in zip(bounding_box(wanted), half.tolist(), strict=True)
     )
+    out = np.zeros_like(wanted)
     out[box] = _dilate(organ.array[box], body)
     return out
 
