@@ -64,7 +64,7 @@ def configured(tmp_path_factory, require_tool):
 def test_the_package_holds_every_file_and_no_other(configured, module):
     listed = re.findall(rf"LISTED {module}/(\S+)", configured)
     assert len(listed) == len(set(listed)), "a file is listed twice"
-    assert set(listed) == wanted_files(module)
+    assert set(listed) == wanted_files(module), "run tools/update-cmake-lists"
 
 
 def test_both_self_tests_and_the_import_test_are_registered(configured):
