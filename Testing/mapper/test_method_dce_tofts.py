@@ -17,7 +17,7 @@ from kinetic_samples import parameter_series, regions, time_series, truth_grid, 
 
 pytest.importorskip("torch")
 INSIDE = tumour_mask().ravel()
-TRUTH = truth_grid(Ktrans=(0.05, 0.4), ve=(0.15, 0.5), vp=(0.01, 0.1), T1=(0.8, 1.6), Fp=(0.3, 1.0), PS=(0.05, 0.3))
+TRUTH = truth_grid(Ktrans=(0.05, 0.4), ve=(0.15, 0.5), vp=(0.03, 0.1), T1=(0.8, 1.6), Fp=(0.3, 1.0), PS=(0.05, 0.3))
 FRAMES = Frames.instants(np.arange(0, 300, 2.0), "s")
 ARRIVAL_MIN = 20.5 / 60
 TR_S, FLIP, R1, BLOOD_T1_S = 0.005, 15.0, 4.5, 1.6
@@ -58,8 +58,7 @@ def assert_maps(found, names, rtol):
     maps = {"Ktrans": found.volume, **found.extra}
     for name in names:
         off = np.abs(maps[name].array.ravel() / TRUTH[name] - 1)[INSIDE]
-        # Two compartments that are hardly apart have more than one minimum: a few voxels may end in another.
-        assert np.quantile(off, 0.95) < rtol, name
+        assert np.quantile(off, 0.99) < rtol, name
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ _MR_PATTERNS = (
     ("T2*", r"t2\s?(\*|star)"),
     ("ADC", r"(?<![a-z])e?adc(?![a-z])|apparent diffusion"),
     ("Ktrans", r"k[\s_-]?trans"),
+    ("OE", r"(?<![a-z])oe[\s-]?mri|oxygen[\s-]?enhanced"),
     ("DCE", r"(?<![a-z])dce(?![a-z])|dynamic contrast"),
     ("DSC", r"(?<![a-z])(dsc|perfusion|rcbv|cbv|cbf)(?![a-z])"),
     ("DWI", r"(?<![a-z])(dwi|dti|diff|diffusion|ivim)(?![a-z])|b[\s_=-]?\d{2,4}(?!\d)\s?(trace|s/mm)"),
