@@ -181,6 +181,79 @@ def test_philips_zero_suv_factor_falls_to_the_activity_factor(tmp_path):
     assert suv_of(tmp_path)[0] == pytest.approx(1.38168, abs=1e-4)
 
 
+def _philips(folder, factors):
+    """CNTS files with the private factors {element: text, or function of the slice}."""
+    for k, path in enumerate(write_pet(folder, Units="CNTS")):
+        dataset = pydicom.dcmread(path)
+        block = dataset.private_block(0x7053, PHILIPS, create=True)
+        for element, text in factors.items():
+            block.add_new(element, "DS", text(k) if callable(text) else text)
+        dataset.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ({0x00: "-0.0005", 0x09: "1"}, "7053,1000.*-0.0005"),
+        ({0x00: lambda k: "0.0005" if k else "0", 0x09: "1"}, "7053,1000.* slice 1 of 5"),
+        ({0x09: "-1"}, "7053,1009.*-1"),
+        ({0x00: "0", 0x09: "0"}, "7053,1000.*7053,1009"),
+        ({0x00: "0"}, "7053,1000.*7053,1009"),
+    ],
+)
+def test_philips_factors_that_are_not_above_zero_are_refused(tmp_path, factors, message):
+    _philips(tmp_path, factors)
+    with pytest.raises(InputError, match=message):
+        read_pet(tmp_path)
+
+
+def test_philips_factor_that_is_no_number_is_refused(tmp_path):
+    write_pet(tmp_path, Units="CNTS", private={PHILIPS: (0x7053, 0x00, "LO", "x")})
+    with pytest.raises(InputError, match=r"7053,1000.*not a number"):
+        read_pet(tmp_path)
+
+
+@pytest.mark.parametrize("units", ["BQML", "GML"])
+@pytest.mark.parametrize("dose", [370e3, 0.37, 0.9e6, 10.1e9])  # kBq, GBq, below and above the limits
+def test_activity_nobody_injects_is_refused(tmp_path, dose, units):
+    write_pet(tmp_path, RadionuclideTotalDose=dose, Units=units)
+    with pytest.raises(InputError, match=r"0018,1074.*MBq") as error:
+        read_pet(tmp_path)
+    assert "kBq" in error.value.hint
+
+
+@pytest.mark.parametrize("dose", [1e6, 10e9, 1.0])
+def test_activity_at_the_limits_is_unusual(tmp_path, dose):
+    write_pet(tmp_path, RadionuclideTotalDose=dose)
+    assert any("unusual" in w for w in suv_of(tmp_path)[1]["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "tag"),
+    [
+        ("PatientWeight", 80, "0010,1030"),
+        ("PatientWeight", None, "0010,1030"),
+        ("RadionuclideTotalDose", 380e6, "0018,1074"),
+        ("RadionuclideHalfLife", 6600, "0018,1075"),
+        ("RadiopharmaceuticalStartTime", "100100", "0018,1072"),
+        ("RadiopharmaceuticalStartDateTime", "20250101100100", "0018,1078"),
+    ],
+)
+def test_one_slice_with_another_injection_is_refused(tmp_path, keyword, value, tag):
+    path = write_pet(tmp_path)[3]
+    dataset = pydicom.dcmread(path)
+    holder = dataset if keyword in dataset else dataset.RadiopharmaceuticalInformationSequence[0]
+    setattr(holder, keyword, value)
+    dataset.save_as(path)
+    with pytest.raises(InputError, match=f"{tag}.*differs between slices"):
+        read_pet(tmp_path)
+
+
+def test_one_value_in_two_spellings_is_one_value(tmp_path):
+    write_pet(tmp_path, PatientWeight=lambda k: "70" if k else "70.0")
+    assert suv_of(tmp_path)[0] == pytest.approx(1.38168, abs=1e-4)
+
+
 def test_midnight_crossing(tmp_path):
     night = {"SeriesDate": "20250102", "AcquisitionDate": "20250102"} | dict.fromkeys(
         ("SeriesTime", "AcquisitionTime"), "003000"

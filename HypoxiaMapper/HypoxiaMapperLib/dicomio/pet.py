@@ -16,21 +16,15 @@ from pydicom.dataset import Dataset
 
 from ..errors import InputError
 from ..suv import decay_factor, mean_decay_time_s, suvbw_factor, suvbw_from_suv_factor
-from ..tracers import FLUORINE18_HALF_LIFE_S
 from .model import ImageSeries, SeriesInfo
+from .pet_dose import number, philips_factors, read_weight_and_dose
 from .pet_time import EARLIEST_MINUTES, TimeFact, acquisition_time, ge_scan_time, injection_time, series_time
 from .recognise import find_tracer
 from .series import read_image_series
 
 _DECAY_CORRECTIONS = ("ADMIN", "START", "NONE")
 _PHILIPS_SUV, _PHILIPS_ACTIVITY = (0x7053, 0x1000), (0x7053, 0x1009)
-_MBQ_LIMIT = 1e4  # a smaller Radionuclide Total Dose (0.01 MBq) cannot be in Bq: it was written in MBq
-_USUAL_ACTIVITY_MBQ = (20.0, 1500.0)
-_USUAL_WEIGHT_KG = (2.0, 400.0)
-_MAXIMUM_WEIGHT_KG = 1000.0  # heavier than anyone known: grams or a typing error
 _REFERENCE_SPREAD_S = 1.0
-_FLUORINE18_CODES = {"C-111A1", "77004003"}  # Radionuclide Code Sequence, CID 4020
-_FLUORINE18_TRACERS = ("FDG", "FMISO", "FAZA", "HX4", "EF5")  # Cu-ATSM comes with several nuclides
 
 
 @dataclass
@@ -109,20 +103,22 @@ def _suv_factors(headers: Sequence[Dataset], facts: _Facts) -> np.ndarray:
     if "tracer_conflict" in tracer:
         facts.warnings.append(f"The header names two tracers: {tracer['tracer_conflict']}.")
     _require_corrections(headers, correction)
-    _read_patient_and_dose(headers[0], facts)
+    values, notes = read_weight_and_dose(headers, tracer["tracer"])
+    facts.values |= values
+    facts.warnings += notes
     _read_times(headers, facts)
     if units in ("GML", "CM2ML"):
         return np.full(len(headers), _factor_from_suv(headers[0], units, facts))
     if units == "CNTS":
-        philips_suv = [_private_number(h, _PHILIPS_SUV) for h in headers]
-        if all(philips_suv):
+        philips_suv = philips_factors(headers, _PHILIPS_SUV, "SUV scale factor")
+        if philips_suv is not None:
             facts.values["suv_factor_source"] = "Philips SUV scale factor (7053,1000)"
-            return np.array(philips_suv, float)
-        scale = np.array([_private_number(h, _PHILIPS_ACTIVITY) for h in headers], float)
-        if not (scale > 0).all():
+            return philips_suv
+        scale = philips_factors(headers, _PHILIPS_ACTIVITY, "activity scale factor")
+        if scale is None:
             raise InputError(
                 "Units (0054,1001) is CNTS and neither Philips SUV scale factor (7053,1000) nor activity scale factor "
-                "(7053,1009) is there.",
+                "(7053,1009) is there or above zero.",
                 "Export again with the private tags, or reconstruct in Bq/ml.",
             )
         facts.values["suv_factor_source"] = "Philips activity scale factor (7053,1009), weight, dose and decay"
@@ -153,56 +149,11 @@ def _require_corrections(headers: Sequence[Dataset], correction: str) -> None:
             )
 
 
-def _read_patient_and_dose(header: Dataset, facts: _Facts) -> None:
-    """Weight, injected activity and half-life with their sources; None where absent."""
-    weight_kg = _number(header, "PatientWeight")
-    if weight_kg and weight_kg > _MAXIMUM_WEIGHT_KG:
-        raise InputError(f"Patient's Weight (0010,1030) is {weight_kg:g} kg.", "Enter it in kilograms, not grams.")
-    if weight_kg and not _USUAL_WEIGHT_KG[0] <= weight_kg <= _USUAL_WEIGHT_KG[1]:
-        facts.warnings.append(f"Patient's Weight (0010,1030) is {weight_kg:g} kg: unusual.")
-    item = _radiopharmaceutical(header, facts)
-    activity_bq = _number(item, "RadionuclideTotalDose")
-    source = "Radionuclide Total Dose (0018,1074)"
-    if activity_bq and activity_bq < _MBQ_LIMIT:
-        facts.warnings.append(f"{source} is {activity_bq:g}, taken as MBq instead of Bq.")
-        activity_bq, source = activity_bq * 1e6, f"{source}, read as MBq"
-    activity_mbq = activity_bq / 1e6 if activity_bq else None
-    if activity_mbq and not _USUAL_ACTIVITY_MBQ[0] <= activity_mbq <= _USUAL_ACTIVITY_MBQ[1]:
-        facts.warnings.append(f"Injected activity is {activity_mbq:g} MBq: unusual.")
-    half_life_s, half_life_source = _half_life(item, facts)
-    facts.values |= {
-        "weight_kg": weight_kg,
-        "weight_source": "Patient's Weight (0010,1030)",
-        "injected_activity_mbq": activity_mbq,
-        "injected_activity_source": source,
-        "half_life_s": half_life_s,
-        "half_life_source": half_life_source,
-    }
-
-
-def _half_life(item: Dataset, facts: _Facts) -> tuple[float | None, str]:
-    """Half-life in s and its source: the tag, checked against the nuclide, or that of a known nuclide."""
-    tag = "Radionuclide Half Life (0018,1075)"
-    half_life_s = _number(item, "RadionuclideHalfLife")
-    codes = {str(code.get("CodeValue", "")) for code in item.get("RadionuclideCodeSequence") or []}
-    if not (codes & _FLUORINE18_CODES or (not codes and facts.values["tracer"] in _FLUORINE18_TRACERS)):
-        return half_life_s, tag
-    if not half_life_s:
-        facts.warnings.append(f"{tag} is missing: that of fluorine-18 was taken, {FLUORINE18_HALF_LIFE_S:g} s.")
-        return FLUORINE18_HALF_LIFE_S, "half-life of fluorine-18"
-    if abs(half_life_s / FLUORINE18_HALF_LIFE_S - 1) > 0.05:
-        raise InputError(
-            f"{tag} is {half_life_s:g} s, but the radionuclide is fluorine-18 ({FLUORINE18_HALF_LIFE_S:g} s).",
-            "Correct the half-life (in seconds) or the Radionuclide Code Sequence (0054,0300).",
-        )
-    return half_life_s, tag
-
-
 def _read_times(headers: Sequence[Dataset], facts: _Facts) -> None:
     """Scan start, injection and frame duration; the injection only where it can be believed."""
     starts = [acquisition_time(header) for header in headers]
     scan_start = min((s for s in starts if s), key=lambda s: s.time, default=None)
-    duration_ms = _number(headers[0], "ActualFrameDuration")
+    duration_ms = number(headers[0], "ActualFrameDuration")
     injected = None
     half_life_s = facts.values["half_life_s"]
     if scan_start and half_life_s:
@@ -230,7 +181,7 @@ def _factor_from_suv(header: Dataset, units: str, facts: _Facts) -> float:
     if suv_type == "BW":
         return 1.0
     weight_kg = _need(facts, "weight_kg", "Patient's Weight (0010,1030)")
-    height_m = _number(header, "PatientSize")
+    height_m = number(header, "PatientSize")
     if suv_type != "BW" and not height_m:
         raise InputError(
             f"Patient's Size (0010,1020) is missing; SUV Type {suv_type} needs it to return to SUVbw.",
@@ -293,7 +244,7 @@ def _reference_time(
             return fact.time
     computed = []
     for header, start in zip(headers, starts, strict=True):
-        offset_ms = _number(header, "FrameReferenceTime", zero_allowed=True)
+        offset_ms = number(header, "FrameReferenceTime", zero_allowed=True)
         if offset_ms is None:
             raise InputError(
                 "The series time does not fit the acquisition and Frame Reference Time (0054,1300) is missing: the "
@@ -329,20 +280,12 @@ def _acquisition_times(headers: Sequence[Dataset]) -> list[TimeFact]:
 
 def _frame_duration_s(header: Dataset) -> float:
     """Frame length in seconds, refused when absent."""
-    duration_ms = _number(header, "ActualFrameDuration")
+    duration_ms = number(header, "ActualFrameDuration")
     if not duration_ms:
         raise InputError(
             "Actual Frame Duration (0018,1242) is missing; the mean decay time needs it.", "Enter it, in milliseconds."
         )
     return duration_ms / 1000.0
-
-
-def _radiopharmaceutical(header: Dataset, facts: _Facts) -> Dataset:
-    """The radiopharmaceutical item; empty when there is none."""
-    items = header.get("RadiopharmaceuticalInformationSequence") or []
-    if len(items) > 1:
-        facts.warnings.append(f"{len(items)} radiopharmaceuticals are listed (0054,0016); the first was used.")
-    return items[0] if items else Dataset()
 
 
 def _need(facts: _Facts, key: str, tag: str) -> float:
@@ -351,32 +294,6 @@ def _need(facts: _Facts, key: str, tag: str) -> float:
     if not value:
         raise InputError(f"{tag} is missing or zero.", "Enter it in the PET headers; SUV needs it.")
     return float(value)
-
-
-def _number(header: Dataset, keyword: str, zero_allowed: bool = False) -> float | None:
-    """A finite number, None when absent, empty, negative or (unless allowed) zero."""
-    value = header.get(keyword)
-    try:
-        number = float(value) if value not in (None, "") else None
-    except (TypeError, ValueError):
-        raise InputError(f"{keyword} holds {value!r}, not a number.", "Correct the header.") from None
-    if number is None or not np.isfinite(number) or (number <= 0 and not (zero_allowed and number == 0)):
-        return None
-    return number
-
-
-def _private_number(header: Dataset, tag: tuple[int, int]) -> float:
-    """A Philips private number, 0 when absent; undecoded when its creator entry was lost."""
-    try:
-        value = header.private_block(tag[0], "Philips PET Private Group")[tag[1] & 0xFF].value
-    except KeyError:
-        value = header[tag].value if tag in header else None
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "ignore").strip(" \0")
-    try:
-        return float(value) if value not in (None, "") else 0.0
-    except (TypeError, ValueError):
-        return 0.0
 
 
 def _same(headers: Sequence[Dataset], keyword: str, tag: str) -> str:
