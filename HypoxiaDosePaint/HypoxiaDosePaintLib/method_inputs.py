@@ -97,7 +97,7 @@ def choose_input(
         return tuple(_named(name, spec, scan, option) for name in names)
     candidates = [s for s in scan.series if _fits(s, spec, request)]
     listing = "; ".join(f"{s.description or 'no description'} ({s.series_uid})" for s in candidates)
-    if len(candidates) > 1 and (spec.required or spec.mr_kinds):
+    if len(candidates) > 1:
         raise RequestError(f"{len(candidates)} series may be the {spec.description}.", f"Choose {option}: {listing}.")
     if not candidates and spec.required:
         found = "; ".join(f"{s.description or s.series_uid}: {s.role} {s.kind}".strip() for s in scan.series

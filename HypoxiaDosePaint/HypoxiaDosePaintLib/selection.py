@@ -83,6 +83,8 @@ def gather(request: Request, method: Method, progress: Progress) -> Inputs:
 
 def _shown(images: Mapping[str, MethodInput]) -> ImageSeries:
     """The first input as the image that is shown and registered."""
+    if not images:
+        raise InputError("The folder holds no image that the method takes.", "Name one with --input KEY=SERIES.")
     first = next(iter(images.values()))
     return ImageSeries(first.infos[0], first.shown, ())
 

@@ -51,5 +51,7 @@ def test_missing_coefficients_and_reference_are_refused():
     empty = {"pet": volume(np.zeros(SHAPE), "SUVbw", "g/ml")}
     with pytest.raises(InputError, match="mean uptake of 0"):
         METHOD.compute(empty, regions("reference"), METHOD.make_params({}))
+    with pytest.raises(RequestError, match="needs an image of uptake"):
+        METHOD.compute({}, regions("reference"), METHOD.make_params({}))
     with pytest.raises(RequestError, match="No voxel of GTVp has a model pO2"):
         METHOD.compute(pet([0.1]), regions("reference"), METHOD.make_params({}))

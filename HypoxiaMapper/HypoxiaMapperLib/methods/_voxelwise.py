@@ -172,10 +172,11 @@ def gather_voxels(series: FrameStack, regions: Mapping[str, Region], params: Ext
     if not inside.any():
         raise InputError(f"{gtv.name} holds no voxel of the series.", "Check that the series covers the tumour.")
     if params.extent == "whole_image":
-        mask = np.ones(inside.shape, bool)
-    else:
-        spacing = tuple(reversed(series.grid.GetSpacing()))
-        mask = ndimage.distance_transform_edt(~inside, sampling=spacing) <= params.fit_margin_mm
+        everywhere = np.ones(inside.shape, bool)
+        # No copy: a whole dynamic series is the largest thing in memory.
+        return Voxels(series, everywhere, inside.ravel(), series.frames.reshape(series.count, -1))
+    spacing = tuple(reversed(series.grid.GetSpacing()))
+    mask = ndimage.distance_transform_edt(~inside, sampling=spacing) <= params.fit_margin_mm
     return Voxels(series, mask, inside[mask], series.voxels(mask))
 
 
@@ -249,8 +250,14 @@ def plain_result(
 def in_blocks(function: Any, *arrays: np.ndarray, block: int = 65536) -> list[np.ndarray]:
     """Apply a function to blocks of voxels (last axis) and join what it returns: memory stays bounded."""
     count = arrays[0].shape[-1]
-    parts = [function(*(a[..., k : k + block] for a in arrays)) for k in range(0, count, block)]
-    return [np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)]
+    joined: list[np.ndarray] = []
+    for k in range(0, count, block):
+        found = function(*(a[..., k : k + block] for a in arrays))
+        if not joined:
+            joined = [np.empty((*part.shape[:-1], count), part.dtype) for part in found]
+        for whole, part in zip(joined, found, strict=True):
+            whole[..., k : k + block] = part
+    return joined
 
 
 def code_warnings(code: np.ndarray, gtv: np.ndarray) -> list[str]:

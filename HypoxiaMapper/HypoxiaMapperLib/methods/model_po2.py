@@ -59,9 +59,8 @@ class ModelPo2(Method):
     unit = "mm[Hg]"
     citation = "Toma-Dasu et al. 2009, in Warren and Partridge 2016; METHODS 3"
     inputs = (
-        InputSpec("pet", "SUVbw", "static PET of a hypoxia tracer", tracers=HYPOXIA_TRACERS),
-        InputSpec("uptake", "Ki or ratio", "instead of the PET's SUV: a map of Ki or of uptake", required=False,
-                  modality="MR"),
+        InputSpec("uptake", "Ki or ratio", "map of Ki or of uptake, in place of the PET", required=False, modality="MR"),
+        InputSpec("pet", "SUVbw", "static PET of a hypoxia tracer", tracers=HYPOXIA_TRACERS, required=False),
     )  # fmt: skip
     regions = (
         RegionSpec("reference", "well-oxygenated tissue (blood or muscle): uptake 1"),
@@ -93,7 +92,9 @@ class ModelPo2(Method):
         InputError
             The reference is empty or has no uptake.
         """
-        volume: Volume = inputs.get("uptake") or inputs["pet"]
+        volume: Volume | None = inputs.get("uptake") or inputs.get("pet")
+        if volume is None:
+            raise RequestError("model_po2 needs an image of uptake.", "Name the input pet or uptake.")
         reference, gtv = regions["reference"], regions["gtv"]
         require_same_grid(volume.image, reference.mask, "uptake and reference region")
         require_same_grid(volume.image, gtv.mask, "uptake and GTV")
