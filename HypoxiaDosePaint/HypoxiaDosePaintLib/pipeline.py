@@ -17,7 +17,7 @@ from HypoxiaMapperLib.volume import Region, Volume
 
 from .alignment import TRANSFORM_FILE, find_alignment, require_reviewed, write_transform
 from .bystanders import bystander_warnings, refuse_tumour_reference
-from .dicomrt.export import export_set, proof_reference
+from .dicomrt.export import export_set
 from .mapping import compute_map
 from .margins import describe_margins
 from .output import require_free, staged_output
@@ -160,8 +160,7 @@ def write(result: Result, planning: ImageSeries, folder: Path, progress: Progres
     """Export (if accepted), prove, picture and report a result into a folder; the result with its proof."""
     if result.accepted_by:
         exported = export_set(result, planning, folder, lambda f, t: progress(0.5 * f, t))
-        reference = proof_reference(result)
-        result = replace(result, exported=exported.files, proof=exported.proof, proof_reference=reference)
+        result = replace(result, exported=exported.files, proof=exported.proof, proof_reference=exported.reference)
     progress(0.5, "rendering pictures")
     pictures = render_pictures(result, folder / "pictures")
     result = replace(result, warnings=(*pictures.warnings, *result.warnings))

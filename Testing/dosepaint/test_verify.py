@@ -1,5 +1,6 @@
 """The proof: an untouched set passes, and every damage that would reach a patient fails it."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -9,9 +10,10 @@ import numpy as np
 import pydicom
 import pytest
 from matplotlib.path import Path as Polygon
+from pydicom.uid import ExplicitVRLittleEndian
 
 from HypoxiaDosePaintLib.dicomrt import export
-from HypoxiaDosePaintLib.dicomrt.export import Exported, export_set, proof_reference
+from HypoxiaDosePaintLib.dicomrt.export import Exported, export_set
 from HypoxiaDosePaintLib.dicomrt.readback import fill_polygon, find_planning_files, read_grid
 from HypoxiaDosePaintLib.dicomrt.rtstruct import write_rtstruct
 from HypoxiaDosePaintLib.dicomrt.verify import verify_rtstruct, verify_set
@@ -25,14 +27,17 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("oblique")
     result, planning = make_run(folder, oblique=True)
     delivered = export_set(result, planning, folder / "out")
-    record = {"proof_reference": proof_reference(result)}
+    record = {"proof_reference": delivered.reference}
     (folder / "out" / "result.json").write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
     return folder / "out", planning, delivered
 
 
 @pytest.fixture
 def damaged(exported, tmp_path):
-    """A copy of the set, and a function that edits one object in it and proves the set again."""
+    """A copy of the set, and a function that edits one object in it and proves the set again.
+
+    The record gets the checksum of the edited file, so that what the object says is judged without it.
+    """
     out, planning, _ = exported
     copy = tmp_path / "set"
     shutil.copytree(out, copy)
@@ -42,6 +47,9 @@ def damaged(exported, tmp_path):
         ds = pydicom.dcmread(path)
         change(ds)
         ds.save_as(path)
+        record = json.loads((copy / "result.json").read_text(encoding="utf-8"))
+        record["proof_reference"]["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        (copy / "result.json").write_text(json.dumps(record), encoding="utf-8")
         return {r.structure: r for r in verify_set(copy, planning.info.files) if not r.passed}
 
     return damage
@@ -124,6 +132,10 @@ def set_first_contour(keyword, value):
     return change
 
 
+def set_observation(keyword, value):
+    return lambda ds: setattr(ds.RTROIObservationsSequence[1], keyword, value)
+
+
 def change_image_uid(ds):
     ds.ROIContourSequence[1].ContourSequence[0].ContourImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
 
@@ -184,6 +196,25 @@ def rename(ds):
         (lambda ds: setattr(ds, "ApprovalStatus", "APPROVED"), "RTSTRUCT", "APPROVED"),
         (lambda ds: setattr(ds, "PatientID", "P2"), "identity", "another patient"),
         (lambda ds: setattr(ds, "FrameOfReferenceUID", "1.2.3"), "identity", "frame of reference"),
+        (lambda ds: setattr(ds, "PatientName", "Other^Anna"), "identity", "PatientName 'Other^Anna'"),
+        (lambda ds: setattr(ds, "PatientBirthDate", "19600103"), "identity", "PatientBirthDate"),
+        (lambda ds: setattr(ds, "PatientSex", "M"), "identity", "PatientSex"),
+        (set_observation("RTROIInterpretedType", "EXTERNAL"), "RTSTRUCT", "GTVp_Hyp is EXTERNAL instead of GTV"),
+        (set_observation("ROIObservationLabel", "PTV_7700"), "RTSTRUCT", "GTVp_Hyp is PTV_7700"),
+        (set_observation("ReferencedROINumber", 1), "RTSTRUCT", "GTVp_Hyp has 0 observations"),
+        (
+            lambda ds: setattr(
+                ds.RTROIObservationsSequence[1].RTROIIdentificationCodeSequence[0], "CodeValue", "228793007"
+            ),
+            "RTSTRUCT",
+            "228793007 instead of HYPOXIC_VOLUME",
+        ),
+        (
+            lambda ds: setattr(ds.StructureSetROISequence[2], "ROIDescription", "Prescribed 90 Gy in 35"),
+            "RTSTRUCT",
+            "does not say 'Prescribed 77 Gy in 35'",
+        ),
+        (lambda ds: setattr(ds.StructureSetROISequence[2], "ROIVolume", "1"), "RTSTRUCT", "states a volume of 1 ml"),
         (lambda ds: ds.__delattr__("ROIContourSequence"), "RTSTRUCT", "ROIContourSequence"),
     ],
 )  # fmt: skip
@@ -205,7 +236,18 @@ def test_a_changed_series_or_image_list_fails(damaged):
 
 
 def set_dose(value):
-    return lambda ds: setattr(ds.DoseReferenceSequence[0], "TargetPrescriptionDose", value)
+    return set_reference("TargetPrescriptionDose", value)
+
+
+def set_reference(keyword, value):
+    return lambda ds: setattr(ds.DoseReferenceSequence[0], keyword, value)
+
+
+def set_group_dose(value):
+    def change(ds):
+        ds.FractionGroupSequence[0].ReferencedDoseReferenceSequence[0].TargetPrescriptionDose = value
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -218,6 +260,11 @@ def set_dose(value):
         (lambda ds: setattr(ds.FractionGroupSequence[0], "NumberOfFractionsPlanned", 33), "33 fractions"),
         (lambda ds: setattr(ds, "ApprovalStatus", "APPROVED"), "APPROVED"),
         (lambda ds: setattr(ds, "PlanIntent", "CURATIVE"), "CURATIVE"),
+        (set_group_dose("7000"), "PTV_7700 has 7000.0 Gy in the fraction group"),
+        (lambda ds: ds.FractionGroupSequence[0].ReferencedDoseReferenceSequence.pop(), "None Gy in the fraction group"),
+        (set_reference("DoseReferenceDescription", "PTV_7700 90 Gy"), "described as 'PTV_7700 90 Gy'"),
+        (set_reference("DoseReferenceType", "ORGAN_AT_RISK"), "ORGAN_AT_RISK"),
+        (set_reference("TargetMaximumDose", "90"), "PTV_7700 has a TargetMaximumDose"),
         (
             lambda ds: setattr(ds.ReferencedStructureSetSequence[0], "ReferencedSOPInstanceUID", "1.2.3"),
             "another structure set",
@@ -263,6 +310,59 @@ def scale_values(ds):
 def flip_values(ds):
     values = np.frombuffer(ds.FloatPixelData, "<f4").reshape(-1, ds.Rows, ds.Columns)
     ds.FloatPixelData = np.ascontiguousarray(values[:, :, ::-1]).tobytes()
+
+
+def swap_voxels(keyword, kind):
+    """Exchange two unequal voxels: minimum, maximum and mean stay, and the centre as good as."""
+
+    def change(ds):
+        values = np.frombuffer(getattr(ds, keyword), kind).reshape(-1, ds.Rows, ds.Columns).copy()
+        one, other = values[:, :, 3:], values[:, :, :-3]
+        z, y, x = np.argwhere(np.isfinite(one) & np.isfinite(other) & (one != other))[0]
+        values[z, y, [x, x + 3]] = values[z, y, [x + 3, x]]
+        setattr(ds, keyword, values.tobytes())
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("MAP", swap_voxels("FloatPixelData", "<f4"), "values differ on 1 of "),
+        ("PRESCRIPTION", swap_voxels("FloatPixelData", "<f4"), "2 voxels do not have the dose of their target"),
+        ("RTDOSE", swap_voxels("PixelData", "<u2"), "2 voxels do not have the dose of their target"),
+    ],
+)
+def test_voxels_that_change_places_fail(damaged, name, change, reason):
+    failed = damaged(name, change)
+    assert list(failed) == [name]
+    assert reason in failed[name].reason
+
+
+def test_other_bytes_fail_even_if_they_say_the_same(exported, tmp_path):
+    """As an archive leaves it: every tag kept, another transfer syntax. Only the rows of the files fail."""
+    out, planning, _ = exported
+    shutil.copytree(out, tmp_path / "set")
+    names = ("RTDOSE", "RTPLAN", "RTSTRUCT")  # the others are explicit already
+    for name in names:
+        path = tmp_path / "set" / "dicom" / f"{name}.dcm"
+        ds = pydicom.dcmread(path)
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.save_as(path)
+    failed = {r.structure: r.reason for r in verify_set(tmp_path / "set", planning.info.files) if not r.passed}
+    assert failed == {f"file {name}.dcm": "bytes differ from what was delivered" for name in names}
+
+
+@pytest.mark.parametrize(("name", "content"), [("extra.dcm", b"x"), ("below/notes", b"\0" * 128 + b"DICM")])
+def test_a_file_that_was_not_delivered_fails(exported, tmp_path, name, content):
+    out, planning, _ = exported
+    shutil.copytree(out, tmp_path / "set")
+    path = tmp_path / "set" / "dicom" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    (path.parent / "send_state.jsonl").write_text("{}", encoding="utf-8")  # what `hypoxia send` leaves is no DICOM
+    failed = {r.structure: r.reason for r in verify_set(tmp_path / "set", planning.info.files) if not r.passed}
+    assert failed == {f"file {name}": "was not delivered"}
 
 
 @pytest.mark.parametrize("name", ["MAP", "PRESCRIPTION"])
@@ -311,7 +411,8 @@ def test_a_missing_or_broken_file_fails(exported, tmp_path, name, damage):
     path.unlink()
     if damage != "missing":
         path.write_bytes(data[: len(data) // 2] if damage == "truncated" else b"no DICOM at all")
-    assert name in {r.structure for r in verify_set(tmp_path / "set", planning.info.files) if not r.passed}
+    failed = {r.structure for r in verify_set(tmp_path / "set", planning.info.files) if not r.passed}
+    assert {name, f"file {name}.dcm"} <= failed
 
 
 def test_another_ct_fails(exported, tmp_path):
@@ -338,7 +439,7 @@ def test_without_record_or_ct_the_reason_is_said(exported, tmp_path):
 def test_the_proof_shares_nothing_with_the_writers():
     """Neither a writer nor what the writers share may be imported by the reading side."""
     folder = Path(export.__file__).parent
-    for name in ("verify.py", "readback.py"):
+    for name in ("verify.py", "proof_objects.py", "readback.py"):
         text = (folder / name).read_text(encoding="utf-8")
         for forbidden in ("contours", "common", "rtstruct", "rtplan", "rtdose", "seg", "parametric_map", "export"):
             assert f"from .{forbidden} import" not in text

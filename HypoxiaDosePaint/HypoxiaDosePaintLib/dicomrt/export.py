@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from HypoxiaMapperLib.volume import Volume
 from ..result import ProofRow, Result
 from ..structures import Code, Structure
 from .parametric_map import Box, quantity_code, unit_code, write_parametric_map
+from .readback import plane_digest
 from .rtdose import DOSE_COMMENT, write_rtdose
 from .rtplan import write_rtplan
 from .rtstruct import write_rtstruct
@@ -33,10 +35,11 @@ PRESCRIPTION_CODE = Code("PRESCRIBED_DOSE", "99HYPOX", "Prescribed total physica
 
 @dataclass(frozen=True)
 class Exported:
-    """What was delivered: file names relative to the output folder, and the proof."""
+    """What was delivered: file names relative to the output folder, the proof, and the record to prove it by again."""
 
     files: tuple[str, ...]
     proof: tuple[ProofRow, ...]
+    reference: dict[str, Any]
 
 
 def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progress = no_progress) -> Exported:
@@ -68,7 +71,8 @@ def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progr
     try:
         _write(result, planning, staging, progress)
         progress(0.7, "Reading the set back")
-        proof = _prove(result, planning, staging)
+        reference = proof_reference(result, planning, staging)
+        proof = _prove(result, planning, staging, reference)
         staging.chmod(0o755)
         staging.rename(target)
     except BaseException as error:
@@ -79,14 +83,17 @@ def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progr
             raise OutputError(f"{target} cannot be written: {error.strerror}.", "Free disk space.") from error
         raise
     progress(1.0, "DICOM set delivered")
-    return Exported(tuple(f"{FOLDER}/{p.name}" for p in sorted(target.iterdir())), proof)
+    return Exported(tuple(f"{FOLDER}/{p.name}" for p in sorted(target.iterdir())), proof, reference)
 
 
-def proof_reference(result: Result) -> dict[str, Any]:
-    """The record by which the set can be proven later from its files (form: see ``verify``)."""
+def proof_reference(result: Result, planning: ImageSeries, folder: Path) -> dict[str, Any]:
+    """The record by which the set in a folder can be proven later from its files (form: see ``verify``)."""
     structures = result.images.structures
     box = _box(structures)
-    maps = {"MAP.dcm": _map_record(result.images.map.volume, box, _map_quantity(result).value)}
+    volume = result.images.map.volume
+    planes = {str(planning.headers[k].SOPInstanceUID): plane_digest(volume.array[k][box[1:]])
+              for k in range(box[0].start, box[0].stop)}  # fmt: skip
+    maps = {"MAP.dcm": {**_map_record(volume, box, _map_quantity(result).value), "planes": planes}}
     dose = prescribed_dose(result)
     maps["PRESCRIPTION.dcm"] = _map_record(dose, box, PRESCRIPTION_CODE.value)
     if result.request.write_rtdose:
@@ -95,6 +102,7 @@ def proof_reference(result: Result) -> dict[str, Any]:
         "structures": {s.name: _structure_record(s) for s in structures},
         "fractions": result.prescription.boost.fractions,
         "maps": maps,
+        "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())},
     }
 
 
@@ -152,7 +160,7 @@ def _write(result: Result, planning: ImageSeries, folder: Path, progress: Progre
         write_rtdose(folder / "RTDOSE.dcm", dose, plan_uid, planning, provenance, created)
 
 
-def _prove(result: Result, planning: ImageSeries, folder: Path) -> tuple[ProofRow, ...]:
+def _prove(result: Result, planning: ImageSeries, folder: Path, reference: Mapping[str, Any]) -> tuple[ProofRow, ...]:
     """Read the set back: structures against the masks shown, everything else against the record.
 
     Raises
@@ -162,7 +170,7 @@ def _prove(result: Result, planning: ImageSeries, folder: Path) -> tuple[ProofRo
     """
     shown = {s.name: s.region for s in result.images.structures}
     against_masks = verify_rtstruct(folder / "RTSTRUCT.dcm", shown, planning.info.files)
-    against_record = verify_set(folder, planning.info.files, proof_reference(result))
+    against_record = verify_set(folder, planning.info.files, reference)
     failed = [row for row in (*against_masks, *against_record) if not row.passed]
     if failed:
         reasons = "; ".join(f"{row.structure}: {row.reason}" for row in failed)
@@ -196,12 +204,13 @@ def _box(structures: Sequence[Structure]) -> Box:
 
 
 def _structure_record(structure: Structure) -> dict[str, Any]:
-    """Volume, centroid and dose of a structure as shown."""
+    """Volume, centroid, dose and kind of a structure as shown."""
     region = structure.region
     indices = np.argwhere(region.array).mean(axis=0)[::-1]
     centre = region.mask.TransformContinuousIndexToPhysicalPoint(indices.tolist())
     dose = structure.dose.dose_gy if structure.dose else None
-    return {"volume_ml": region.volume_ml, "centroid_mm": list(centre), "dose_gy": dose}
+    return {"volume_ml": region.volume_ml, "centroid_mm": list(centre), "dose_gy": dose,
+            "interpreted_type": structure.interpreted_type, "code": structure.code.value}  # fmt: skip
 
 
 def _map_record(volume: Volume, box: Box, quantity: str) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Reading exported objects again, for the proof alone.
 
 Nothing here is shared with the writers or with the DICOM readers of the package: an error in a common helper would hide
-itself. Geometry comes from the headers of the planning CT files, masks from an even-odd scan of polygon edges.
+itself. Geometry comes from the headers of the planning CT files, masks from an even-odd scan of polygon edges. Only
+what a digest is (``plane_digest``) the record of the export takes from here.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ MAX_DS = 16
 Planes = dict[int, np.ndarray]
 """Pixels of some CT planes by slice index: of a large CT most planes of a structure are empty."""
 CONTOUR_DATA = 0x30060050
+IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
 FAULTS = (OSError, InvalidDicomError, AttributeError, KeyError, IndexError, ValueError)
 """What reading a damaged or foreign object raises; each becomes the reason of a failed row."""
 
@@ -45,7 +48,7 @@ class Grid:
     frame_uid: str
     series_uid: str
     study_uid: str
-    patient_id: str
+    patient: dict[str, str]
 
     @property
     def normal(self) -> np.ndarray:
@@ -152,7 +155,7 @@ def read_grid(files: Sequence[Path]) -> Grid:
         positions, cosines[:, :3] * spacings[:, 1:], cosines[:, 3:] * spacings[:, :1],
         float(gaps.mean()) if gaps.size else float(first.SliceThickness), int(first.Rows), int(first.Columns),
         tuple(str(h.SOPInstanceUID) for h in headers), str(first.FrameOfReferenceUID), str(first.SeriesInstanceUID),
-        str(first.StudyInstanceUID), str(first.PatientID),
+        str(first.StudyInstanceUID), {keyword: str(first.get(keyword) or "") for keyword in IDENTITY},
     )  # fmt: skip
 
 
@@ -276,6 +279,12 @@ def _unpack_frame(stored: np.ndarray, n: int, grid: Grid) -> np.ndarray:
     first, last = n * size, (n + 1) * size
     bits = np.unpackbits(stored[first // 8 : -(-last // 8)], bitorder="little")
     return bits[first % 8 : first % 8 + size].reshape(grid.rows, grid.columns).astype(bool)
+
+
+def plane_digest(values: np.ndarray) -> str:
+    """SHA-256 of the values of a slice as float32, whatever bits stand for an undefined one or for zero."""
+    plain = np.where(np.isfinite(values), values, np.nan).astype("<f4") + np.float32(0.0)
+    return hashlib.sha256(plain.astype("<f4").tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)

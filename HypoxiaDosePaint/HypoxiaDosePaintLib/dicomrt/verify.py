@@ -3,14 +3,22 @@
 What was shown is known from the masks (right after writing) or from the small record ``proof_reference`` in
 ``result.json`` (any time later, ``hypoxia verify DIR``)::
 
-    {"structures": {name: {"volume_ml": float, "centroid_mm": [x, y, z], "dose_gy": float or null}},
+    {"structures": {name: {"volume_ml": float, "centroid_mm": [x, y, z], "dose_gy": float or null,
+                           "interpreted_type": str, "code": str}},
      "fractions": int,
      "maps": {file: {"quantity": str, "unit": str, "minimum": float, "maximum": float, "mean": float,
-                     "centre_mm": [x, y, z]}}}
+                     "centre_mm": [x, y, z], "planes": {SOP Instance UID of the CT slice: SHA-256 of the values}}},
+     "files": {file: SHA-256}}
+
+A map without ``planes`` is the voxel prescription: its voxels must have the dose of the targets they lie in.
+
+A file whose bytes are not those delivered fails, even where all that it says is right: who lets an archive write it
+anew must know. Everything else is compared all the same, so that the rows tell whether only the bytes differ.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -25,30 +33,31 @@ from HypoxiaMapperLib.errors import InputError
 from HypoxiaMapperLib.volume import Region
 
 from ..result import ProofRow
+from .proof_objects import (
+    CENTROID_TOLERANCE_MM,
+    VOLUME_TOLERANCE,
+    identity_faults,
+    map_faults,
+    plan_faults,
+    roi_faults,
+    structure_set_faults,
+)
 from .readback import (
     FAULTS,
     INDEX_TOLERANCE,
     Grid,
-    MapRead,
     Planes,
     RoiRead,
-    read_dose,
     read_grid,
-    read_parametric_map,
     read_rois,
     read_segments,
     shared_voxels,
     voxels,
 )
 
-# VALIDATION row 33 asks for Dice 0.99 of 2 ml and more, within which a lost slice of a long target hides. Contours on
-# pixel edges are exact, so every voxel that differs is a fault, whatever the size of the structure.
-VOLUME_TOLERANCE = 0.02
-CENTROID_TOLERANCE_MM = 0.1
-DOSE_TOLERANCE_GY = 0.005
-MAP_TOLERANCE = 1e-5  # relative: float32 is exact to 6e-8, the mean of many a little less
-DOSE_COMMENT = "PRESCRIPTION, NOT CALCULATED"
 NOT_APPLICABLE = math.nan
+DICOM_PREAMBLE = 128  # bytes before the letters DICM (PS3.10 7.1)
+RECORD_KEYS = ("structures", "fractions", "maps", "files")
 
 
 def verify_rtstruct(path: Path, expected: Mapping[str, Region], planning_files: Sequence[Path]) -> tuple[ProofRow, ...]:
@@ -63,7 +72,7 @@ def verify_rtstruct(path: Path, expected: Mapping[str, Region], planning_files: 
     try:
         ds = dcmread(path)
         rois = read_rois(ds, grid)
-        rows = [_object_row("RTSTRUCT", _structure_set_faults(ds, grid))]
+        rows = [_object_row("RTSTRUCT", structure_set_faults(ds, grid))]
     except FAULTS as error:
         return (_object_row("RTSTRUCT", [f"{path.name} cannot be read: {error}"]),)
     for name, region in expected.items():
@@ -94,7 +103,7 @@ def verify_set(
     -------
     tuple of ProofRow
         Structures: the structure set against the segmentation (Dice) and the record (volume, centroid). One row
-        for each object; there, numbers that do not apply are NaN.
+        for each object and for each file; there, numbers that do not apply are NaN.
 
     Raises
     ------
@@ -112,9 +121,34 @@ def verify_set(
         centre = np.array(record["centroid_mm"], dtype=float)
         rows.append(_structure_row(name, record["volume_ml"], masks.get(name), rois.get(name), grid, faults, centre))
     rows += _unexpected(rois, reference["structures"], grid)
-    for name, record in reference["maps"].items():
-        rows.append(_object_row(name.removesuffix(".dcm"), _map_faults(name, objects.get(name), record, objects, grid)))
-    return tuple(rows)
+    for name in reference["maps"]:
+        rows.append(_object_row(name.removesuffix(".dcm"), map_faults(name, objects, reference, masks, grid)))
+    return (*rows, *_file_rows(dicom, reference["files"]))
+
+
+def _file_rows(dicom: Path, files: Mapping[str, str]) -> list[ProofRow]:
+    """A row for every file that was delivered, and a failed one for every DICOM file that was not."""
+    rows = []
+    for name, digest in files.items():
+        path = dicom / name
+        if not path.is_file():
+            faults = ["the file is missing"]
+        else:
+            same = hashlib.sha256(path.read_bytes()).hexdigest() == digest
+            faults = [] if same else ["bytes differ from what was delivered"]
+        rows.append(_object_row(f"file {name}", faults))
+    for path in sorted(p for p in dicom.rglob("*") if p.is_file()):
+        name = path.relative_to(dicom).as_posix()
+        if name not in files and _is_dicom(path):
+            rows.append(_object_row(f"file {name}", ["was not delivered"]))
+    return rows
+
+
+def _is_dicom(path: Path) -> bool:
+    """True for what a planning system would take for DICOM, by its name or its first bytes."""
+    with path.open("rb") as stream:
+        head = stream.read(DICOM_PREAMBLE + 4)
+    return path.suffix.lower() == ".dcm" or head[DICOM_PREAMBLE:] == b"DICM"
 
 
 def _set_rows(
@@ -123,7 +157,7 @@ def _set_rows(
     """Rows of structure set, plan and segmentation, and what the first and last hold."""
     rois: dict[str, RoiRead] = {}
     masks: dict[str, Planes] = {}
-    rows = [_object_row("identity", _identity_faults(objects, grid))]
+    rows = [_object_row("identity", identity_faults(objects, grid))]
     for name in ("RTSTRUCT", "SEG", "RTPLAN"):
         ds = objects.get(f"{name}.dcm", "the file is missing")
         faults = [ds] if isinstance(ds, str) else []
@@ -132,11 +166,11 @@ def _set_rows(
                 pass
             elif name == "RTSTRUCT":
                 rois = read_rois(ds, grid)
-                faults = _structure_set_faults(ds, grid)
+                faults = structure_set_faults(ds, grid) + roi_faults(ds, rois, reference)
             elif name == "SEG":
                 masks = read_segments(ds, grid)
             else:
-                faults = _plan_faults(ds, objects.get("RTSTRUCT.dcm"), rois, reference)
+                faults = plan_faults(ds, objects.get("RTSTRUCT.dcm"), rois, reference)
         except FAULTS as error:
             faults = [f"cannot be read: {error}"]
         rows.append(_object_row(name, faults))
@@ -160,6 +194,8 @@ def _structure_row(
     reasons = [*faults, *read.reasons]
     count, shown_count = voxels(read.planes), voxels(shown or {})
     shared = shared_voxels(read.planes, shown or {})
+    # VALIDATION row 33 asks for Dice 0.99 of 2 ml and more, within which a lost slice of a long target hides. Contours
+    # on pixel edges are exact, so every voxel that differs is a fault, whatever the size of the structure.
     different = count + shown_count - 2 * shared
     dice = 2 * shared / (count + shown_count) if count + shown_count else 0.0
     read_ml = count * grid.voxel_ml
@@ -188,117 +224,6 @@ def _object_row(name: str, faults: Sequence[str]) -> ProofRow:
     """Row of an object, where volumes and Dice do not apply."""
     nan = NOT_APPLICABLE
     return ProofRow(name, nan, nan, nan, nan, not faults, "; ".join(faults))
-
-
-def _identity_faults(objects: Mapping[str, Dataset | str], grid: Grid) -> list[str]:
-    """Patient, study and new UIDs of all objects."""
-    faults, seen = [], set(grid.uids)
-    for name, ds in objects.items():
-        if isinstance(ds, str):
-            continue
-        uid = str(ds.get("SOPInstanceUID", ""))
-        if str(ds.get("PatientID")) != grid.patient_id or str(ds.get("StudyInstanceUID")) != grid.study_uid:
-            faults.append(f"{name} is of another patient or study")
-        if not uid or uid in seen:
-            faults.append(f"{name} has a missing or used SOP Instance UID")
-        if str(ds.get("FrameOfReferenceUID", grid.frame_uid)) != grid.frame_uid:
-            faults.append(f"{name} has another frame of reference")
-        seen.add(uid)
-    return faults
-
-
-def _structure_set_faults(ds: Dataset, grid: Grid) -> list[str]:
-    """References and status of a structure set."""
-    faults = []
-    (frame,) = ds.ReferencedFrameOfReferenceSequence
-    (study,) = frame.RTReferencedStudySequence
-    (series,) = study.RTReferencedSeriesSequence
-    if str(frame.FrameOfReferenceUID) != grid.frame_uid:
-        faults.append("the frame of reference is not that of the planning CT")
-    if str(study.ReferencedSOPInstanceUID) != grid.study_uid or str(series.SeriesInstanceUID) != grid.series_uid:
-        faults.append("study or series is not that of the planning CT")
-    if {str(i.ReferencedSOPInstanceUID) for i in series.ContourImageSequence} != set(grid.uids):
-        faults.append("the referenced images are not those of the planning CT")
-    if ds.get("ApprovalStatus") != "UNAPPROVED":
-        faults.append(f"approval status is {ds.get('ApprovalStatus')}")
-    return faults
-
-
-def _plan_faults(
-    ds: Dataset, structure_set: Dataset | str | None, rois: Mapping[str, RoiRead], reference: Mapping[str, Any]
-) -> list[str]:
-    """References, status and prescribed doses of a plan."""
-    faults = []
-    uid = "" if structure_set is None or isinstance(structure_set, str) else str(structure_set.SOPInstanceUID)
-    if str(ds.ReferencedStructureSetSequence[0].ReferencedSOPInstanceUID) != uid:
-        faults.append("refers to another structure set")
-    if ds.ApprovalStatus != "UNAPPROVED" or ds.PlanIntent != "RESEARCH":
-        faults.append(f"status {ds.ApprovalStatus}, intent {ds.PlanIntent}")
-    (group,) = ds.FractionGroupSequence
-    if int(group.NumberOfBeams) or int(group.NumberOfFractionsPlanned) != reference["fractions"]:
-        faults.append(f"{group.NumberOfBeams} beams in {group.NumberOfFractionsPlanned} fractions")
-    names = {read.number: name for name, read in rois.items()}
-    found = {
-        names.get(int(r.ReferencedROINumber), f"ROI {r.ReferencedROINumber}"): float(r.TargetPrescriptionDose)
-        for r in ds.DoseReferenceSequence
-    }
-    wanted = {n: s["dose_gy"] for n, s in reference["structures"].items() if s.get("dose_gy") is not None}
-    for name in sorted({*found, *wanted}):
-        got, want = found.get(name), wanted.get(name)
-        if got is None or want is None or not abs(got - want) <= DOSE_TOLERANCE_GY:
-            faults.append(f"{name} has {got} Gy instead of {want} Gy")
-    return faults
-
-
-def _map_faults(
-    name: str, ds: Dataset | str | None, record: Mapping[str, Any], objects: Mapping[str, Dataset | str], grid: Grid
-) -> list[str]:
-    """Quantity, unit and values of a Parametric Map or RT Dose."""
-    if ds is None or isinstance(ds, str):
-        return [ds or "the file is missing"]
-    is_dose = ds.get("Modality") == "RTDOSE"
-    try:
-        read = read_dose(ds, grid) if is_dose else read_parametric_map(ds, grid)
-        faults = _dose_reference_faults(ds, objects) if is_dose else []
-    except FAULTS as error:
-        return [f"cannot be read: {error}"]
-    if (read.quantity, read.unit) != (record["quantity"], record["unit"]):
-        faults.append(f"{read.quantity} in {read.unit} instead of {record['quantity']} in {record['unit']}")
-    values = np.concatenate([plane[np.isfinite(plane)] for plane in read.planes.values()])
-    if not values.size:
-        return [*faults, "holds no value"]
-    tolerance = MAP_TOLERANCE * max(abs(record["minimum"]), abs(record["maximum"]))
-    tolerance = max(tolerance, DOSE_TOLERANCE_GY if is_dose else 0.0)
-    found = {"minimum": values.min(), "maximum": values.max(), "mean": values.mean(dtype=float)}
-    faults += [
-        f"{key} {value:.6g} instead of {record[key]:.6g}"
-        for key, value in found.items()
-        if not abs(value - record[key]) <= tolerance
-    ]
-    shift = float(
-        np.linalg.norm(_map_centre(read, float(values.min()), grid) - np.array(record["centre_mm"], dtype=float))
-    )
-    if not shift <= CENTROID_TOLERANCE_MM:
-        faults.append(f"values shifted by {shift:.2f} mm")
-    return faults
-
-
-def _map_centre(read: MapRead, minimum: float, grid: Grid) -> np.ndarray:
-    """Centre of a map in LPS mm, weighted by its values above its minimum; by all defined voxels where it is flat."""
-    weights = {k: np.nan_to_num(plane - minimum) for k, plane in read.planes.items()}
-    if not any(w.any() for w in weights.values()):
-        weights = {k: np.isfinite(plane) for k, plane in read.planes.items()}
-    return grid.centre_mm(weights, read.row, read.column)
-
-
-def _dose_reference_faults(ds: Dataset, objects: Mapping[str, Dataset | str]) -> list[str]:
-    """An RT Dose must say that it is a prescription, and of which plan."""
-    plan = objects.get("RTPLAN.dcm")
-    uid = "" if plan is None or isinstance(plan, str) else str(plan.SOPInstanceUID)
-    faults = [] if ds.DoseComment == DOSE_COMMENT else [f"dose comment is {ds.DoseComment!r}"]
-    if str(ds.ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID) != uid:
-        faults.append("refers to another plan")
-    return faults
 
 
 def _on_grid(region: Region, grid: Grid) -> Planes:
@@ -339,7 +264,8 @@ def _read_reference(dicom: Path) -> Mapping[str, Any]:
     for path in (dicom / "result.json", dicom.parent / "result.json"):
         if path.is_file():
             try:
-                return json.loads(path.read_text(encoding="utf-8"))["proof_reference"]
+                record = json.loads(path.read_text(encoding="utf-8"))["proof_reference"]
+                return {key: record[key] for key in RECORD_KEYS}
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise InputError(
                     f"{path} holds no record of what was shown ({type(error).__name__}).", "Run the export again."
