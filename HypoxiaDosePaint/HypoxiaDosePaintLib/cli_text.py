@@ -93,9 +93,10 @@ def truth_facts(patient: DigitalPatient, result: Result) -> dict[str, Any]:
     The blurred truth is what a noise-free scanner of the same resolution would show; the unblurred truth is what the
     tissue holds.
     """
-    images, options = result.images, result.request.subvolume
+    images, request = result.images, result.request
+    allowed = request.override_for("volume"), request.override_for("coverage")
     blurred, unblurred = (
-        find_subvolume(replace(images.map, volume=truth), images.gtvs, options, result.request.override)
+        find_subvolume(replace(images.map, volume=truth), images.gtvs, request.subvolume, *allowed)
         for truth in (patient.blurred_ratio, patient.truth_ratio)
     )
     found_ml = result.hypoxic_volume_ml

@@ -142,11 +142,13 @@ def paint(
     protocol = get_protocol(request.protocol)
     prescription = prescribe(request, protocol)
     progress(0.0, "finding the hypoxic subvolume")
-    subvolume = find_subvolume(hypoxia_map, inputs.gtvs, request.subvolume, request.override, drawn)
+    allowed = request.override_for("volume"), request.override_for("coverage")
+    subvolume = find_subvolume(hypoxia_map, inputs.gtvs, request.subvolume, *allowed, drawn=drawn)
     progress(0.5, "building targets")
     base_margins, boost_margins = margins(request, protocol)
+    reference = inputs.reference if any(r.key == "reference" for r in method.regions) else None
     targets = build_targets(
-        inputs.gtvs, subvolume, inputs.reference, inputs.organs, request.organ_gap_mm, prescription, base_margins,
+        inputs.gtvs, subvolume, reference, inputs.organs, request.organ_gap_mm, prescription, base_margins,
         boost_margins, inputs.planning.volume, hypoxia_map.surrogate,
     )  # fmt: skip
     parts = Parts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from HypoxiaMapperLib.errors import RequestError
@@ -75,12 +76,51 @@ class Structure:
         return self.region.name
 
 
-def hypoxic_name(gtv_name: str, surrogate: bool = False) -> str:
-    """Name of the hypoxic part of a GTV: ``GTVp`` gives ``GTVp_Hyp``, of a surrogate map ``GTVp_Sur``; 16 characters.
+def tumour_names(gtv_names: Sequence[str], surrogate: bool = False) -> list[tuple[str, str]]:
+    """Structure names of GTVs and of their hypoxic parts, in the order given, all different, at most 16 characters.
 
-    A surrogate's name must not read as measured hypoxia in the planning system (METHODS 12.1).
+    ``GTVp`` gives ``GTVp`` and ``GTVp_Hyp``, of a surrogate map ``GTVp_Sur``: a surrogate's name must not read as
+    measured hypoxia in the planning system (METHODS 12.1). ``GTV_node_left_1`` and ``GTV_node_left_2``, which are too
+    long for the suffix, keep their numbers: ``GTV_node_l_1_Hyp``, ``GTV_node_l_2_Hyp``.
+
+    Raises
+    ------
+    RequestError
+        If two GTVs have the same name.
     """
-    return f"{safe_name(gtv_name)[: MAX_NAME_LENGTH - 4]}_{'Sur' if surrogate else 'Hyp'}"
+    twice = sorted({name for name in gtv_names if list(gtv_names).count(name) > 1})
+    if twice:
+        raise RequestError(f"Several GTVs are called {', '.join(twice)}.", "Name each ROI once, and differently.")
+    whole = unique_names(gtv_names)
+    return list(zip(whole, unique_names(gtv_names, "_Sur" if surrogate else "_Hyp", whole), strict=True))
+
+
+def unique_names(names: Sequence[str], suffix: str = "", taken: Iterable[str] = ()) -> list[str]:
+    """Shortened names with a suffix, different from each other and from ``taken`` even without upper and lower case.
+
+    Names that shortening makes equal keep the number they end in; where that does not help they are numbered.
+    """
+    room = MAX_NAME_LENGTH - len(suffix)
+    short = [f"{_legal(name)[:room]}{suffix}" for name in names]
+    folded, used = [s.casefold() for s in short], {name.casefold() for name in taken}
+    free = [folded.count(f) == 1 and f not in used for f in folded]
+    used |= {f for f, kept in zip(folded, free, strict=True) if kept}
+    return [
+        s if kept else _numbered(_legal(n), room, suffix, used) for n, s, kept in zip(names, short, free, strict=True)
+    ]
+
+
+def _numbered(name: str, room: int, suffix: str, used: set[str]) -> str:
+    """A free name with the number the long one ends in, or the next one from 2; it is then used."""
+    end = re.search(r"_*[0-9]+$", name)
+    tail = end.group()[-room:] if end and len(name) > room else ""
+    stem, number = name[: room - len(tail)] + tail, 1
+    new = f"{stem}{suffix}"
+    while new.casefold() in used:
+        number += 1
+        new = f"{stem[: room - len(f'_{number}')]}_{number}{suffix}"
+    used.add(new.casefold())
+    return new
 
 
 def ptv_name(dose_gy: float) -> str:
@@ -88,6 +128,6 @@ def ptv_name(dose_gy: float) -> str:
     return f"PTV_{round(dose_gy * 100):04d}"
 
 
-def safe_name(name: str) -> str:
-    """ROI name in letters, digits, ``_ ^ + ~ -`` only (TG-263), at most 16 characters."""
-    return re.sub(r"[^A-Za-z0-9_^+~-]", "_", name.strip())[:MAX_NAME_LENGTH] or "ROI"
+def _legal(name: str) -> str:
+    """ROI name in the characters of TG-263, of any length."""
+    return re.sub(r"[^A-Za-z0-9_^+~-]", "_", name.strip()) or "ROI"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,10 +19,11 @@ from HypoxiaMapperLib.methods import HypoxiaMap
 from HypoxiaMapperLib.volume import Region, require_same_grid
 
 from .drawn import part_inside
+from .limits import limit_fraction, note_on_coverage, require_coverage
 from .margins import bounding_box, close_mask
 from .request import SubvolumeOptions
 from .result import Curve, Dropped, GtvFinding
-from .structures import hypoxic_name
+from .structures import tumour_names
 
 COMPARISONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     ">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal,
@@ -106,7 +106,8 @@ def find_subvolume(
     hypoxia_map: HypoxiaMap,
     gtvs: Sequence[Region],
     options: SubvolumeOptions,
-    override: str = "",
+    override_volume: str = "",
+    override_coverage: str = "",
     drawn: Region | None = None,
 ) -> Subvolume:
     """Cut the hypoxic subvolume out of a map.
@@ -121,8 +122,9 @@ def find_subvolume(
         Gross tumour volumes on the same grid; they may overlap.
     options : SubvolumeOptions
         Threshold (None: the map's own), comparison, minimum island in ml, closing in mm, maximum fraction.
-    override : str
-        Name and reason of the person who accepts a hypoxic fraction above the maximum; empty for none.
+    override_volume, override_coverage : str
+        Name and reason of the person who accepts a hypoxic fraction above the maximum, or a GTV of which less than
+        ``MINIMUM_COVERAGE`` has a map value; empty for none.
     drawn : Region, optional
         A region that a person drew or edited; its part inside the GTVs takes the place of the threshold.
 
@@ -131,32 +133,36 @@ def find_subvolume(
     GeometryError
         If map and GTVs do not share grid and frame of reference.
     RequestError
-        If there is no GTV or no threshold, or the comparison points the wrong way for this map.
+        If there is no GTV or no threshold, two GTVs have one name, or the comparison points the wrong way for this map.
     LimitError
-        If a GTV is empty or outside the map, nothing is beyond the threshold, every island is below the minimum, or
-        the hypoxic fraction is above the maximum without an override.
+        If a GTV is empty or outside the map, nothing is beyond the threshold, or every island is below the minimum;
+        without an override, if the map covers too little of a GTV or the hypoxic fraction is above the maximum.
     """
     _check_inputs(hypoxia_map, gtvs)
     rule, warnings = _rule(hypoxia_map, options)
     box = _box_around(hypoxia_map, gtvs)
-    warnings += _notes_on_gtvs(box, gtvs)
+    _require_coverage(box, gtvs, override_coverage)
     if drawn is None:
         found, drawn_notes = _beyond_threshold(box, rule, hypoxia_map, gtvs), list[str]()
     else:
         found, drawn_notes = part_inside(drawn, hypoxia_map.volume, box.place, box.union, rule.hits, _names(gtvs))
     found, closing_notes = _close(found, box, options.closing_mm)
     kept, dropped = _split_islands(found, box, gtvs, options.minimum_component_ml)
+    warnings += _notes_on_gtvs(box, gtvs, kept, override_coverage)
     warnings += drawn_notes + closing_notes + _notes_on_dropped(dropped, options) + _note_on_holes(kept, box)
     hypoxic_ml, gtv_ml = np.count_nonzero(kept) * box.voxel_ml, np.count_nonzero(box.union) * box.voxel_ml
-    warnings += _limit_fraction(hypoxic_ml, gtv_ml, gtvs, options, override)
+    maximum = options.maximum_fraction_of_gtv
+    warnings += limit_fraction(_names(gtvs), hypoxic_ml, gtv_ml, maximum, override_volume)
     shape = hypoxia_map.volume.array.shape
     cut = f"{hypoxia_map.volume.quantity} {rule.comparison} {rule.threshold:g} ({rule.source}) in {_names(gtvs)}"
     source = cut if drawn is None else f"{drawn.source} ({drawn.name}), within {_names(gtvs)}"
-    name = partial(hypoxic_name, surrogate=hypoxia_map.surrogate)
+    names = [hypoxic for _, hypoxic in tumour_names([g.name for g in gtvs], hypoxia_map.surrogate)]
+    whole_name = names[0] if len(gtvs) == 1 else tumour_names(["GTV"], hypoxia_map.surrogate)[0][1]
     return Subvolume(
-        region=gtvs[0].with_array(box.whole(kept, shape), source, name("GTV" if len(gtvs) > 1 else gtvs[0].name)),
+        region=gtvs[0].with_array(box.whole(kept, shape), source, whole_name),
         per_gtv=tuple(
-            g.with_array(box.whole(kept & m, shape), source, name(g.name)) for g, m in zip(gtvs, box.masks, strict=True)
+            g.with_array(box.whole(kept & m, shape), source, name)
+            for g, m, name in zip(gtvs, box.masks, names, strict=True)
         ),
         findings=tuple(_finding(g.name, m, kept, box) for g, m in zip(gtvs, box.masks, strict=True)),
         hypoxic_volume_ml=float(hypoxic_ml),
@@ -283,16 +289,24 @@ def _beyond_threshold(box: _Box, rule: _Rule, hypoxia_map: HypoxiaMap, gtvs: Seq
     return found
 
 
-def _notes_on_gtvs(box: _Box, gtvs: Sequence[Region]) -> list[str]:
+def _imaged_ml(box: _Box, mask: np.ndarray) -> float:
+    """Volume of a GTV with a map value."""
+    return float(np.count_nonzero(mask & np.isfinite(box.values)) * box.voxel_ml)
+
+
+def _require_coverage(box: _Box, gtvs: Sequence[Region], override: str) -> None:
+    """Refuse GTVs that the map covers too little."""
+    for gtv, mask in zip(gtvs, box.masks, strict=True):
+        require_coverage(gtv.name, float(np.count_nonzero(mask) * box.voxel_ml), _imaged_ml(box, mask), override)
+
+
+def _notes_on_gtvs(box: _Box, gtvs: Sequence[Region], kept: np.ndarray, override: str) -> list[str]:
     """What must be known of the GTVs: undefined voxels, overlap."""
     ml = box.voxel_ml
     notes = []
     for gtv, mask in zip(gtvs, box.masks, strict=True):
-        undefined = np.count_nonzero(mask & ~np.isfinite(box.values))
-        if undefined:
-            notes.append(
-                f"{undefined * ml:.2f} ml of {gtv.name} have no map value; they count as not hypoxic and as GTV volume."
-            )
+        gtv_ml, hypoxic_ml = float(np.count_nonzero(mask) * ml), float(np.count_nonzero(kept & mask) * ml)
+        notes += note_on_coverage(gtv.name, gtv_ml, _imaged_ml(box, mask), hypoxic_ml, override)
     shared = sum(np.count_nonzero(m) for m in box.masks) - np.count_nonzero(box.union)
     if shared:
         notes.append(f"GTVs overlap by {shared * ml:.2f} ml; totals count the shared part once.")
@@ -366,23 +380,6 @@ def _note_on_holes(kept: np.ndarray, box: _Box) -> list[str]:
         f"The hypoxic subvolume encloses {holes * box.voxel_ml:.2f} ml that do not meet the "
         "threshold; they are kept as holes. Check for necrosis, which takes up no tracer and reads as oxygenated."
     ]
-
-
-def _limit_fraction(
-    hypoxic_ml: float, gtv_ml: float, gtvs: Sequence[Region], options: SubvolumeOptions, override: str
-) -> list[str]:
-    """Refuse a hypoxic volume above its share of the GTV, or say who took responsibility."""
-    fraction, limit = hypoxic_ml / gtv_ml, options.maximum_fraction_of_gtv
-    if fraction <= limit + 1e-9:
-        return []
-    share = f"{fraction:.1%} of {_names(gtvs)}"
-    text = f"The hypoxic subvolume ({hypoxic_ml:.2f} ml) is {share}, above the limit of {limit:.1%}"
-    if not override.strip():
-        raise LimitError(
-            f"{text}.",
-            'Check threshold and reference region, raise the limit, or give --override "name: reason".',
-        )
-    return [f"{text}. Overridden by {override.strip()}."]
 
 
 def _finding(name: str, mask: np.ndarray, kept: np.ndarray, box: _Box) -> GtvFinding:

@@ -9,9 +9,16 @@ from itertools import cycle
 import numpy as np
 
 from HypoxiaMapperLib.errors import RequestError
-from HypoxiaMapperLib.volume import Region, Volume
+from HypoxiaMapperLib.volume import Region, Volume, voxel_volume_ml
 
-from .margins import crop_to_organs, describe_margins, expand_in_image
+from .margins import (
+    achieved_margins,
+    crop_to_organs,
+    describe_margins,
+    describe_sides,
+    expand_in_image,
+    rounded_margins,
+)
 from .prescription import DoseLevel, Prescription
 from .request import Margins
 from .result import TargetRow
@@ -23,9 +30,9 @@ from .structures import (
     REFERENCE_CODE,
     SURROGATE_CODE,
     Structure,
-    hypoxic_name,
     ptv_name,
-    safe_name,
+    tumour_names,
+    unique_names,
 )
 from .subvolume import Subvolume
 
@@ -72,7 +79,7 @@ def build_targets(
     """
     structures = _tumour_structures(gtvs, subvolume, surrogate)
     if reference is not None:
-        structures.append(_reference_structure(reference))
+        structures.append(_reference_structure(reference, [s.name for s in structures]))
     word = "surrogate volume" if surrogate else "hypoxic volume"
     hypoxic = subvolume.region.with_array(subvolume.region.array, subvolume.region.source, word)
     base = _planning_target("base", union(gtvs, "GTV"), base_margins, prescription.base, organs, organ_gap_mm)
@@ -90,31 +97,36 @@ def _tumour_structures(gtvs: Sequence[Region], subvolume: Subvolume, surrogate: 
     """Each GTV as read, and the hypoxic part of each that has one."""
     structures = []
     code = SURROGATE_CODE if surrogate else HYPOXIC_CODE
-    for gtv, hypoxic, colour in zip(gtvs, subvolume.per_gtv, cycle(_GTV_COLOURS), strict=False):
-        named = gtv.with_array(gtv.array, gtv.source, safe_name(gtv.name))
+    names = tumour_names([gtv.name for gtv in gtvs], surrogate)
+    for gtv, hypoxic, (name, part_name), colour in zip(
+        gtvs, subvolume.per_gtv, names, cycle(_GTV_COLOURS), strict=False
+    ):
+        named = gtv.with_array(gtv.array, gtv.source, name)
         structures.append(
             Structure(named, "GTV", GTV_CODE, colour, f"{gtv.name} as given, read on the planning CT grid")
         )
         if hypoxic.array.any():
-            part = hypoxic.with_array(hypoxic.array, hypoxic.source, hypoxic_name(gtv.name, surrogate))
-            text = f"{'surrogate (not measured hypoxia)' if surrogate else 'hypoxic'} part of {named.name}, no margin"
+            part = hypoxic.with_array(hypoxic.array, hypoxic.source, part_name)
+            text = f"{'surrogate (not measured hypoxia)' if surrogate else 'hypoxic'} part of {gtv.name}, no margin"
             structures.append(
                 Structure(part, "GTV", code, _COLOURS["hypoxic"], text, "AUTOMATIC", enclosed_by=named.name)
             )
     return structures
 
 
-def _reference_structure(reference: Region) -> Structure:
+def _reference_structure(reference: Region, taken: Sequence[str]) -> Structure:
     """The reference region, exported so that a reviewer can check where the ratio comes from."""
-    named = reference.with_array(reference.array, reference.source, safe_name(reference.name))
+    named = reference.with_array(reference.array, reference.source, unique_names([reference.name], taken=taken)[0])
     return Structure(named, "CONTROL", REFERENCE_CODE, _COLOURS["reference"], "reference region of the ratio")
 
 
 @dataclass(frozen=True)
 class _PlanningTarget:
-    """A planning target and what was cut off it."""
+    """A planning target, what it was grown from, and what was cut off it."""
 
     structure: Structure
+    source: Region
+    rounded: str
     cropped_ml: float
     cropped_ml_by_organ: Mapping[str, float]
     outside_image_ml: float
@@ -129,16 +141,45 @@ def _planning_target(
     text = f"{source.name} + {describe_margins(margins)}, {level.dose_gy:g} Gy in {level.fractions}"
     if organs:
         text += f", kept {gap_mm:g} mm from {', '.join(o.name for o in organs)}"
+    text += f"; margin achieved on this grid: {describe_sides(achieved_margins(source.mask, margins))}"
     structure = Structure(cropped.region, "PTV", PTV_CODE, _COLOURS[key], text, "SEMIAUTOMATIC", dose=level)
     lost_ml = grown.region.volume_ml - cropped.region.volume_ml
-    return _PlanningTarget(structure, lost_ml, cropped.cropped_ml_by_organ, grown.outside_image_ml)
+    return _PlanningTarget(
+        structure, source, _note_on_rounding(structure.name, source, margins), lost_ml, cropped.cropped_ml_by_organ,
+        grown.outside_image_ml,
+    )  # fmt: skip
+
+
+def _note_on_rounding(name: str, source: Region, margins: Margins) -> str:
+    """Sides where the grid is too coarse for the margin, empty for none."""
+    rounded = rounded_margins(source.mask, margins)
+    if not rounded:
+        return ""
+    spacing = " x ".join(f"{s:.3g}" for s in source.mask.GetSpacing())
+    return (
+        f"{name}: the margin of {describe_margins(margins)} is rounded to whole voxels ({spacing} mm) and comes to "
+        f"{describe_sides(rounded)}."
+    )
+
+
+def _uncovered_ml(target: _PlanningTarget) -> float:
+    """What of its own source a target does not hold, after cropping."""
+    missing = target.source.array & ~target.structure.region.array
+    return float(np.count_nonzero(missing) * voxel_volume_ml(target.source.mask))
 
 
 def _target_warnings(
     base: _PlanningTarget, boost: _PlanningTarget, organs: Sequence[Region], planning: Volume
 ) -> list[str]:
-    """Targets leaving the image, boost outside base, boost in air, and organs that were not given."""
+    """Tumour outside its target, rounded margins, targets leaving the image, boost outside base or in air, organs."""
     warnings = [
+        f"{lost_ml:.2f} ml of the {t.source.name} lie outside {t.structure.name}: the crop to organs took them out, "
+        "and they do not get its dose."
+        for t in (base, boost)
+        if (lost_ml := _uncovered_ml(t)) > 0
+    ]
+    warnings += [t.rounded for t in (base, boost) if t.rounded]
+    warnings += [
         f"{t.outside_image_ml:.2f} ml of {t.structure.name} would lie outside the planning CT and are missing."
         for t in (base, boost)
         if t.outside_image_ml > 0
@@ -178,5 +219,5 @@ def _require_unique_names(structures: Sequence[Structure]) -> None:
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise RequestError(
-            f"Several structures would be called {', '.join(twice)}.", "Rename the ROIs: 16 characters must differ."
+            f"Several structures would be called {', '.join(twice)}.", "Rename the ROIs: they are the names of targets."
         )

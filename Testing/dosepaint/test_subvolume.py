@@ -14,7 +14,7 @@ from HypoxiaDosePaintLib.request import SubvolumeOptions
 from HypoxiaDosePaintLib.subvolume import find_subvolume, map_histogram, volume_by_threshold
 from HypoxiaMapperLib.errors import GeometryError, LimitError, RequestError
 
-OPTIONS = SubvolumeOptions(minimum_component_ml=0.0, maximum_fraction_of_gtv=1.0)
+OPTIONS = SubvolumeOptions(minimum_component_ml=0.0)
 
 
 @pytest.fixture
@@ -80,7 +80,9 @@ def test_undefined_voxels_are_never_hypoxic_and_are_told(grid, gtv):
     values[6, 9, 12] = np.inf
     found = find_subvolume(make_map(values, grid), [gtv], replace(OPTIONS, closing_mm=4.0))
     assert found.hypoxic_volume_ml == pytest.approx((600 - 7) * 0.003)
-    assert any(f"{7 * 0.003:.2f} ml of GTVp have no map value" in w for w in found.warnings)
+    told = next(w for w in found.warnings if f"{7 * 0.003:.2f} ml of GTVp have no map value" in w)
+    assert f"of this imaged part is {593 / 10553:.1%}, of the whole GTV {593 / 10560:.1%}" in told
+    assert "limit" not in told
     assert found.findings[0].map_maximum == 2.0
 
 
@@ -128,7 +130,9 @@ def test_closing_stays_in_the_gtv_and_tells_what_it_added(grid):
     mask[6, 12, 15] = False  # e.g. an airway inside: not GTV
     values = block(grid, (4, 10), (8, 18), (10, 20))
     values[:, :, 14:17] = 1.0
-    found = find_subvolume(make_map(values, grid), [make_region(mask, grid)], replace(OPTIONS, closing_mm=3.0))
+    found = find_subvolume(
+        make_map(values, grid), [make_region(mask, grid)], replace(OPTIONS, closing_mm=3.0), "Dr A: test"
+    )
     assert found.region.array[7, 12, 15]
     assert not (found.region.array & ~mask).any()
     added = found.region.array.sum() - ((values > 1.4) & mask).sum()
@@ -143,8 +147,60 @@ def test_too_large_a_hypoxic_volume_needs_an_override(grid, gtv):
         find_subvolume(hypoxia_map, [gtv], options)
     with pytest.raises(LimitError):
         find_subvolume(hypoxia_map, [gtv], options, "  ")
-    found = find_subvolume(hypoxia_map, [gtv], options, "Dr A: salvage")
-    assert any("Overridden by Dr A: salvage" in w for w in found.warnings)
+    found = find_subvolume(hypoxia_map, [gtv], options, override_volume="Dr A: salvage")
+    assert any("above the limit of 80.0%. Overridden by Dr A: salvage" in w for w in found.warnings)
+    with pytest.raises(LimitError, match="volume name: reason"):
+        find_subvolume(hypoxia_map, [gtv], options, override_coverage="Dr A: another limit")
+
+
+def test_raising_the_limit_of_the_fraction_needs_a_name_too(grid, gtv):
+    hypoxia_map = make_map(block(grid, (2, 18), (4, 26), (5, 32)), grid)  # 90 % of the GTV
+    raised = replace(OPTIONS, maximum_fraction_of_gtv=1.0)
+    with pytest.raises(LimitError, match=r"raised to 100\.0%, above 80\.0%; the hypoxic subvolume is 90\.0% of GTVp"):
+        find_subvolume(hypoxia_map, [gtv], raised)
+    found = find_subvolume(hypoxia_map, [gtv], raised, "Dr A: salvage")
+    assert any("90.0% of GTVp, above the limit of 80.0%. Overridden by Dr A: salvage" in w for w in found.warnings)
+    with pytest.raises(LimitError, match=r"90\.0% of GTVp, above the limit of 85\.0%|raised to 85\.0%"):
+        find_subvolume(hypoxia_map, [gtv], replace(OPTIONS, maximum_fraction_of_gtv=0.85))
+    with pytest.raises(LimitError, match=r"above the limit of 50\.0%"):
+        find_subvolume(hypoxia_map, [gtv], replace(OPTIONS, maximum_fraction_of_gtv=0.5))
+
+
+@pytest.mark.parametrize(("slices", "refused"), [(1, False), (2, True), (12, True)])
+def test_a_gtv_mostly_outside_the_map_is_refused(grid, gtv, slices, refused):
+    values = block(grid, (14, 18), (8, 18), (10, 20))
+    values[2 : 2 + slices] = np.nan  # of 16 slices of the GTV
+    hypoxia_map = make_map(values, grid)
+    if not refused:
+        assert any("(93.8%) of GTVp" in w for w in find_subvolume(hypoxia_map, [gtv], OPTIONS).warnings)
+        return
+    imaged_ml, part = (16 - slices) * 22 * 30 * 0.003, 1 - slices / 16
+    told = rf"covers {imaged_ml:.2f} ml of 31\.68 ml \({part:.1%}\) of GTVp, below the limit of 90%"
+    for other in ({}, {"override_volume": "Dr A: another limit"}, {"override_coverage": " "}):
+        with pytest.raises(LimitError, match=told):
+            find_subvolume(hypoxia_map, [gtv], OPTIONS, **other)
+    found = find_subvolume(hypoxia_map, [gtv], OPTIONS, override_coverage="Dr A: palliative")
+    warning = next(w for w in found.warnings if "Overridden by Dr A: palliative" in w)
+    assert f"hypoxic fraction of this imaged part is {400 / (10560 * part):.1%}" in warning
+
+
+def test_each_gtv_must_be_imaged_not_only_their_sum(grid, gtv):
+    node = np.zeros(shape_of(grid), dtype=bool)
+    node[18:20, 4:8, 5:9] = True
+    values = block(grid, (14, 18), (8, 18), (10, 20))
+    values[19] = np.nan
+    with pytest.raises(LimitError, match=r"\(50\.0%\) of GTVn"):
+        find_subvolume(make_map(values, grid), [gtv, make_region(node, grid, "GTVn")], OPTIONS)
+
+
+def test_hypoxic_parts_of_long_names_stay_apart(grid, gtv):
+    names = ["GTV_node_left_1", "GTV_node_left_2"]
+    gtvs = [make_region(gtv.array, grid, name) for name in names]
+    hypoxia_map = make_map(block(grid, (4, 10), (8, 18), (10, 20)), grid)
+    found = find_subvolume(hypoxia_map, gtvs, OPTIONS)
+    assert [r.name for r in found.per_gtv] == ["GTV_node_l_1_Hyp", "GTV_node_l_2_Hyp"]
+    with pytest.raises(RequestError, match="Several GTVs are called GTVp"):
+        find_subvolume(hypoxia_map, [gtv, gtv], OPTIONS)
 
 
 def test_overlapping_gtvs_count_once_in_totals(grid):

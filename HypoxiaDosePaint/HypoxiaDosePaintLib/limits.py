@@ -1,0 +1,78 @@
+"""Limits on a hypoxic subvolume: how much of a GTV must be imaged, and how much of it may be boosted.
+
+A limit is lifted by a person's name and reason for this one limit, never silently.
+"""
+
+from __future__ import annotations
+
+from HypoxiaMapperLib.errors import LimitError
+
+from .request import SubvolumeOptions
+
+MINIMUM_COVERAGE = 0.9
+"""Part of each GTV that must have a map value; a choice of this software, no trial states one."""
+
+LARGEST_FRACTION = SubvolumeOptions().maximum_fraction_of_gtv
+"""Hypoxic fraction that needs no override; a request may lower it alone, but raise it only together with one."""
+
+
+def require_coverage(gtv_name: str, gtv_ml: float, imaged_ml: float, override: str) -> None:
+    """Refuse a GTV that the map covers too little, unless a person answers for it.
+
+    Raises
+    ------
+    LimitError
+        If less than ``MINIMUM_COVERAGE`` of the GTV has a map value and there is no override.
+    """
+    if imaged_ml >= MINIMUM_COVERAGE * gtv_ml - 1e-9 or override.strip():
+        return
+    raise LimitError(
+        f"{_coverage(gtv_name, gtv_ml, imaged_ml)}, below the limit of {MINIMUM_COVERAGE:.0%}: hypoxia elsewhere in it "
+        "cannot be found.",
+        'Leave this GTV out, use images that cover it, or give --override "coverage name: reason".',
+    )
+
+
+def note_on_coverage(gtv_name: str, gtv_ml: float, imaged_ml: float, hypoxic_ml: float, override: str) -> list[str]:
+    """What must be said of a GTV that is not imaged as a whole; nothing if it is."""
+    if imaged_ml >= gtv_ml - 1e-9:
+        return []
+    text = (
+        f"{gtv_ml - imaged_ml:.2f} ml of {gtv_name} have no map value; they count as not hypoxic and as GTV volume. "
+        f"{_coverage(gtv_name, gtv_ml, imaged_ml)}; the hypoxic fraction of this imaged part is "
+        f"{hypoxic_ml / imaged_ml:.1%}, of the whole GTV {hypoxic_ml / gtv_ml:.1%}."
+    )
+    if imaged_ml < MINIMUM_COVERAGE * gtv_ml - 1e-9:
+        text += f" That is below the limit of {MINIMUM_COVERAGE:.0%}. Overridden by {override.strip()}."
+    return [text]
+
+
+def limit_fraction(gtv_names: str, hypoxic_ml: float, gtv_ml: float, maximum: float, override: str) -> list[str]:
+    """Refuse a hypoxic volume above its share of the GTV, or say who took responsibility.
+
+    Raises
+    ------
+    LimitError
+        If the share exceeds the limit, or the limit was raised above ``LARGEST_FRACTION``, without an override.
+    """
+    fraction, limit = hypoxic_ml / gtv_ml, min(maximum, LARGEST_FRACTION)
+    if not override.strip() and maximum > LARGEST_FRACTION:
+        raise LimitError(
+            f"The limit of the hypoxic fraction was raised to {maximum:.1%}, above {LARGEST_FRACTION:.1%}; the hypoxic "
+            f"subvolume is {fraction:.1%} of {gtv_names}.",
+            'Leave the limit, or give --override "volume name: reason".',
+        )
+    if fraction <= limit + 1e-9:
+        return []
+    text = (
+        f"The hypoxic subvolume ({hypoxic_ml:.2f} ml) is {fraction:.1%} of {gtv_names}, above the limit of {limit:.1%}"
+    )
+    if not override.strip():
+        hint = 'Check threshold and reference region, or give --override "volume name: reason".'
+        raise LimitError(f"{text}.", hint)
+    return [f"{text}. Overridden by {override.strip()}."]
+
+
+def _coverage(gtv_name: str, gtv_ml: float, imaged_ml: float) -> str:
+    """How much of a GTV the map covers."""
+    return f"The map covers {imaged_ml:.2f} ml of {gtv_ml:.2f} ml ({imaged_ml / gtv_ml:.1%}) of {gtv_name}"
