@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import HypoxiaError, InputError, RequestError
-from .methods import HypoxiaMap, get_method
+from .methods import FitCurve, HypoxiaMap, get_method
 from .registration import register_rigid
 from .resample import resample_to
 from .volume import Region, Volume, image_like
@@ -155,6 +155,8 @@ def write_result(result: JobResult, folder: Path) -> None:
         "surrogate": found.surrogate,
         "warnings": list(found.warnings),
         "details": dict(found.details),
+        "extra": {key: _write_volume(v, folder / f"extra_{key}.nrrd") for key, v in found.extra.items()},
+        "curves": [asdict(curve) for curve in found.curves],
         "matrices": dict(result.matrices),
         "residuals": dict(result.residuals),
     }
@@ -185,8 +187,15 @@ def read_result(folder: Path) -> JobResult:
     hypoxia_map = HypoxiaMap(
         _read_volume(facts["volume"], folder), facts["threshold"], facts["comparison"], facts["threshold_source"],
         facts["surrogate"], uncertainty, quality, tuple(facts["warnings"]), facts["details"],
+        {key: _read_volume(v, folder) for key, v in facts["extra"].items()},
+        tuple(_curve(c) for c in facts["curves"]),
     )  # fmt: skip
     return JobResult(hypoxia_map, {k: tuple(v) for k, v in facts["matrices"].items()}, facts["residuals"])
+
+
+def _curve(facts: Mapping[str, Any]) -> FitCurve:
+    """A curve as JSON keeps it: lists for tuples."""
+    return FitCurve(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
 
 
 def _write_volume(volume: Volume, path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from HypoxiaMapperLib.worker import Job, JobResult, parse_progress, read_result,
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
-from HypoxiaMapperLib.methods import HypoxiaMap, no_progress  # noqa: E402
+from HypoxiaMapperLib.methods import FitCurve, HypoxiaMap, no_progress  # noqa: E402
 from HypoxiaMapperLib.panel.child import PACKAGE_PARENT, ChildRun, worker_arguments  # noqa: E402
 from panel_samples import GTV, SHAPE, Patient, run_here  # noqa: E402
 
@@ -98,7 +98,12 @@ def test_result_of_a_map_without_threshold_survives(patient, tmp_path):
     from HypoxiaMapperLib.worker import write_result
 
     found: HypoxiaMap = dataclasses.replace(run_here(patient).map, threshold=math.nan, quality=np.ones(SHAPE, np.uint8))
+    curve = FitCurve("GTV", (0.0, 1.0), (2.0, 3.0), (2.1, 2.9), "time (min)", "SUV")
+    found = dataclasses.replace(found, extra={"k3": found.volume}, curves=(curve,))
     write_result(JobResult(found), tmp_path)
     back = read_result(tmp_path).map
     assert math.isnan(back.threshold)
     assert back.quality.sum() == np.prod(SHAPE)
+    np.testing.assert_array_equal(back.extra["k3"].array, found.volume.array)
+    assert back.extra["k3"].unit == found.volume.unit
+    assert back.curves == (curve,)
