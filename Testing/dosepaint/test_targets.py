@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from grid_samples import make_grid, make_map, make_region, shape_of
+from HypoxiaDosePaintLib.pipeline import compute
 from HypoxiaDosePaintLib.prescription import make_prescription
-from HypoxiaDosePaintLib.request import Margins, SubvolumeOptions
+from HypoxiaDosePaintLib.request import Margins, Request, Sphere, SubvolumeOptions
 from HypoxiaDosePaintLib.structures import MAX_NAME_LENGTH, tumour_names, unique_names
 from HypoxiaDosePaintLib.subvolume import find_subvolume
 from HypoxiaDosePaintLib.targets import build_targets
@@ -124,3 +126,15 @@ def test_only_equal_names_of_the_user_are_refused():
     with pytest.raises(RequestError, match="Several GTVs are called GTVn"):
         tumour_names(["GTVn", "GTVp", "GTVn"])
     assert unique_names(["Ref"], taken=["REF"]) == ["Ref_2"]
+
+
+def test_no_reference_region_is_exported_where_no_ratio_was_formed(hypoxia_data, tmp_path):
+    folder = hypoxia_data("ibsi_sts_008/dicom")
+    request = Request(str(folder), str(tmp_path / "out"), "fdg_surrogate", "welz_77_70_35", gtv_rois=("GTV_Mass_CT",))
+    plain = compute(request).result
+    middle = plain.images.planning.image.TransformContinuousIndexToPhysicalPoint(
+        [n / 2 for n in plain.images.planning.image.GetSize()]
+    )
+    stated = compute(replace(request, reference_sphere=Sphere(tuple(middle), 8.0))).result
+    assert [t.name for t in stated.targets] == [t.name for t in plain.targets]
+    assert not any(s.interpreted_type == "CONTROL" for s in stated.images.structures)
