@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .result import Result
-from .wording import ml_text, percent_text, threshold_text, unit_text
+from .wording import ml_text, percent_text, threshold_text, unit_text, volume_word
 
 HYPOXIC_COLOUR, REST_COLOUR, LINE_COLOUR = "#c2185b", "#9aa3ad", "#1a1c20"
 SIZE_INCHES = (6.4, 3.6)
@@ -21,8 +21,9 @@ def histogram_svg(result: Result) -> str:
     if x.size:
         hypoxic = _hypoxic(x, result)
         width = float(np.diff(x).min()) if x.size > 1 else 1.0
-        axes.bar(x[~hypoxic], y[~hypoxic], width, color=REST_COLOUR, label="not hypoxic")
-        axes.bar(x[hypoxic], y[hypoxic], width, color=HYPOXIC_COLOUR, label="hypoxic side of the threshold")
+        axes.bar(x[~hypoxic], y[~hypoxic], width, color=REST_COLOUR, label="rest of the GTV")
+        label = f"{volume_word(result.images.map.surrogate)} side of the threshold"
+        axes.bar(x[hypoxic], y[hypoxic], width, color=HYPOXIC_COLOUR, label=label)
     _threshold_line(axes, result)
     axes.set_xlabel(_readable(result.histogram.x_label))
     axes.set_ylabel(_readable(result.histogram.y_label))
@@ -60,8 +61,7 @@ def _threshold_line(axes: Any, result: Result) -> None:
     unit = result.images.map.volume.unit
     if np.isfinite(result.threshold):
         axes.axvline(result.threshold, color=LINE_COLOUR, linewidth=1.5, linestyle="--")
-    what = "hypoxic (surrogate)" if result.images.map.surrogate else "hypoxic"
-    label = f"{what}: {threshold_text(result.threshold, result.comparison, unit)}"
+    label = f"{volume_word(result.images.map.surrogate)}: {threshold_text(result.threshold, result.comparison, unit)}"
     axes.set_title(label.replace("$", r"\$"), fontsize=10, loc="left")
 
 

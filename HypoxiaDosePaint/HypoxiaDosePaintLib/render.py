@@ -18,6 +18,7 @@ from .pictures.frame import Picture, checkerboard, compose
 from .pictures.plain_views import plain_pane
 from .pictures.plan import TILES_PER_PAGE, Pane, Plan, make_plan
 from .result import Result
+from .wording import volume_word
 
 PANE_PIXELS = 600
 CHILD_SECONDS = 180.0
@@ -61,21 +62,22 @@ def render_pictures(result: Result, out: Path | None = None, size: int = PANE_PI
         if pane.key.startswith("registration_pet_"):
             ct = views[pane.key.replace("_pet_", "_ct_")]
             views[pane.key.replace("_pet_", "_checker_")] = checkerboard(ct, views[pane.key], pane)
-    files = {name: compose(p, views, plan, result, not failure) for name, p in _layout(plan, set(views)).items()}
+    layout = _layout(plan, set(views), volume_word(result.images.map.surrogate))
+    files = {name: compose(p, views, plan, result, not failure) for name, p in layout.items()}
     warning = f"The pictures were not rendered by Slicer, and there is no 3D view: {failure}. {HINT}" if failure else ""
     if out is not None:
         _write(files, out)
     return Pictures(files, (warning,) if warning else ())
 
 
-def _layout(plan: Plan, available: set[str]) -> dict[str, Picture]:
-    """Which panes make which picture, in the order of the report."""
+def _layout(plan: Plan, available: set[str], volume: str) -> dict[str, Picture]:
+    """Which panes make which picture, in the order of the report; ``volume`` is the word for what they show."""
     panes = {p.key: p for p in plan.panes}
 
     def row(prefix: str) -> tuple[Pane, ...]:
         return tuple(panes[f"{prefix}_{o}"] for o in ORIENTATIONS)
 
-    layout = {o: Picture(f"{o.capitalize()} slice through the hypoxic volume", ((panes[o],),)) for o in ORIENTATIONS}
+    layout = {o: Picture(f"{o.capitalize()} slice through the {volume}", ((panes[o],),)) for o in ORIENTATIONS}
     if "solid_axial" in available:
         layout["three_d"] = Picture("Targets in 3D", (row("solid")[1:] + row("solid")[:1],), colour_bar=False)
     layout["overview"] = Picture("Overview", (row("overview"),))
@@ -85,7 +87,7 @@ def _layout(plan: Plan, available: set[str]) -> dict[str, Picture]:
         page = tiles[first : first + TILES_PER_PAGE]
         of = f", part {number} of {len(pages)}" if len(pages) > 1 else ""
         rows = tuple(tuple(page[i : i + 5]) for i in range(0, len(page), 5))
-        layout[f"slices_{number}"] = Picture(f"Every slice of the hypoxic volume ({len(tiles)}){of}", rows)
+        layout[f"slices_{number}"] = Picture(f"Every slice of the {volume} ({len(tiles)}){of}", rows)
     if "registration_pet_axial" in panes:
         checker = tuple(replace(p, key=p.key.replace("_pet_", "_checker_")) for p in row("registration_pet"))
         title = "Registration to sign off: PET with CT outlines (top), CT and PET in squares (bottom)"

@@ -17,12 +17,12 @@ from .result import Result
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 PICTURE_CAPTIONS = {
-    "axial": "Planning image with the map and every contour, axial slice through the hypoxic volume.",
+    "axial": "Planning image with the map and every contour, axial slice through the {volume}.",
     "coronal": "The same, coronal.",
     "sagittal": "The same, sagittal.",
-    "three_d": "Gross tumour, hypoxic volume and planning targets as surfaces.",
+    "three_d": "Gross tumour, {volume} and planning targets as surfaces.",
     "overview": "Where it lies in the patient.",
-    "slices": "Contours on every slice of the hypoxic volume, from superior to inferior.",
+    "slices": "Contours on every slice of the {volume}, from superior to inferior.",
     "registration": "Look at this before accepting: outlines must follow the PET, and squares must join.",
 }
 
@@ -66,6 +66,7 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
                wording.unit_text, wording.name_text, wording.date_text)  # fmt: skip
     environment.filters.update({f.__name__.removesuffix("_text"): f for f in filters})
     environment.filters["rows"] = flatten
+    volume = wording.volume_word(result.images.map.surrogate)
     return environment.get_template("report.html").render(
         r=result,
         map_unit=result.images.map.volume.unit,
@@ -75,7 +76,8 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
         threshold=wording.threshold_text(result.threshold, result.comparison, result.images.map.volume.unit),
         state=acceptance(result),
         warnings=list(dict.fromkeys((*getattr(pictures, "warnings", ()), *result.warnings))),
-        pictures=[(name, _data_url(png), _caption(name)) for name, png in pictures.items()],
+        volume_word=volume,
+        pictures=[(name, _data_url(png), _caption(name, volume)) for name, png in pictures.items()],
         histogram=histogram_svg(result),
         volume_curve=volume_by_threshold_svg(result),
         deficits=result.prescription.deficits_gy(),
@@ -143,9 +145,9 @@ def _join(value: Any) -> str:
     return wording.number_text(value) or "–"
 
 
-def _caption(name: str) -> str:
-    """Caption of a picture by its name, pages of one kind sharing one."""
-    return PICTURE_CAPTIONS.get(name, PICTURE_CAPTIONS.get(name.rsplit("_", 1)[0], name))
+def _caption(name: str, volume: str) -> str:
+    """Caption of a picture by its name, pages of one kind sharing one; ``volume`` is the word for what it shows."""
+    return PICTURE_CAPTIONS.get(name, PICTURE_CAPTIONS.get(name.rsplit("_", 1)[0], name)).format(volume=volume)
 
 
 def _data_url(png: bytes) -> str:

@@ -35,6 +35,7 @@ from .structures import (
     unique_names,
 )
 from .subvolume import Subvolume
+from .wording import volume_word
 
 AIR_HU = -300.0
 """CT numbers below it count as air or lung in the report; a reporting choice of this software."""
@@ -80,8 +81,7 @@ def build_targets(
     structures = _tumour_structures(gtvs, subvolume, surrogate)
     if reference is not None:
         structures.append(_reference_structure(reference, [s.name for s in structures]))
-    word = "surrogate volume" if surrogate else "hypoxic volume"
-    hypoxic = subvolume.region.with_array(subvolume.region.array, subvolume.region.source, word)
+    hypoxic = subvolume.region.with_array(subvolume.region.array, subvolume.region.source, volume_word(surrogate))
     base = _planning_target("base", union(gtvs, "GTV"), base_margins, prescription.base, organs, organ_gap_mm)
     boost = _planning_target("boost", hypoxic, boost_margins, prescription.boost, organs, organ_gap_mm)
     warnings = _target_warnings(base, boost, organs, planning)

@@ -10,6 +10,16 @@ SURROGATE_LABEL = "SURROGATE, not a measurement of hypoxia"
 _UNITS = {"[hnsf'U]": "HU", "mm[Hg]": "mmHg", "1": "", "{ratio}": "ratio"}
 
 
+def volume_word(surrogate: bool) -> str:
+    """What the volume beyond the threshold is called: that of a surrogate must never read as hypoxic."""
+    return "surrogate volume" if surrogate else "hypoxic volume"
+
+
+def map_word(surrogate: bool) -> str:
+    """What the map is called."""
+    return "surrogate map" if surrogate else "hypoxia map"
+
+
 def unit_text(unit: str) -> str:
     """A UCUM unit as people write it: ``{ratio}`` gives ``ratio``, ``[hnsf'U]`` gives ``HU``."""
     return _UNITS.get(unit, re.sub(r"[{}\[\]]", "", unit))

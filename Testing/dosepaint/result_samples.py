@@ -118,7 +118,8 @@ def sample_images(grid: sitk.Image, surrogate: bool, prescription: Prescription)
     blood = region("Blood", ball(grid, (-35.0, 10.0, -40.0), 9), "RTSTRUCT ROI 5")
     structures = (
         Structure(gtvp, "GTV", GTV_CODE, (255, 215, 0), "GTVp as drawn", "MANUAL"),
-        Structure(hyp, "GTV", code, (255, 0, 80), "Hypoxic part of GTVp", "AUTOMATIC", None, "GTVp"),
+        Structure(hyp, "GTV", code, (255, 0, 80), f"{'Surrogate' if surrogate else 'Hypoxic'} part of GTVp",
+                  "AUTOMATIC", None, "GTVp"),
         Structure(region("PTV_7700", grown, "margin 4 mm"), "PTV", PTV_CODE, (255, 120, 0),
                   "GTVp_Hyp + 4 mm", "AUTOMATIC", prescription.boost),
         Structure(region("PTV_7000", base, "margin 6 mm"), "PTV", PTV_CODE, (0, 200, 255),

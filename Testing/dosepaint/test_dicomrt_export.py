@@ -85,6 +85,21 @@ def test_a_surrogate_says_so_in_every_object(tmp_path):
     assert all(r.ROIDescription.startswith("FDG surrogate") for r in ds.StructureSetROISequence)
 
 
+def test_no_object_of_a_surrogate_is_labelled_hypoxia(tmp_path):
+    result, planning = make_run(tmp_path, surrogate=True)
+    export_set(result, planning, tmp_path / "out")
+    objects = {p.stem: pydicom.dcmread(p) for p in (tmp_path / "out" / "dicom").iterdir()}
+    for name, ds in objects.items():
+        found = [str(e) for e in ds.iterall() if e.VR != "SQ" and "hypoxic" in str(e.value).lower()]
+        assert not found, name
+    assert {objects[n].ContentLabel for n in ("SEG", "MAP", "PRESCRIPTION")} == {"FDG_SURROGATE"}
+    assert {objects["RTSTRUCT"].StructureSetLabel, objects["RTPLAN"].RTPlanLabel} == {"FDG_SURROGATE"}
+    mapping = objects["MAP"].SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    assert mapping.LUTLabel == "Surrogate map"
+    assert mapping.LUTExplanation.startswith("Surrogate map: ")
+    assert "Hypoxia map" not in objects["MAP"].ImageComments
+
+
 def test_the_order_of_structures_binds_doses(tmp_path):
     """ROI numbers of the plan are those of the structure set, whatever the order."""
     planning = make_ct(tmp_path / "ct")

@@ -227,10 +227,20 @@ def test_a_volume_at_the_edge_of_the_image_gets_closed_outlines():
     assert plain_pane(plan, pane(plan, "axial")).shape == (240, 240, 3)
 
 
+def test_titles_of_a_surrogate_are_not_called_hypoxic(monkeypatch):
+    titles = []
+    monkeypatch.setattr(render, "_slicer_views", lambda _: ({}, "not here"))
+    monkeypatch.setattr(render, "compose", lambda picture, *_: titles.append(picture.title) or b"")
+    render.render_pictures(sample_result(size=48, surrogate=True), None, 240)
+    assert "Axial slice through the surrogate volume" in titles
+    assert any(t.startswith("Every slice of the surrogate volume") for t in titles)
+    assert not [t for t in titles if "hypoxic" in t.lower()]
+
+
 def test_many_slices_go_on_several_pages(plan):
     tile = next(p for p in plan.panes if p.key.startswith("slice_"))
     many = tuple(replace(tile, key=f"slice_{n:04d}") for n in range(70))
     rest = tuple(p for p in plan.panes if not p.key.startswith("slice_"))
-    layout = render._layout(replace(plan, panes=rest + many), set())
+    layout = render._layout(replace(plan, panes=rest + many), set(), "hypoxic volume")
     shown = [p.key for name in ("slices_1", "slices_2", "slices_3") for row in layout[name].rows for p in row]
     assert shown == [t.key for t in many]

@@ -13,7 +13,7 @@ import pytest
 from HypoxiaDosePaintLib.plots import histogram_svg, volume_by_threshold_svg
 from HypoxiaDosePaintLib.prescription import make_prescription
 from HypoxiaDosePaintLib.render import Pictures
-from HypoxiaDosePaintLib.report import report_html, write_report
+from HypoxiaDosePaintLib.report import PICTURE_CAPTIONS, report_html, write_report
 from HypoxiaDosePaintLib.request import Margins, request_from_json
 from HypoxiaDosePaintLib.result import Curve, Dropped
 from HypoxiaDosePaintLib.sidecar import result_to_json, write_targets_csv
@@ -133,10 +133,37 @@ def test_surrogate_is_named_in_every_place(result):
     glance, pictures, plots, _, method = sections[:5]
     assert SURROGATE_LABEL in head
     assert SURROGATE_LABEL in glance[glance.index("Doses are physical gray") :]
-    assert glance.count("(surrogate)") == 3
+    assert re.search("of the GTV is surrogate volume .* counts as surrogate volume .* to the surrogate volume", glance)
     assert pictures.count(SURROGATE_LABEL) == len(PICTURES)
     assert plots.count(SURROGATE_LABEL) == 2
     assert SURROGATE_LABEL in method
+
+
+def test_nothing_of_a_surrogate_is_called_hypoxic():
+    """But for the general warnings on hypoxia, which hold for a surrogate too."""
+    result = sample_result(size=48, surrogate=True)
+    html = report_html(replace(result, dropped=(), truth={}), Pictures(dict.fromkeys(PICTURE_CAPTIONS, b"png")))
+    for allowed in result.warnings:
+        html = html.replace(allowed, "")
+    words = re.sub("(?s)<style>.*?</style>|<pre>.*?</pre>|<svg.*?</svg>", "", html)
+    assert "surrogate volume" in words
+    assert not re.findall(".{20}hypoxic.{20}", words, re.IGNORECASE)
+
+
+def test_plots_of_a_surrogate_are_not_called_hypoxic(monkeypatch):
+    """Letters of the SVG are shapes, so the words are caught where matplotlib gets them."""
+    from matplotlib.text import Text
+
+    said = []
+    set_text = Text.set_text
+    monkeypatch.setattr(Text, "set_text", lambda self, s: (said.append(str(s)), set_text(self, s))[1])
+    result = sample_result(size=48, surrogate=True)
+    curve = replace(result.volume_by_threshold, y_label="Volume (ml)")
+    result = replace(result, volume_by_threshold=curve)
+    histogram_svg(result)
+    volume_by_threshold_svg(result)
+    assert "surrogate volume: > 1.4 (ratio)" in said
+    assert not [text for text in said if "hypoxic" in text.lower()]
 
 
 def test_text_of_others_is_escaped(result):

@@ -30,7 +30,6 @@ MANUFACTURER = "SlicerHypoxia"
 MODEL = "Hypoxia"
 SOFTWARE_VERSION = f"slicer-hypoxia {__version__}"
 RESEARCH_TEXT = "Research use only"
-SURROGATE_TEXT = "FDG surrogate, not measured hypoxia"
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_ELEMENT = 0x0071, "SLICERHYPOXIA", 0x01
 MAX_SHORT_TEXT = 1024  # VR ST
 MAX_PERSON_NAME = 64  # characters of a component group, VR PN
@@ -121,16 +120,42 @@ def _is_valid(element: DataElement) -> bool:
     return True
 
 
+def surrogate_text(provenance: Mapping[str, Any]) -> str:
+    """What a surrogate map is and is not; empty for a map of hypoxia."""
+    if not provenance.get("surrogate"):
+        return ""
+    return f"{'FDG surrogate' if _is_fdg(provenance) else 'Surrogate'}, not measured hypoxia"
+
+
+def object_label(provenance: Mapping[str, Any]) -> str:
+    """Label of an object in letters that CS and SH hold (at most 16)."""
+    if not provenance.get("surrogate"):
+        return "HYPOXIA"
+    return "FDG_SURROGATE" if _is_fdg(provenance) else "SURROGATE"
+
+
+def _is_fdg(provenance: Mapping[str, Any]) -> bool:
+    return str(provenance.get("quantity", "")).startswith("FDG")
+
+
 def title(provenance: Mapping[str, Any], text: str) -> str:
     """A long string (LO, 64 characters) that names a surrogate before anything else."""
-    return (f"{SURROGATE_TEXT}; {text}" if provenance.get("surrogate") else text)[:64]
+    return "; ".join(part for part in (surrogate_text(provenance), text) if part)[:64]
 
 
 def describe(provenance: Mapping[str, Any], text: str = "") -> str:
     """Provenance in words for a short text (ST, 1024 characters): surrogate and purpose first, long lists last."""
-    parts = [SURROGATE_TEXT] if provenance.get("surrogate") else []
-    parts += [RESEARCH_TEXT, text, SOFTWARE_VERSION]
-    parts += [f"{key}: {_plain(value)}" for key, value in provenance.items() if key not in _NOT_IN_WORDS]
+    items = [f"{key}: {_plain(value)}" for key, value in provenance.items() if key not in _NOT_IN_WORDS]
+    return _sentences([surrogate_text(provenance), RESEARCH_TEXT, text, SOFTWARE_VERSION, *items])
+
+
+def describe_part(provenance: Mapping[str, Any], text: str) -> str:
+    """A short text on a part of an object, which need not repeat the provenance: surrogate and purpose first."""
+    return _sentences([surrogate_text(provenance), RESEARCH_TEXT, text, SOFTWARE_VERSION])
+
+
+def _sentences(parts: Iterable[str]) -> str:
+    """Parts as sentences of one short text, cut where it is too long."""
     full = ". ".join(p for p in parts if p)
     return full if len(full) <= MAX_SHORT_TEXT else full[: MAX_SHORT_TEXT - 3] + "..."
 

@@ -20,6 +20,7 @@ from HypoxiaMapperLib.volume import Volume
 
 from ..result import ProofRow, Result
 from ..structures import Code, Structure
+from ..wording import map_word
 from .parametric_map import Box, quantity_code, unit_code, write_parametric_map
 from .readback import plane_digest
 from .rtdose import DOSE_COMMENT, write_rtdose
@@ -151,7 +152,7 @@ def _write(result: Result, planning: ImageSeries, folder: Path, progress: Progre
     write_seg(folder / "SEG.dcm", structures, planning, provenance, created)
     progress(0.4, "Writing Parametric Maps")
     map_volume, dose = result.images.map.volume, prescribed_dose(result)
-    label = f"Hypoxia map: {result.method['title']}"
+    label = f"{map_word(result.images.map.surrogate).capitalize()}: {result.method['title']}"
     write_parametric_map(folder / "MAP.dcm", map_volume, planning, box, label, _map_quantity(result),
                          unit_code(map_volume.unit), provenance, created)  # fmt: skip
     write_parametric_map(folder / "PRESCRIPTION.dcm", dose, planning, box, "Prescribed dose, not calculated",

@@ -6,6 +6,7 @@ allows in Float Pixel Data, and NaN is named as Float Pixel Padding Value: no re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from .common import (
     code_item,
     finish_object,
     highdicom_equipment,
+    object_label,
     save,
     source_headers,
     title,
@@ -112,7 +114,7 @@ def write_parametric_map(
         pixel_array=voxels,
         contains_recognizable_visual_features=False,
         **_values(voxels, label, quantity, unit),
-        content_label="HYPOXIA",
+        content_label=object_label(provenance),
         content_description=title(provenance, label),
         content_creator_name=acceptor(provenance) or None,
         **_planes(planning, part[0], part[1][0], part[2][0]),
@@ -133,8 +135,8 @@ def _values(voxels: np.ndarray, label: str, quantity: Code, unit: Code) -> dict[
 
     low, high = float(np.nanmin(voxels)), float(np.nanmax(voxels))
     mapping = RealWorldValueMapping(
-        lut_label=label[:16], lut_explanation=label[:64], unit=coded(unit), value_range=(low, high),
-        slope=1.0, intercept=0.0, quantity_definition=coded(quantity),
+        lut_label=re.split("[:,]", label)[0][:16], lut_explanation=label[:64], unit=coded(unit),
+        value_range=(low, high), slope=1.0, intercept=0.0, quantity_definition=coded(quantity),
     )  # fmt: skip
     # LINEAR_EXACT, as LINEAR cannot be narrower than 1 and a ratio map often is (PS3.3 C.11.2.1.2)
     window = VOILUTTransformation((low + high) / 2, max(high - low, 1e-3), voi_lut_function="LINEAR_EXACT")

@@ -18,7 +18,18 @@ from HypoxiaMapperLib.errors import RequestError
 
 from ..prescription import DoseLevel, Prescription
 from ..structures import Structure
-from .common import RESEARCH_TEXT, describe, format_ds, new_object, new_uid, reference_item, save, title
+from .common import (
+    RESEARCH_TEXT,
+    describe,
+    describe_part,
+    format_ds,
+    new_object,
+    new_uid,
+    object_label,
+    reference_item,
+    save,
+    title,
+)
 
 
 def write_rtplan(
@@ -52,12 +63,12 @@ def write_rtplan(
                 "All levels are given in the same fractions (simultaneous integrated boost).",
             )
     ds = new_object(RTPlanStorage, "RTPLAN", planning, provenance, created)
-    ds.RTPlanLabel = "FDG SURROGATE" if provenance.get("surrogate") else "HYPOXIA"  # SH, 16 characters
+    ds.RTPlanLabel = object_label(provenance)
     ds.RTPlanName = title(provenance, f"Prescription only, no beams. {RESEARCH_TEXT}")
     ds.RTPlanDescription = describe(provenance, _words(prescription))
     ds.RTPlanDate, ds.RTPlanTime = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
     ds.RTPlanGeometry, ds.PlanIntent, ds.ApprovalStatus = "PATIENT", "RESEARCH", "UNAPPROVED"
-    ds.PrescriptionDescription = describe({"surrogate": provenance.get("surrogate")}, _words(prescription))
+    ds.PrescriptionDescription = describe_part(provenance, _words(prescription))
     ds.ReferencedStructureSetSequence = [reference_item(RTStructureSetStorage, rtstruct_uid)]
     ds.DoseReferenceSequence = [_dose_reference(n, number, s, d) for n, (number, s, d) in enumerate(targets, start=1)]
     ds.FractionGroupSequence = [_fraction_group(fractions, [level for _, _, level in targets])]

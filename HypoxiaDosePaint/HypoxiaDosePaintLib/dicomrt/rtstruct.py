@@ -19,7 +19,20 @@ from HypoxiaMapperLib.dicomio.model import ImageSeries
 from HypoxiaMapperLib.errors import LimitError, RequestError
 
 from ..structures import Structure
-from .common import acceptor, category_code, code_item, describe, format_points, new_object, reference_item, save, title
+from .common import (
+    RESEARCH_TEXT,
+    acceptor,
+    category_code,
+    code_item,
+    describe,
+    describe_part,
+    format_points,
+    new_object,
+    object_label,
+    reference_item,
+    save,
+    title,
+)
 from .contours import region_contours
 
 DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"  # retired, but what planning systems expect here
@@ -51,8 +64,8 @@ def write_rtstruct(
     """
     _check(structures)
     ds = new_object(RTStructureSetStorage, "RTSTRUCT", planning, provenance, created)
-    ds.StructureSetLabel = "FDG SURROGATE" if provenance.get("surrogate") else "HYPOXIA"  # SH, 16 characters
-    ds.StructureSetName = title(provenance, "Hypoxia dose painting, research only")
+    ds.StructureSetLabel = object_label(provenance)
+    ds.StructureSetName = title(provenance, f"Dose painting. {RESEARCH_TEXT}")
     ds.StructureSetDescription = describe(provenance)
     ds.StructureSetDate, ds.StructureSetTime = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
     ds.ApprovalStatus = "UNAPPROVED"
@@ -98,7 +111,7 @@ def _roi(number: int, structure: Structure, planning: ImageSeries, provenance: M
     roi.ReferencedFrameOfReferenceUID = planning.info.frame_of_reference_uid
     roi.ROIName = structure.name
     dose = f"Prescribed {structure.dose.dose_gy:g} Gy in {structure.dose.fractions}" if structure.dose else ""
-    roi.ROIDescription = describe({"surrogate": provenance.get("surrogate")}, ". ".join(
+    roi.ROIDescription = describe_part(provenance, ". ".join(
         part for part in (structure.description.rstrip("."), dose) if part))  # fmt: skip
     roi.ROIVolume = f"{structure.region.volume_ml:.6g}"  # cubic centimetres
     roi.ROIGenerationAlgorithm = structure.generation_algorithm

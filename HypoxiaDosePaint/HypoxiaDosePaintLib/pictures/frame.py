@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..result import Result
-from ..wording import RESEARCH_USE, SURROGATE_LABEL, threshold_text, unit_text
+from ..wording import RESEARCH_USE, SURROGATE_LABEL, threshold_text, unit_text, volume_word
 from .plain_views import map_colours
 from .plan import Pane, Plan
 
@@ -164,8 +164,8 @@ def _side(draw: Any, canvas: Any, picture: Picture, plan: Plan, result: Result, 
             draw.line((left + 1, y, left + 100, y), (255, 255, 255), 3)
             draw.text((left + 104, y), "threshold", INK, _font(14, bold=True), anchor="lm")
         text = threshold_text(result.threshold, result.comparison, plan.map_unit)
-        what = "hypoxic (surrogate)" if result.images.map.surrogate else "hypoxic"
-        draw.text((left + 4, top + 284), f"{what}: {text}", INK, _font(14))
+        label = f"{volume_word(result.images.map.surrogate)}: {text}"
+        draw.text((left + 4, top + 284), _fitted(draw, label, _font(14), SIDE_WIDTH - 12), INK, _font(14))
         draw.text((left + 4, top + 304), f"window {low:g} to {high:g}", FAINT, _font(13))
         top += 334
     for contour in plan.contours:
