@@ -140,6 +140,9 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--frame-time", choices=("start", "mid"), help="what the one time of each frame is")
     group.add_argument("--time-unit", choices=("s", "ms"), help="unit of times that the files leave open")
     group.add_argument("--frame-interval", type=float, metavar="S", help="seconds from frame to frame, if no tag tells")
+    group.add_argument(
+        "--motion-reference", type=int, metavar="FRAME", help="register the frames of a dynamic series to this one"
+    )
     group.add_argument("--tracer", metavar="NAME", help="tracer, only if the PET's tags do not name it")
     group.add_argument("--structure-set", metavar="UID|DESCRIPTION", help="structure set, if a name is in several")
     group.add_argument("--gtv", metavar="ROI", action="append", help="gross tumour volume; repeat for more")

@@ -142,6 +142,7 @@ def request_from_arguments(arguments: Namespace) -> Request:
         "planning_series": arguments.planning_series, "pet_series": arguments.pet_series, "tracer": arguments.tracer,
         "inputs": _pairs(arguments.input, "--input"), "region_rois": _pairs(arguments.region, "--region"),
         "timing": Timing(arguments.frame_time or "", arguments.time_unit or "", arguments.frame_interval),
+        "motion_reference": arguments.motion_reference,
         "structure_set": arguments.structure_set, "gtv_rois": tuple(arguments.gtv or ()) or None,
         "reference_roi": arguments.reference_roi, "reference_sphere": _sphere(arguments.reference_sphere),
         "organ_rois": tuple(arguments.organ or ()) or None, "organ_gap_mm": arguments.organ_gap,
@@ -160,7 +161,7 @@ def request_from_arguments(arguments: Namespace) -> Request:
 
 _OPTIONS = (
     "method", "protocol", "out", "planning_series", "pet_series", "tracer", "structure_set", "gtv", "reference_roi",
-    "input", "region", "frame_time", "time_unit", "frame_interval",
+    "input", "region", "frame_time", "time_unit", "frame_interval", "motion_reference",
     "reference_sphere", "registration", "param", "threshold", "comparison", "minimum_component", "closing",
     "maximum_fraction", "boost_margin", "base_margin", "organ", "organ_gap", "base_dose", "boost_dose", "fractions",
     "override", "accepted_by", "rtdose", "holes",

@@ -20,7 +20,7 @@ from HypoxiaMapperLib.niftiio import (
     read_nifti_volume,
     read_sidecar,
 )
-from HypoxiaMapperLib.timeseries import FrameStack
+from HypoxiaMapperLib.timeseries import FrameStack, TimeSeries, correct_motion
 from HypoxiaMapperLib.volume import Volume
 
 from .request import Request
@@ -144,6 +144,11 @@ def _read(
     infos = tuple(c for c in chosen if isinstance(c, SeriesInfo)) or (_file_info(paths, spec),)
     progress(0.0, f"reading {spec.description}")
     image = _read_files(paths, spec, request) if paths else _read_series(infos, spec, request, progress)
+    moved: tuple[str, ...] = ()
+    if request.motion_reference and isinstance(image, TimeSeries):
+        image, shifts_mm = correct_motion(image, request.motion_reference - 1, progress)
+        moved = (f"Frames of {spec.description} were registered to frame {request.motion_reference}; the largest shift "
+                 f"was {shifts_mm.max():.1f} mm. Look at the frames before accepting.",)  # fmt: skip
     if not paths and spec.tracers:
         facts, notes = stated_tracer(image.facts, request.tracer)
         image = replace(image, facts=facts)
@@ -153,8 +158,8 @@ def _read(
                 f"{facts.get('tracer')}.",
                 "Choose another PET or method, or state a missing tracer with --tracer.",
             )
-        return MethodInput(spec, infos, image, notes)
-    return MethodInput(spec, infos, image)
+        return MethodInput(spec, infos, image, (*moved, *notes))
+    return MethodInput(spec, infos, image, moved)
 
 
 def _read_series(infos: Sequence[SeriesInfo], spec: InputSpec, request: Request, progress: Progress) -> Any:

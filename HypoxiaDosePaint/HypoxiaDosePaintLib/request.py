@@ -146,6 +146,8 @@ class Request:
         ROI name of each further region of the method (``artery`` ...) by its key.
     timing : Timing
         Times of a series that its files cannot say.
+    motion_reference : int
+        Frame (from 1) of a dynamic series that its other frames are rigidly registered to; 0 for no correction.
     tracer : str
         Tracer of the PET, only where the DICOM tags do not say it; a contradiction is refused.
     gtv_rois : tuple of str
@@ -176,6 +178,7 @@ class Request:
     inputs: dict[str, str] = field(default_factory=dict)
     region_rois: dict[str, str] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
+    motion_reference: int = 0
     tracer: str = ""
     structure_set: str = ""
     gtv_rois: tuple[str, ...] = ()

@@ -74,6 +74,8 @@ def register_rigid(planning: Volume, moving: Volume, region: Region) -> RigidRes
 def register_frame(fixed: Volume, moving: Volume) -> sitk.Euler3DTransform:
     """Rigid transform (fixed LPS mm to moving LPS mm) between two frames of one series, which begin aligned.
 
+    The identity where the optimiser ends with less mutual information than it began with.
+
     Raises
     ------
     GeometryError
@@ -82,7 +84,8 @@ def register_frame(fixed: Volume, moving: Volume) -> sitk.Euler3DTransform:
     start = sitk.Euler3DTransform()
     size = fixed.image.GetSize()
     start.SetCenter(fixed.image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in size]))
-    return _optimise(_prepare(fixed), _prepare(moving), start)[0]
+    found, before, after = _optimise(_prepare(fixed), _prepare(moving), sitk.Euler3DTransform(start))
+    return found if after < before else start  # the metric is minus the mutual information
 
 
 def _near_inverse(forward: sitk.Euler3DTransform) -> sitk.Euler3DTransform:

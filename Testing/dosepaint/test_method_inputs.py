@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import ndimage
 
 from dicom_samples import write_mr, write_pet
 from dynamic_samples import write_mr_frames, write_pet_frames
@@ -87,6 +88,23 @@ def test_timing_of_the_request_reaches_the_reader(tmp_path):
         inputs_of(tmp_path, "dce_tofts")
     found = inputs_of(tmp_path, "dce_tofts", timing=Timing(frame_interval_s=4.0))
     np.testing.assert_allclose(found["dce"].image.frame_start_s, [0, 4, 8])
+
+
+def test_motion_is_corrected_on_request(tmp_path):
+    rng = np.random.default_rng(1)
+    still = ndimage.gaussian_filter(rng.random((20, 40, 40)), 2.5)
+    still = 1000 * (still - still.min()) / np.ptp(still)
+    frames = np.stack([still, ndimage.shift(still, (0, 0, 2), order=1, mode="nearest"), still])
+    write_mr_frames(tmp_path, frames, SeriesDescription="DCE", **CLOCK)
+    plain = inputs_of(tmp_path, "dce_tofts")["dce"]
+    assert plain.warnings == ()
+    found = inputs_of(tmp_path, "dce_tofts", motion_reference=1)["dce"]
+    assert "registered to frame 1" in found.warnings[0]
+    core = (slice(2, -2),) * 3
+    errors = [np.nanmean(np.abs(f.image.frames[1] - f.image.frames[0])[core]) for f in (plain, found)]
+    assert errors[1] < 0.4 * errors[0]
+    with pytest.raises(RequestError, match="Give 1 to 3"):
+        inputs_of(tmp_path, "dce_tofts", motion_reference=9)
 
 
 def test_static_and_dynamic_pet_are_told_apart(study):

@@ -101,7 +101,8 @@ def test_a_missing_field_is_named(field):
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Request)])
 def test_a_wrong_type_is_refused_by_name_for_every_field(field):
-    class_of_wrong = 3 if field not in {"organ_gap_mm", "base_dose_gy", "boost_dose_gy", "fractions"} else "3"
+    numbers = {"organ_gap_mm", "base_dose_gy", "boost_dose_gy", "fractions", "motion_reference"}
+    class_of_wrong = 3 if field not in numbers else "3"
     for wrong in (class_of_wrong, [{"x": 1}]):
         with pytest.raises(RequestError, match=field):
             request_from_json(json.dumps({**SMALLEST, field: wrong}))

@@ -162,7 +162,8 @@ def test_options_become_the_request(dynamic, tmp_path, capsys):
     code = main([
         "run", str(dynamic), "--method", "patlak_ki", "--protocol", "welz_77_70_35", "--out", str(tmp_path / "o"),
         "--input", "pet=dynamic FMISO", "--region", "artery=Blood", "--frame-time", "mid", "--time-unit", "ms",
-        "--frame-interval", "5", "--registration", "stated", "--comparison", "<", "--save-request", str(path),
+        "--frame-interval", "5", "--motion-reference", "3",
+        "--registration", "stated", "--comparison", "<", "--save-request", str(path),
     ])  # fmt: skip
     assert code == 0, capsys.readouterr().err
     request = request_from_json(path.read_text())
@@ -170,4 +171,5 @@ def test_options_become_the_request(dynamic, tmp_path, capsys):
     assert request.region_rois == {"artery": "Blood"}
     assert (request.timing.frame_time, request.timing.time_unit, request.timing.frame_interval_s) == ("mid", "ms", 5.0)
     assert request.registration.mode == "stated"
+    assert request.motion_reference == 3
     assert request_from_json(request.to_json()) == request

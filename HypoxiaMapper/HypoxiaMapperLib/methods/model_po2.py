@@ -59,7 +59,7 @@ class ModelPo2(Method):
     unit = "mm[Hg]"
     citation = "Toma-Dasu et al. 2009, in Warren and Partridge 2016; METHODS 3"
     inputs = (
-        InputSpec("uptake", "Ki or ratio", "map of Ki or of uptake, in place of the PET", required=False, modality="MR"),
+        InputSpec("uptake", "Ki or ratio", "map of Ki or uptake, in place of the PET", required=False, modality="MR"),
         InputSpec("pet", "SUVbw", "static PET of a hypoxia tracer", tracers=HYPOXIA_TRACERS, required=False),
     )  # fmt: skip
     regions = (
