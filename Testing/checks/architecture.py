@@ -65,7 +65,7 @@ MEMBERS = {
         "panel": "panel",
     },
     PAINT: {
-        "core": "__init__ request prescription radiobiology structures margins output wording",
+        "core": "__init__ request prescription radiobiology structures margins limits output wording",
         "contract": "result drawn subvolume planqa sidecar",
         "dicom": "dicomrt",
         "network": "send",
