@@ -1,5 +1,6 @@
 """Export of a whole set: all or nothing, never over anything, named for what it is."""
 
+import warnings
 from dataclasses import replace
 
 import pydicom
@@ -10,7 +11,7 @@ from HypoxiaDosePaintLib.dicomrt.common import private_provenance
 from HypoxiaDosePaintLib.dicomrt.export import export_set
 from HypoxiaDosePaintLib.dicomrt.rtstruct import write_rtstruct
 from HypoxiaMapperLib.errors import OutputError, ProofError, RequestError
-from rt_samples import CREATED, PROVENANCE, iod_errors, make_ct, make_run, painted_structures
+from rt_samples import CREATED, PROVENANCE, iod_errors, make_ct, make_run, painted_structures, write_ct
 
 
 def test_nothing_is_exported_without_acceptance(tmp_path):
@@ -98,6 +99,19 @@ def test_no_object_of_a_surrogate_is_labelled_hypoxia(tmp_path):
     assert mapping.LUTLabel == "Surrogate map"
     assert mapping.LUTExplanation.startswith("Surrogate map: ")
     assert "Hypoxia map" not in objects["MAP"].ImageComments
+
+
+def test_what_the_ct_header_holds_is_no_warning_of_the_export(tmp_path, recwarn):
+    """A name of one component and a study ID of 18 characters, as the real patient of the tests has them."""
+    result, _ = make_run(tmp_path)
+    image, frame = result.images.planning.image, result.images.planning.frame_of_reference_uid
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of making such a CT
+        planning = write_ct(tmp_path / "odd", image, frame, PatientName="STS_008", StudyID="18 characters long")
+    export_set(result, planning, tmp_path / "out")
+    assert [str(w.message) for w in recwarn] == []
+    seg = pydicom.dcmread(tmp_path / "out" / "dicom" / "SEG.dcm")
+    assert (str(seg.PatientName), seg.StudyID) == ("STS_008", "")
 
 
 def test_the_order_of_structures_binds_doses(tmp_path):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -94,17 +96,34 @@ def finish_object(ds: Dataset, provenance: Mapping[str, Any], created: datetime)
     block.add_new(PRIVATE_ELEMENT, "UT", json.dumps(dict(provenance), sort_keys=True))  # ASCII only
 
 
+@contextmanager
+def quiet_about_copied_values() -> Iterator[None]:
+    """Within it pydicom and highdicom do not warn of two things that the planning CT's header may hold.
+
+    A name without ``^`` is copied as it is, since changing it would make another patient of it; a value that is too
+    long for its VR is left out (see ``_is_valid``). Neither is anything that who runs this could act on.
+    """
+    with warnings.catch_warnings():
+        for message in (
+            "The string .* is unlikely to represent the intended person name",
+            "The value length .* exceeds",
+        ):
+            warnings.filterwarnings("ignore", message, UserWarning)
+        yield
+
+
 def patient_and_study(header: Dataset) -> Dataset:
     """Patient and study attributes of an image header, as text in UTF-8 so that any name and description fits."""
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in (*_PATIENT_STUDY, *_PATIENT_STUDY_OPTIONAL):
-        if keyword in header and header[keyword].VR == "PN":
-            setattr(ds, keyword, str(header[keyword].value or ""))  # drops the character set it was read with
-        elif keyword in header and _is_valid(header[keyword]):
-            ds[keyword] = copy.deepcopy(header[keyword])
-        elif keyword in _PATIENT_STUDY:
-            setattr(ds, keyword, "")
+    with quiet_about_copied_values():
+        for keyword in (*_PATIENT_STUDY, *_PATIENT_STUDY_OPTIONAL):
+            if keyword in header and header[keyword].VR == "PN":
+                setattr(ds, keyword, str(header[keyword].value or ""))  # drops the character set it was read with
+            elif keyword in header and _is_valid(header[keyword]):
+                ds[keyword] = copy.deepcopy(header[keyword])
+            elif keyword in _PATIENT_STUDY:
+                setattr(ds, keyword, "")
     ds.StudyInstanceUID = header.StudyInstanceUID
     return ds
 

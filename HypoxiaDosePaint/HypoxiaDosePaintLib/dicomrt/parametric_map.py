@@ -27,6 +27,7 @@ from .common import (
     finish_object,
     highdicom_equipment,
     object_label,
+    quiet_about_copied_values,
     save,
     source_headers,
     title,
@@ -109,17 +110,18 @@ def write_parametric_map(
     voxels[~np.isfinite(voxels)] = np.nan
     if np.isnan(voxels).all():
         raise LimitError(f"{label}: there is no defined voxel to export.", "Check the region and the method.")
-    ds = ParametricMap(
-        source_images=source_headers(planning, part[0]),
-        pixel_array=voxels,
-        contains_recognizable_visual_features=False,
-        **_values(voxels, label, quantity, unit),
-        content_label=object_label(provenance),
-        content_description=title(provenance, label),
-        content_creator_name=acceptor(provenance) or None,
-        **_planes(planning, part[0], part[1][0], part[2][0]),
-        **highdicom_equipment(created),
-    )
+    with quiet_about_copied_values():
+        ds = ParametricMap(
+            source_images=source_headers(planning, part[0]),
+            pixel_array=voxels,
+            contains_recognizable_visual_features=False,
+            **_values(voxels, label, quantity, unit),
+            content_label=object_label(provenance),
+            content_description=title(provenance, label),
+            content_creator_name=acceptor(provenance) or None,
+            **_planes(planning, part[0], part[1][0], part[2][0]),
+            **highdicom_equipment(created),
+        )
     ds.FloatPixelPaddingValue = ds.FloatPixelPaddingRangeLimit = float("nan")
     ds.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_frame_anatomy()]
     finish_object(ds, provenance, created)

@@ -26,6 +26,7 @@ from .common import (
     highdicom_equipment,
     new_uid,
     object_label,
+    quiet_about_copied_values,
     save,
     source_headers,
     title,
@@ -66,16 +67,17 @@ def write_seg(
     if not structures:
         raise RequestError("There is no structure to export.", "Give at least one.")
     slices = _used_slices(structures, planning)
-    ds = Segmentation(
-        source_images=source_headers(planning, slices),
-        pixel_array=np.stack([s.region.array[slices] for s in structures], axis=-1).view(np.uint8),
-        segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[_segment(n, s, provenance) for n, s in enumerate(structures, start=1)],
-        content_label=object_label(provenance),
-        content_description=title(provenance, RESEARCH_TEXT),
-        content_creator_name=acceptor(provenance) or None,
-        **highdicom_equipment(created),
-    )
+    with quiet_about_copied_values():
+        ds = Segmentation(
+            source_images=source_headers(planning, slices),
+            pixel_array=np.stack([s.region.array[slices] for s in structures], axis=-1).view(np.uint8),
+            segmentation_type=SegmentationTypeValues.BINARY,
+            segment_descriptions=[_segment(n, s, provenance) for n, s in enumerate(structures, start=1)],
+            content_label=object_label(provenance),
+            content_description=title(provenance, RESEARCH_TEXT),
+            content_creator_name=acceptor(provenance) or None,
+            **highdicom_equipment(created),
+        )
     finish_object(ds, provenance, created)
     return save(ds, path)
 
