@@ -43,6 +43,8 @@ def register_sample_data():
     logic.registerCustomSampleDataSource(
         category="Hypoxia",
         sampleName=PATIENT_NAME,
+        uris=[],  # nothing to download; without the empty lists Slicer refuses the entry
+        fileNames=[],
         customDownloader=load_digital_patient,
         thumbnailFileName=str(Path(__file__).parent / "Resources" / "Icons" / "HypoxiaMapper.png"),
     )

@@ -65,6 +65,7 @@ class Logic:
     def registerCustomSampleDataSource(category="Custom", sampleName=None, uris=None, fileNames=None, nodeNames=None,
             customDownloader=None, thumbnailFileName=None, loadFileTypes=None, loadFiles=None, loadFileProperties={{}},
             checksums=None, loadFileType=None):
+        assert uris == fileNames == []  # Slicer takes the length of both
         print(category, sampleName, customDownloader.__name__, pathlib.Path(thumbnailFileName).is_file())
 sys.modules["SampleData"] = types.SimpleNamespace(SampleDataLogic=Logic)
 module.register_sample_data()

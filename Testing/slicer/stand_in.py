@@ -264,7 +264,7 @@ def start(temporary_path: Path) -> None:
     _module("slicer.ScriptedLoadableModule", **{c.__name__: c for c in (*bases, ScriptedLoadableModuleTest)})
     slicer.mrmlScene, slicer.app = _make_scene(temporary_path), Application(temporary_path)
     slicer.modules = types.SimpleNamespace()
-    slicer.dicomDatabase = types.SimpleNamespace(fileForInstance=lambda uid: "")  # ctkDICOMDatabase.h, empty
+    slicer.dicomDatabase = types.SimpleNamespace(isOpen=False)  # ctkDICOMDatabase.h, not set up yet
     import stand_in_mrml
 
     for cls in stand_in_mrml.CLASSES:

@@ -17,7 +17,7 @@ from slicer.i18n import tr as _
 
 from HypoxiaMapperLib.errors import HypoxiaError
 from HypoxiaMapperLib.panel.choices import segment_ids
-from HypoxiaMapperLib.panel.node_images import NodeImages
+from HypoxiaMapperLib.panel.node_images import NodeImages, database_files
 from HypoxiaMapperLib.panel.packages import install, missing_packages
 
 from ..prescription import all_protocols
@@ -59,7 +59,7 @@ class PaintPanel:
     def __init__(self, ui: Any, scene: Any) -> None:
         self.ui, self.scene = ui, scene
         self.parameters: PaintParameters | None = None
-        self.images = NodeImages(lambda uids: [slicer.dicomDatabase.fileForInstance(u) for u in uids])
+        self.images = NodeImages(database_files)
         self.decisions = PaintDecisions(self.images)
         self.computed: Any = None  # pipeline.Computed of the last preview
         self.exported: Path | None = None

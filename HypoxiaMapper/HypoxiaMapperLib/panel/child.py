@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +18,11 @@ from ..worker import PID_WORD, parse_progress
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 END_SECONDS = 3.0  # what a process gets to end by itself before it is killed
+
+
+def python_executable() -> str:
+    """Slicer's own Python (found as ``slicer.util.pip_install`` finds it); elsewhere the one that is running."""
+    return shutil.which("PythonSlicer") or sys.executable
 
 
 def worker_arguments(python: str, folder: Path) -> list[str]:

@@ -31,6 +31,14 @@ STATED_UNITS = {"SUVbw (g/ml)": ("SUVbw", "g/ml"), "CT number (HU)": ("CT number
 """Units a person may state for a node that does not say its own: text in the panel, quantity, UCUM unit."""
 
 
+def database_files(uids: Sequence[str]) -> list[str]:
+    """Paths of SOP Instance UIDs in Slicer's DICOM database; none while no database is open."""
+    import slicer
+
+    database = slicer.dicomDatabase
+    return [database.fileForInstance(uid) for uid in uids] if database is not None and database.isOpen else []
+
+
 class NodeImages:
     """Images of nodes; what was read from DICOM is kept, because headers do not change while a scene is open.
 

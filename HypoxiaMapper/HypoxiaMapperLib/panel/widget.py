@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ from vtk import vtkCollection
 from ..errors import HypoxiaError
 from ..methods import all_methods
 from ..worker import read_result, write_job
-from .child import PACKAGE_PARENT, ChildRun, time_left_text, worker_arguments
+from .child import PACKAGE_PARENT, ChildRun, python_executable, time_left_text, worker_arguments
 from .choices import ALIGNMENT_TEXTS, MapperChoices, MapperDecisions, SegmentChoice, guess_choices, why_method_is_grey
 from .map_nodes import map_to_node
 from .map_section import MapSection
 from .method_form import MethodForm, new_form
-from .node_images import STATED_UNITS, NodeImages, state_unit, suv_line
+from .node_images import STATED_UNITS, NodeImages, database_files, state_unit, suv_line
 from .packages import install, missing_packages
 from .parameters import INPUT_ROLE, TRACER_CHOICES, MapperParameters
 from .patient_loader import Loaded, load_patient
@@ -46,7 +45,7 @@ class MapperPanel:
     def __init__(self, ui: Any, scene: Any) -> None:
         self.ui, self.scene = ui, scene
         self.parameters: MapperParameters | None = None
-        self.images = NodeImages(lambda uids: [slicer.dicomDatabase.fileForInstance(u) for u in uids])
+        self.images = NodeImages(database_files)
         self.decisions = MapperDecisions(self.images)
         self.run_state: ChildRun | None = None
         self._job_folder: tempfile.TemporaryDirectory[str] | None = None
@@ -279,7 +278,7 @@ class MapperPanel:
             self._job_folder = tempfile.TemporaryDirectory(prefix="hypoxia-job-")
             self._job_prints = self.decisions.fingerprint(self._job_choices)
             write_job(job, Path(self._job_folder.name))
-            arguments = worker_arguments(sys.executable, Path(self._job_folder.name))
+            arguments = worker_arguments(python_executable(), Path(self._job_folder.name))
             self.run_state = ChildRun(slicer.util.launchConsoleProcess(arguments, cwd=str(PACKAGE_PARENT)))
             self.timer.start()
         self.refresh()
