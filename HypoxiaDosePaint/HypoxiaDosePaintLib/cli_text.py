@@ -53,7 +53,7 @@ def result_lines(result: Result, out: Path) -> str:
         f"{word:<17}{result.hypoxic_volume_ml:.2f} ml, {100 * result.hypoxic_fraction:.1f} % of the GTV",
     ]
     lines += [
-        f"  {f.gtv:<14} {f.hypoxic_volume_ml:.2f} of {f.gtv_volume_ml:.2f} ml, maximum {f.map_maximum:.2f}"
+        f"  {f.gtv:<14} {f.hypoxic_volume_ml:.2f} of {f.gtv_volume_ml:.2f} ml, maximum {f.map_maximum:.3g}"
         for f in result.findings
     ]
     lines += ["", f"{'Structure':<17}{'ml':>9}{'Gy':>7}{'Gy/fx':>7}{'EQD2 a/b 10':>13}{'cropped ml':>12}"]

@@ -27,7 +27,7 @@ def test_validation_row_pair_of_b_values():
     found = METHOD.compute({"dwi": parameter_series([0, 800], frames, "b-value")}, regions("vein"),
                            METHOD.make_params({}))  # fmt: skip
     np.testing.assert_allclose(found.volume.array.ravel()[INSIDE], 1.2e-3, rtol=1e-5)
-    assert (found.volume.quantity, found.volume.unit) == ("ADC", "mm2/s")
+    assert (found.volume.quantity, found.volume.unit, found.comparison) == ("ADC", "mm2/s", "<")
     assert np.isnan(found.threshold)
 
 

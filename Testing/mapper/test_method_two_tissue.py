@@ -56,7 +56,9 @@ def test_irreversible_model_and_the_map_ki(tmp_path):
     found = METHOD.compute({"pet": series_of(False)}, regions(), params_of(tmp_path, model="2t3k", main_map="Ki"))
     k1, k2, k3 = (TRUTH[n][INSIDE] for n in ("K1", "k2", "k3"))
     np.testing.assert_allclose(found.volume.array.ravel()[INSIDE], k1 * k3 / (k2 + k3), rtol=0.01)
-    assert (found.volume.quantity, found.volume.unit) == ("Ki", "mL/min/mL")
+    assert (found.volume.quantity, found.volume.unit, found.comparison) == ("Ki", "mL/min/mL", ">")
+    flow = METHOD.compute({"pet": series_of(False)}, regions(), params_of(tmp_path, model="2t3k", main_map="K1"))
+    assert flow.comparison == "<"
 
 
 @pytest.mark.parametrize("criterion", ["aic", "bic"])

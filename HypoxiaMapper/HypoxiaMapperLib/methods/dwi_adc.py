@@ -86,9 +86,9 @@ class DwiAdc(Method):
         progress(1.0, "ADC map ready")
         return fit_map(
             voxels, result, "ADC", {"ADC": (self.quantity, self.unit)},
-            f"ADC {params.fit} from b >= {params.least_b:g} s/mm2", curves=(curve,),
+            f"ADC {params.fit} from b >= {params.least_b:g} s/mm2", curves=(curve,), falls=True,
             details={"b_values_s_per_mm2": b.tolist()},
-            warnings=["ADC measures cellularity, not oxygen: alone it does not show hypoxia."],
+            warnings=["ADC measures cellularity (low ADC, many cells that consume oxygen), not oxygen itself."],
         )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ class IvimMethod(Method):
         curve = curve_of(regions["gtv"].name, b, mean, fitted, "b (s/mm2)", "signal")
         progress(1.0, "IVIM maps ready")
         return fit_map(
-            voxels, result, params.main_map, QUANTITIES, f"IVIM {params.fit}", falls=params.main_map != "D",
+            voxels, result, params.main_map, QUANTITIES, f"IVIM {params.fit}", falls=True,
             curves=(curve,), details={"b_values_s_per_mm2": b.tolist(), "fit": params.fit},
             warnings=["f and D* of single voxels are uncertain: read their standard errors."],
         )  # fmt: skip

@@ -98,6 +98,7 @@ class TwoTissue(Method):
         found = fit_map(
             voxels, result, params.main_map, QUANTITIES,
             f"two-tissue model ({params.model}), input {source.source}", warnings=notes, curves=(curve,),
+            falls=params.main_map == "K1",
             details={"input_function": source.source, "model": params.model, "share_of_voxels_by_model": shares},
         )  # fmt: skip
         if len(names) > 1:
