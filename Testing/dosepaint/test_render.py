@@ -13,6 +13,7 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from HypoxiaDosePaintLib import render
+from HypoxiaDosePaintLib.pictures import frame
 from HypoxiaDosePaintLib.pictures.frame import edge_letters
 from HypoxiaDosePaintLib.pictures.plain_views import plain_pane
 from HypoxiaDosePaintLib.pictures.plan import central_voxel, make_plan
@@ -225,6 +226,31 @@ def test_a_volume_at_the_edge_of_the_image_gets_closed_outlines():
     contour = next(c for c in plan.contours if c.name == region.name)
     assert contour.mask.GetSize() == (7, 6, 5)
     assert plain_pane(plan, pane(plan, "axial")).shape == (240, 240, 3)
+
+
+def test_the_canvas_ends_with_the_images_and_the_legend_stays_on_it(plan):
+    overview = render._layout(plan, set(), "hypoxic volume")["overview"]
+    bar_only = frame.BAR_HEIGHT
+    for count, height, wanted in ((2, 400, [2]), (9, 400, [0, 9]), (40, 400, [0, 14, 14, 12]), (2, bar_only, [0, 2])):
+        many = replace(plan, contours=(plan.contours[0],) * count)
+        columns = frame.legend_columns(overview, many, height)
+        assert [len(c) for c in columns] == wanted
+        for number, column in enumerate(columns):
+            assert len(column) * frame.LEGEND_LINE <= height - (0 if number else bar_only)
+    without = replace(overview, colour_bar=False)
+    assert [len(c) for c in frame.legend_columns(without, replace(plan, contours=(plan.contours[0],) * 9), 400)] == [9]
+
+
+def test_an_overview_is_no_higher_than_its_images(result):
+    from PIL import Image
+
+    organs = result.images.organs * 20
+    crowded = replace(result, images=replace(result.images, organs=organs))
+    plan = make_plan(crowded, 600)
+    views = {p.key: np.zeros((p.pixels, p.pixels, 3), np.uint8) for p in plan.panes}
+    overview = render._layout(plan, set(), "hypoxic volume")["overview"]
+    size = Image.open(io.BytesIO(frame.compose(overview, views, plan, crowded, True))).size
+    assert size[1] == 400 + frame.HEADER + frame.FOOTER
 
 
 def test_titles_of_a_surrogate_are_not_called_hypoxic(monkeypatch):

@@ -14,10 +14,11 @@ import numpy as np
 from ..result import Result
 from ..wording import RESEARCH_USE, SURROGATE_LABEL, threshold_text, unit_text, volume_word
 from .plain_views import map_colours
-from .plan import Pane, Plan
+from .plan import Contour, Pane, Plan
 
 BACKGROUND, INK, FAINT, AMBER = (17, 19, 24), (240, 240, 240), (165, 170, 180), (255, 190, 60)
 GAP, SIDE_WIDTH, HEADER, FOOTER = 8, 280, 62, 34
+BAR_HEIGHT, LEGEND_LINE = 334, 28  # pixels that the colour bar with its texts, and a line of the legend, take
 CHECKER_MM = 30.0
 BY_SLICER = "Views rendered by 3D Slicer libraries"
 NOT_BY_SLICER = "NOT rendered by Slicer: plain resampling"
@@ -47,8 +48,9 @@ def compose(picture: Picture, views: Mapping[str, np.ndarray], plan: Plan, resul
 
     heights = [max(p.pixels for p in row) for row in picture.rows]
     panes_width = max(sum(p.pixels + GAP for p in row) for row in picture.rows) - GAP
-    body = max(sum(heights) + GAP * (len(heights) - 1), _side_height(picture, plan))
-    width, height = panes_width + 3 * GAP + SIDE_WIDTH, HEADER + body + FOOTER
+    body = max(sum(heights) + GAP * (len(heights) - 1), BAR_HEIGHT if picture.colour_bar else 0)
+    columns = legend_columns(picture, plan, body)
+    width, height = panes_width + 3 * GAP + SIDE_WIDTH * len(columns), HEADER + body + FOOTER
     canvas = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     _header(draw, picture, result, width)
@@ -60,7 +62,11 @@ def compose(picture: Picture, views: Mapping[str, np.ndarray], plan: Plan, resul
             _annotate(draw, pane, left, top)
             left += pane.pixels + GAP
         top += row_height + GAP
-    _side(draw, canvas, picture, plan, result, panes_width + 2 * GAP)
+    if picture.colour_bar:
+        _colour_bar(draw, canvas, plan, result, panes_width + 2 * GAP)
+    for number, column in enumerate(columns):
+        top = HEADER + (BAR_HEIGHT if picture.colour_bar and number == 0 else 0)
+        _legend(draw, column, panes_width + 2 * GAP + number * SIDE_WIDTH, top)
     note = BY_SLICER if by_slicer else NOT_BY_SLICER
     draw.text((GAP, height - 26), RESEARCH_USE, AMBER, _font(16, bold=True))
     draw.text((width - GAP, height - 26), f"{note}  ·  {result.software}", FAINT, _font(13), anchor="ra")
@@ -137,43 +143,54 @@ def _annotate(draw: Any, pane: Pane, left: int, top: int) -> None:
     draw.text((x, y - 5), f"{length} mm", INK, _font(12 if small else 14), anchor="ld", **halo)
 
 
-def _side_height(picture: Picture, plan: Plan) -> int:
-    """Room that colour bar and legend need."""
-    lines = sum(c.group == picture.group for c in plan.contours)
-    return (330 if picture.colour_bar else 0) + 30 + 28 * lines
+def legend_columns(picture: Picture, plan: Plan, height: int) -> list[list[Contour]]:
+    """Contours of the legend, column by column; the first stands under the colour bar, if the picture has one.
+
+    The legend goes into columns of its own where it would reach below the images (``height`` in pixels).
+    """
+    contours = [c for c in plan.contours if c.group == picture.group]
+    under_bar = (height - (BAR_HEIGHT if picture.colour_bar else 0)) // LEGEND_LINE
+    if len(contours) <= under_bar:
+        return [contours]
+    lines = max(1, height // LEGEND_LINE)
+    columns = [contours[i : i + lines] for i in range(0, len(contours), lines)]
+    return [[], *columns] if picture.colour_bar else columns
 
 
-def _side(draw: Any, canvas: Any, picture: Picture, plan: Plan, result: Result, left: int) -> None:
-    """Colour bar with window and threshold, then the legend of the contours."""
+def _colour_bar(draw: Any, canvas: Any, plan: Plan, result: Result, left: int) -> None:
+    """Colour bar with its window, and the threshold on it and in words."""
     from PIL import Image
 
-    top = HEADER
-    if picture.colour_bar:
-        low, high = plan.windows["map"]
-        height = 240
-        strip = np.repeat((map_colours()[::-1] * 255).astype(np.uint8)[:, None], 26, axis=1)
-        canvas.paste(Image.fromarray(strip).resize((26, height)), (left + 6, top + 34))
-        draw.rectangle((left + 5, top + 33, left + 32, top + 34 + height), outline=FAINT)
-        draw.text((left + 4, top + 2), f"Map ({unit_text(plan.map_unit)})", INK, _font(16, bold=True))
-        for fraction in (0, 0.25, 0.5, 0.75, 1):
-            y = top + 34 + height * (1 - fraction)
-            draw.line((left + 32, y, left + 38, y), FAINT, 1)
+    low, high = plan.windows["map"]
+    top, height = HEADER + 34, 240
+    strip = np.repeat((map_colours()[::-1] * 255).astype(np.uint8)[:, None], 26, axis=1)
+    canvas.paste(Image.fromarray(strip).resize((26, height)), (left + 6, top))
+    draw.rectangle((left + 5, top - 1, left + 32, top + height), outline=FAINT)
+    draw.text((left + 4, top - 32), f"Map ({unit_text(plan.map_unit)})", INK, _font(16, bold=True))
+    marked = low <= result.threshold <= high
+    threshold_y = round(top + height * (1 - (result.threshold - low) / (high - low))) if marked else 0
+    for fraction in (0, 0.25, 0.5, 0.75, 1):
+        y = top + height * (1 - fraction)
+        draw.line((left + 32, y, left + 38, y), FAINT, 1)
+        if not (marked and abs(y - threshold_y) < 10):  # the threshold is written there
             draw.text((left + 43, y), f"{low + fraction * (high - low):.3g}", INK, _font(14), anchor="lm")
-        if low <= result.threshold <= high:
-            y = round(top + 34 + height * (1 - (result.threshold - low) / (high - low)))
-            draw.line((left + 1, y, left + 100, y), (255, 255, 255), 3)
-            draw.text((left + 104, y), "threshold", INK, _font(14, bold=True), anchor="lm")
-        text = threshold_text(result.threshold, result.comparison, plan.map_unit)
-        label = f"{volume_word(result.images.map.surrogate)}: {text}"
-        draw.text((left + 4, top + 284), _fitted(draw, label, _font(14), SIDE_WIDTH - 12), INK, _font(14))
-        draw.text((left + 4, top + 304), f"window {low:g} to {high:g}", FAINT, _font(13))
-        top += 334
-    for contour in plan.contours:
-        if contour.group == picture.group:
-            draw.line((left + 6, top + 12, left + 34, top + 12), contour.colour, 5)
-            legend = _fitted(draw, contour.legend, _font(15), SIDE_WIDTH - 52)
-            draw.text((left + 44, top + 12), legend, INK, _font(15), anchor="lm")
-            top += 28
+    if marked:
+        draw.line((left + 1, threshold_y, left + 38, threshold_y), (255, 255, 255), 3)
+        draw.text((left + 43, threshold_y), f"{result.threshold:.3g} threshold", INK, _font(14, bold=True), anchor="lm")
+    text = threshold_text(result.threshold, result.comparison, plan.map_unit)
+    label = f"{volume_word(result.images.map.surrogate)}: {text}"
+    draw.text((left + 4, top + 250), _fitted(draw, label, _font(14), SIDE_WIDTH - 12), INK, _font(14))
+    draw.text((left + 4, top + 270), f"window {low:g} to {high:g}", FAINT, _font(13))
+
+
+def _legend(draw: Any, contours: list[Contour], left: int, top: int) -> None:
+    """Colours and names of contours, one a line."""
+    for number, contour in enumerate(contours):
+        y = top + 12 + LEGEND_LINE * number
+        draw.line((left + 6, y, left + 34, y), contour.colour, 5)
+        draw.text(
+            (left + 44, y), _fitted(draw, contour.legend, _font(15), SIDE_WIDTH - 52), INK, _font(15), anchor="lm"
+        )
 
 
 @cache
