@@ -202,7 +202,8 @@ def _parameter_line(f: Any) -> str:
     """One parameter of a method."""
     meta = f.metadata
     choices = ", ".join(repr(c) for c in meta["choices"])
-    allowed = choices or f"{meta['minimum']} to {meta['maximum']}"
+    bounded = meta["minimum"] is not None or meta["maximum"] is not None
+    allowed = choices or (f"{meta['minimum']} to {meta['maximum']}" if bounded else "any text")
     unit = f" {meta['unit']}" if meta["unit"] else ""
     return f"  --param {f.name}={f.default!r}{unit}  {meta['label']}; allowed: {allowed}; {meta['source']}"
 

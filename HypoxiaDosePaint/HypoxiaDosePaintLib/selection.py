@@ -20,7 +20,7 @@ from HypoxiaMapperLib.methods import Method, Progress
 from HypoxiaMapperLib.resample import resample_region, sphere_region
 from HypoxiaMapperLib.volume import Region, Volume
 
-from .method_inputs import MethodInput, read_inputs, stated_tracer
+from .method_inputs import MethodInput, is_series, read_inputs, stated_tracer
 from .request import Request
 
 
@@ -126,6 +126,7 @@ def choose_pet(scan: ScanResult, method: Method, request: Request) -> SeriesInfo
                 f"Method {method.name} needs a PET of {' or '.join(tracers)}; found {kinds}.",
                 "If a tag is missing, state the tracer with --tracer.",
             )
+        fitting = [s for s in fitting if not is_series(s)] or fitting  # beside a static PET a dynamic one is no rival
         info = choose_series(fitting, "", f"{' or '.join(tracers)} PET", "--pet-series", request.folder)
     kind = request.tracer if info.kind == "unknown" else info.kind
     if kind not in tracers:

@@ -19,6 +19,7 @@ from HypoxiaDosePaintLib.mapping import Alignment, compute_map
 from HypoxiaDosePaintLib.method_inputs import NIFTI_FRAME, read_inputs
 from HypoxiaDosePaintLib.request import Request
 from HypoxiaDosePaintLib.result import RegistrationUse
+from HypoxiaDosePaintLib.selection import choose_pet
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.errors import GeometryError, InputError, RequestError
 from HypoxiaMapperLib.methods import Method, all_methods, no_progress
@@ -112,6 +113,8 @@ def test_static_and_dynamic_pet_are_told_apart(study):
     write_pet_frames(study / "dynamic", FRAMES * 100, SeriesDescription="dynamic", Radiopharmaceutical="FMISO", **tags)
     assert inputs_of(study, "patlak_ki")["pet"].infos[0].description == "dynamic"
     assert inputs_of(study, "tracer_ratio")["pet"].infos[0].description == "static"
+    request = Request(str(study), "", "tracer_ratio", "welz_77_70_35")
+    assert choose_pet(scan_folder(study), method("tracer_ratio"), request).description == "static"
     with pytest.raises(RequestError, match="The PET is FMISO, not HX4"):
         inputs_of(study, "patlak_ki", inputs={"pet": "dynamic"}, tracer="HX4")
 
