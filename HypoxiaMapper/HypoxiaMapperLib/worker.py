@@ -195,7 +195,8 @@ def read_result(folder: Path) -> JobResult:
 
 def _curve(facts: Mapping[str, Any]) -> FitCurve:
     """A curve as JSON keeps it: lists for tuples."""
-    return FitCurve(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in facts.items()}
+    return FitCurve(**values)
 
 
 def _write_volume(volume: Volume, path: Path) -> dict[str, Any]:
