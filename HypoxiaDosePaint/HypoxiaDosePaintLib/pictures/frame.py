@@ -172,7 +172,7 @@ def _colour_bar(draw: Any, canvas: Any, plan: Plan, result: Result, left: int) -
     for fraction in (0, 0.25, 0.5, 0.75, 1):
         y = top + height * (1 - fraction)
         draw.line((left + 32, y, left + 38, y), FAINT, 1)
-        if not (marked and abs(y - threshold_y) < 10):  # the threshold is written there
+        if not (marked and abs(y - threshold_y) < 16):  # the threshold is written there
             draw.text((left + 43, y), f"{low + fraction * (high - low):.3g}", INK, _font(14), anchor="lm")
     if marked:
         draw.line((left + 1, threshold_y, left + 38, threshold_y), (255, 255, 255), 3)
