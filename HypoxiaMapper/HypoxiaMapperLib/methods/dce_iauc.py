@@ -50,10 +50,6 @@ class DceIauc(Method):
     regions = (MR_GTV, MR_ARTERY)
     Params = DceIaucParams
 
-    def unavailable_reason(self) -> str:
-        """Needs no further package; only T1 from flip angles is a fit."""
-        return ""
-
     def compute(
         self,
         inputs: Mapping[str, Any],
