@@ -65,7 +65,10 @@ def load_digital_patient(source=None, seed=None):
     folder = Path(slicer.app.temporaryPath) / f"{PATIENT_NAME}-{seed}"
     if not folder.exists():
         make_patient(folder, seed)
-    return load_patient(slicer.mrmlScene, folder)
+    loaded = load_patient(slicer.mrmlScene, folder)
+    planning = next(v for v in loaded.volumes if v.GetName().startswith("CT"))
+    slicer.util.setSliceViewerLayers(background=planning, fit=True)
+    return loaded
 
 
 class HypoxiaMapperWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

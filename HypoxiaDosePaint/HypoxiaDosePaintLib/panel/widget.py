@@ -17,6 +17,7 @@ from slicer.i18n import tr as _
 
 from HypoxiaMapperLib.errors import HypoxiaError
 from HypoxiaMapperLib.panel.choices import segment_ids
+from HypoxiaMapperLib.panel.labels import fit_labels
 from HypoxiaMapperLib.panel.node_images import NodeImages, database_files
 from HypoxiaMapperLib.panel.packages import install, missing_packages
 
@@ -247,6 +248,7 @@ class PaintPanel:
         self.ui.exportStatusLabel.text = _("Written and proven ({passed} of {all} checks passed): {folder}").format(
             passed=passed, all=len(result.proof), folder=out
         )
+        self._fit_labels()
 
     def export_for_dialog(self, directory: str) -> str:
         """Export the DICOM files of the set into a folder of Slicer's export dialog; why not, or empty.
@@ -322,8 +324,16 @@ class PaintPanel:
             self.ui.exportButton.toolTip = reason or _("Write the set, read it back, write the report")
             self.ui.exportStatusLabel.text = reason or _("Ready to export.")
             self.ui.reportButton.enabled = self.exported is not None
+            self._fit_labels()
         finally:
             self._updating = False
+
+    def _fit_labels(self) -> None:
+        ui = self.ui
+        fit_labels(
+            ui.researchLabel, ui.targetsStatusLabel, ui.protocolLabel, ui.equivalentsLabel, ui.deficitLabel,
+            ui.prescriptionStatusLabel, ui.staleLabel, ui.droppedLabel, ui.warningsLabel, ui.exportStatusLabel,
+        )  # fmt: skip
 
     def _show_roles(self, choices: PaintChoices) -> None:
         """One row per segment with the list of roles."""

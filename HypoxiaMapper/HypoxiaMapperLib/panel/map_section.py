@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -16,6 +18,7 @@ from .plots import ThresholdPlots
 from .threshold import ThresholdTable, make_threshold_table
 from .views import (
     NO_VALUE,
+    centre_slices,
     colour_legend,
     link_crosshair,
     overlay,
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from .widget import MapperPanel
 
 _STEPS_OF_SLIDER = 500  # over the range of the map in the GTV
+# The views wait this many times what their last change took, so that slider and numbers never wait for a slow renderer.
+_WAIT_FACTOR = 4
+_LONGEST_WAIT_MS = 300
 
 
 class MapSection:
@@ -41,7 +47,10 @@ class MapSection:
         self._table_of: tuple[Any, ...] = ()
         self._crosshair: tuple[Any, int] | None = None
         self._segment_of: tuple[Any, ...] = ()
-        self._updating = False
+        self._updating, self._view_waits, self._wait_ms = False, False, 0
+        self.view_timer = qt.QTimer()
+        self.view_timer.setSingleShot(True)
+        self.view_timer.connect("timeout()", self._show_threshold)
         self.ui.overlayComboBox.addItem(_("Map"))
         self.ui.overlayComboBox.addItem(_("Uncertainty"))
         self._connect()
@@ -64,6 +73,8 @@ class MapSection:
 
     def forget(self) -> None:
         """The scene closes."""
+        self.view_timer.stop()
+        self._view_waits = False
         self.table, self.plots, self._table_of, self._segment_of = None, None, (), ()
         self._observe_crosshair(False)
 
@@ -83,6 +94,9 @@ class MapSection:
         colour_legend(node, volume.quantity, volume.unit)
         link_crosshair(self.scene)
         self.show()
+        gtv = self.panel.choices().gtv
+        if gtv.exists():
+            centre_slices(self.scene, segment_to_region(gtv.node, gtv.segment_id, volume.image))
         if facts["surrogate"]:
             self.ui.staleLabel.text = _("Surrogate: not a measurement of hypoxia.")
 
@@ -159,8 +173,19 @@ class MapSection:
         text = f"{self.table.volume_ml(threshold):.2f} ml · {100 * self.table.fraction(threshold):.1f} %"
         self.ui.hypoxicLabel.text = f"{text} ({self.table.comparison} {threshold:.3g})"
         self.plots.move_threshold(threshold)
-        if self.ui.onlyHypoxicCheckBox.checked:
-            set_display_threshold(self.map_node(), threshold, self.table.comparison)
+        if self.ui.onlyHypoxicCheckBox.checked and not self._view_waits:
+            self._view_waits = True
+            self.view_timer.start(self._wait_ms)
+
+    def _show_threshold(self) -> None:
+        """The views follow the slider, the less often the longer they take."""
+        self._view_waits = False
+        p, node = self.panel.parameters, self.map_node()
+        if node is None or self.table is None or not p.only_hypoxic:
+            return
+        start = time.monotonic()
+        set_display_threshold(node, p.threshold, self.table.comparison)
+        self._wait_ms = min(_LONGEST_WAIT_MS, round(1000 * _WAIT_FACTOR * (time.monotonic() - start)))
 
     def show(self, *_args: Any) -> None:
         """Map or uncertainty over the CT, with window and opacity."""

@@ -16,6 +16,7 @@ from .node_images import UNIT
 
 RUN_SECONDS = 180.0
 UPDATES_PER_SECOND = 15.0
+VIEW_SECONDS = 5.0
 
 
 def panel_of(module: str) -> Any:
@@ -72,12 +73,24 @@ def map_and_subvolume(test: Any) -> None:
     node = panel.parameters.map_volume
     test.assertIsNotNone(node, ui.methodStatusLabel.text)
     test.assertEqual(map_facts(node)["threshold"], 1.2)
+    check_views(test, panel)
     test.assertEqual(ui.staleLabel.text, "Up to date.")
     check_threshold(test, panel, node)
     check_segment(test, panel)
     test.delayDisplay("The segment is ready")
     check_stale(test, panel)
     check_saved_scene(test, panel)
+
+
+def check_views(test: Any, panel: Any) -> None:
+    """The slice views stand in the middle of the tumour."""
+    view = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+    choices = panel.choices()
+    bounds = [0.0] * 6
+    choices.gtv.node.GetSegmentation().GetSegment(choices.gtv.segment_id).GetBounds(bounds)
+    if view is not None:  # there are none without the application's window
+        test.assertGreater(view.GetSliceToRAS().GetElement(2, 3), bounds[4])
+        test.assertLess(view.GetSliceToRAS().GetElement(2, 3), bounds[5])
 
 
 def check_threshold(test: Any, panel: Any, node: Any) -> None:
@@ -94,9 +107,13 @@ def check_threshold(test: Any, panel: Any, node: Any) -> None:
     start, updates = time.monotonic(), 40
     for number in range(updates):
         panel.ui.thresholdSlider.value = 1.2 + 0.01 * number
-        slicer.app.processEvents()
-    rate = updates / (time.monotonic() - start)
+    rate = updates / (time.monotonic() - start)  # of numbers and plots; how fast views are drawn is the computer's
     test.assertGreater(rate, UPDATES_PER_SECOND)
+    end, edge = time.monotonic() + VIEW_SECONDS, panel.ui.thresholdSlider.value
+    while abs(node.GetDisplayNode().GetLowerThreshold() - edge) > 1e-5 and time.monotonic() < end:
+        slicer.app.processEvents()
+        time.sleep(0.02)
+    test.assertAlmostEqual(node.GetDisplayNode().GetLowerThreshold(), edge, places=5)
     panel.ui.onlyHypoxicCheckBox.checked = False
     panel.ui.thresholdSlider.value = 1.2
 

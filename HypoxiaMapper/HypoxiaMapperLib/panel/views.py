@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..mrml.geometry import from_vtk_matrix, image_data_array
+from ..mrml.geometry import LPS_TO_RAS, from_vtk_matrix, image_data_array
+from ..volume import Region
 
 NO_VALUE = "–"
 _UNITS = {"{ratio}": "ratio", "[hnsf'U]": "HU", "mm[Hg]": "mmHg"}
@@ -51,6 +52,20 @@ def link_crosshair(scene: Any) -> None:
     if crosshair is not None:
         crosshair.SetCrosshairMode(slicer.vtkMRMLCrosshairNode.ShowBasic)
         crosshair.SetCrosshairBehavior(slicer.vtkMRMLCrosshairNode.OffsetJumpSlice)
+
+
+def centre_slices(scene: Any, region: Region) -> None:
+    """Jump with every slice view to the middle of a region."""
+    places = np.argwhere(region.array)
+    if len(places) == 0:
+        return
+    middle = [float(v) for v in (places.min(0) + places.max(0))[::-1] / 2]
+    lps = region.mask.TransformContinuousIndexToPhysicalPoint(middle)
+    ras = (LPS_TO_RAS @ [*lps, 1.0])[:3]
+    nodes = scene.GetNodesByClass("vtkMRMLSliceNode")
+    nodes.UnRegister(None)
+    for number in range(nodes.GetNumberOfItems()):
+        nodes.GetItemAsObject(number).JumpSliceByCentering(*(float(v) for v in ras))
 
 
 def set_display_threshold(map_node: Any, threshold: float, comparison: str) -> None:

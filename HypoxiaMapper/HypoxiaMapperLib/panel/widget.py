@@ -18,6 +18,7 @@ from ..methods import all_methods
 from ..worker import read_result, write_job
 from .child import PACKAGE_PARENT, ChildRun, python_executable, time_left_text, worker_arguments
 from .choices import ALIGNMENT_TEXTS, MapperChoices, MapperDecisions, SegmentChoice, guess_choices, why_method_is_grey
+from .labels import fit_labels
 from .map_nodes import map_to_node
 from .map_section import MapSection
 from .method_form import MethodForm, new_form
@@ -306,6 +307,7 @@ class MapperPanel:
         self.ui.progressBar.value = 0
         self.refresh()
         self.ui.methodStatusLabel.text = message
+        fit_labels(self.ui.methodStatusLabel)
 
     def _take_result(self) -> str:
         """Put the result into the scene; what to tell the user."""
@@ -349,6 +351,8 @@ class MapperPanel:
             self.ui.installButton.visible = bool(missing_packages(method.packages))
             self.ui.deviceLabel.text = _("GPU if there is one, else CPU") if "torch" in method.packages else _("CPU")
             self.map_section.refresh(choices)
+            ui = self.ui
+            fit_labels(ui.researchLabel, ui.suvLabel, ui.imagesStatusLabel, ui.methodNoteLabel, ui.staleLabel)
         finally:
             self._updating = False
 
