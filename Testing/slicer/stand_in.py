@@ -273,7 +273,7 @@ def start(temporary_path: Path) -> None:
     slicer.util.selectModule = select_module
     slicer.util.saveScene = lambda path: slicer.mrmlScene.WriteToMRB(path)  # coreIOManager.saveScene
     slicer.util.loadScene = lambda path: slicer.mrmlScene.ReadFromMRB(path)  # coreIOManager.loadScene
-    slicer.util.setSliceViewerLayers = lambda **layers: None  # needs the views
+    slicer.util.setSliceViewerLayers = slicer.util.resetThreeDViews = lambda **_: None  # need the views
 
 
 def load_module(folder: Path, name: str) -> Any:

@@ -196,6 +196,7 @@ class PaintPanel:
             self._made_of = self.decisions.fingerprint(choices)
             self.ui.progressBar.value = 0
             show_targets(self.scene, self.computed.result, choices.planning)
+            slicer.util.resetThreeDViews()
         self.refresh()
 
     # Step 4
@@ -227,8 +228,7 @@ class PaintPanel:
     def on_export(self) -> None:
         """Export into a new folder of the chosen one."""
         with slicer.util.tryWithErrorDisplay(_("The export failed; nothing was kept."), waitCursor=True):
-            name = f"{SET_NAME}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
-            self.export(Path(self.ui.folderButton.directory) / name)
+            self.export(Path(self.ui.folderButton.directory) / f"{SET_NAME}-{datetime.now():%Y%m%d-%H%M%S}")
 
     def export(self, out: Path) -> None:
         """Export the accepted targets into a new folder; the reason is shown when that is not possible."""

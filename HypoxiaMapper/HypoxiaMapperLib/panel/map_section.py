@@ -221,6 +221,7 @@ class MapSection:
         segmentation = self.panel.parameters.hypoxic_segmentation
         if segmentation is not None:
             segmentation.CreateClosedSurfaceRepresentation()
+        slicer.util.resetThreeDViews()
 
     def on_plots(self) -> None:
         """Slices and a plot; the button changes between both charts."""
