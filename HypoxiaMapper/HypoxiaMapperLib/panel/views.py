@@ -55,13 +55,16 @@ def link_crosshair(scene: Any) -> None:
 
 
 def centre_slices(scene: Any, region: Region) -> None:
-    """Jump with every slice view to the middle of a region."""
+    """Jump with every slice view, and the crosshair, to the middle of a region."""
     places = np.argwhere(region.array)
     if len(places) == 0:
         return
     middle = [float(v) for v in (places.min(0) + places.max(0))[::-1] / 2]
     lps = region.mask.TransformContinuousIndexToPhysicalPoint(middle)
     ras = (LPS_TO_RAS @ [*lps, 1.0])[:3]
+    crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    if crosshair is not None:
+        crosshair.SetCrosshairRAS([float(v) for v in ras])
     nodes = scene.GetNodesByClass("vtkMRMLSliceNode")
     nodes.UnRegister(None)
     for number in range(nodes.GetNumberOfItems()):
