@@ -38,8 +38,8 @@ def note_on_coverage(gtv_name: str, gtv_ml: float, imaged_ml: float, hypoxic_ml:
     if imaged_ml >= gtv_ml - 1e-9:
         return []
     text = (
-        f"{gtv_ml - imaged_ml:.2f} ml of {gtv_name} have no map value; they count as not hypoxic and as GTV volume. "
-        f"{_coverage(gtv_name, gtv_ml, imaged_ml)}; the hypoxic fraction of this imaged part is "
+        f"{gtv_ml - imaged_ml:.2f} ml of {gtv_name} have no map value; they count as GTV volume below the threshold. "
+        f"{_coverage(gtv_name, gtv_ml, imaged_ml)}; the fraction of this imaged part is "
         f"{hypoxic_ml / imaged_ml:.1%}, of the whole GTV {hypoxic_ml / gtv_ml:.1%}."
     )
     if imaged_ml < MINIMUM_COVERAGE * gtv_ml - 1e-9:
@@ -58,15 +58,13 @@ def limit_fraction(gtv_names: str, hypoxic_ml: float, gtv_ml: float, maximum: fl
     fraction, limit = hypoxic_ml / gtv_ml, min(maximum, LARGEST_FRACTION)
     if not override.strip() and maximum > LARGEST_FRACTION:
         raise LimitError(
-            f"The limit of the hypoxic fraction was raised to {maximum:.1%}, above {LARGEST_FRACTION:.1%}; the hypoxic "
+            f"The limit of the fraction was raised to {maximum:.1%}, above {LARGEST_FRACTION:.1%}; the "
             f"subvolume is {fraction:.1%} of {gtv_names}.",
             'Leave the limit, or give --override "volume name: reason".',
         )
     if fraction <= limit + 1e-9:
         return []
-    text = (
-        f"The hypoxic subvolume ({hypoxic_ml:.2f} ml) is {fraction:.1%} of {gtv_names}, above the limit of {limit:.1%}"
-    )
+    text = f"The subvolume ({hypoxic_ml:.2f} ml) is {fraction:.1%} of {gtv_names}, above the limit of {limit:.1%}"
     if not override.strip():
         hint = 'Check threshold and reference region, or give --override "volume name: reason".'
         raise LimitError(f"{text}.", hint)

@@ -56,9 +56,7 @@ class MethodInput:
         return self.image.frame(self.image.count - 1 if self.spec.modality == "PT" else 0)
 
 
-def read_inputs(
-    request: Request, method: Method, scan: ScanResult, progress: Progress
-) -> dict[str, MethodInput]:
+def read_inputs(request: Request, method: Method, scan: ScanResult, progress: Progress) -> dict[str, MethodInput]:
     """Choose and read every input of a method; optional ones that are not there are left out.
 
     Raises

@@ -284,7 +284,7 @@ def _beyond_threshold(box: _Box, rule: _Rule, hypoxia_map: HypoxiaMap, gtvs: Seq
         raise LimitError(
             f"No voxel of {_names(gtvs)} is {rule.comparison} {rule.threshold:g} {hypoxia_map.volume.unit}: the map's "
             f"{word} there is {extreme:.4g}.",
-            "There is no hypoxic subvolume to boost at this threshold; check threshold, reference and GTV.",
+            "There is no subvolume to boost at this threshold; check threshold, reference and GTV.",
         )
     return found
 
@@ -332,7 +332,7 @@ def _split_islands(
     if len(small) == count:
         centre = _centres_mm(labels, [int(np.argmax(sizes_ml[1:])) + 1], box.grid)[0]
         raise LimitError(
-            f"All {count} hypoxic islands are below the minimum of {minimum_ml:g} ml; the largest has "
+            f"All {count} islands beyond the threshold are below the minimum of {minimum_ml:g} ml; the largest has "
             f"{sizes_ml[1:].max():.3f} ml at LPS ({', '.join(f'{c:.1f}' for c in centre)}) mm.",
             "Lower the minimum component, or accept that there is no target.",
         )
@@ -366,7 +366,7 @@ def _notes_on_dropped(dropped: Sequence[Dropped], options: SubvolumeOptions) -> 
         return []
     total = sum(d.volume_ml for d in dropped)
     return [
-        f"{len(dropped)} hypoxic island(s) below {options.minimum_component_ml:g} ml, {total:.2f} ml in all, "
+        f"{len(dropped)} island(s) below {options.minimum_component_ml:g} ml, {total:.2f} ml in all, "
         "were left out; each is listed."
     ]
 
@@ -377,7 +377,7 @@ def _note_on_holes(kept: np.ndarray, box: _Box) -> list[str]:
     if not holes:
         return []
     return [
-        f"The hypoxic subvolume encloses {holes * box.voxel_ml:.2f} ml that do not meet the "
+        f"The subvolume encloses {holes * box.voxel_ml:.2f} ml that do not meet the "
         "threshold; they are kept as holes. Check for necrosis, which takes up no tracer and reads as oxygenated."
     ]
 

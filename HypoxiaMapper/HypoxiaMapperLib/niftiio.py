@@ -19,7 +19,7 @@ import SimpleITK as sitk
 
 from .errors import InputError, OutputError, RequestError
 from .suv import decay_factor, suvbw_factor
-from .timeseries import PARAMETERS, ParameterSeries, TimeSeries, Timing
+from .timeseries import PARAMETERS, UNSTATED, ParameterSeries, TimeSeries, Timing
 from .volume import Volume
 
 PET_UNITS = {"bq/ml": 1.0, "kbq/ml": 1e3, "mbq/ml": 1e6}
@@ -91,7 +91,9 @@ def read_nifti_pet(path: Path, weight_kg: float | None = None, frame_of_referenc
 
 
 def read_nifti_dynamic_mr(
-    path: Path, timing: Timing = Timing(), frame_of_reference_uid: str = ""  # noqa: B008
+    path: Path,
+    timing: Timing = UNSTATED,
+    frame_of_reference_uid: str = "",
 ) -> TimeSeries:
     """Read a dynamic MRI (DCE, DSC, OE) as instants.
 
@@ -125,9 +127,7 @@ def read_nifti_dynamic_mr(
     )  # fmt: skip
 
 
-def read_nifti_parameter(
-    paths: list[Path], parameter: str, frame_of_reference_uid: str = ""
-) -> ParameterSeries:
+def read_nifti_parameter(paths: list[Path], parameter: str, frame_of_reference_uid: str = "") -> ParameterSeries:
     """Read several echo times, flip angles, b-values or inversion times.
 
     Either one file per value, whose sidecar states it (EchoTime, FlipAngle, InversionTime), or one 4D file with a

@@ -52,6 +52,10 @@ class Timing:
             raise RequestError(f"Timing frame_interval_s is {self.frame_interval_s}.", "Give seconds, above zero.")
 
 
+UNSTATED = Timing()
+"""Nothing stated: the files must say it themselves."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrameStack:
     """Frames on one grid with quantity, unit and history (see ``Volume`` for the common fields).

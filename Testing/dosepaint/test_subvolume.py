@@ -96,7 +96,7 @@ def test_small_islands_are_dropped_and_every_one_is_listed(grid, gtv):
     assert found.dropped[0].centre_mm == pytest.approx(grid.TransformIndexToPhysicalPoint((31, 20, 14)))
     assert {d.structure for d in found.dropped} == {"GTVp"}
     assert "0.5 ml" in found.dropped[0].reason
-    assert any("2 hypoxic island(s)" in w and "0.01 ml" in w for w in found.warnings)
+    assert any("2 island(s)" in w and "0.01 ml" in w for w in found.warnings)
     above = (make_map(values, grid).volume.array > 1.4) & gtv.array
     assert found.hypoxic_volume_ml + sum(d.volume_ml for d in found.dropped) == pytest.approx(above.sum() * 0.003)
 
@@ -104,7 +104,7 @@ def test_small_islands_are_dropped_and_every_one_is_listed(grid, gtv):
 def test_an_island_of_exactly_the_minimum_stays(grid, gtv):
     values = block(grid, (4, 9), (8, 18), (10, 20))  # 500 voxels of 0.003 ml
     assert find_subvolume(make_map(values, grid), [gtv], replace(OPTIONS, minimum_component_ml=1.5)).dropped == ()
-    told = r"All 1 hypoxic islands are below the minimum of 1\.501 ml; the largest has 1\.500"
+    told = r"All 1 islands beyond the threshold are below the minimum of 1\.501 ml; the largest has 1\.500"
     with pytest.raises(LimitError, match=told):
         find_subvolume(make_map(values, grid), [gtv], replace(OPTIONS, minimum_component_ml=1.501))
 
@@ -156,7 +156,7 @@ def test_too_large_a_hypoxic_volume_needs_an_override(grid, gtv):
 def test_raising_the_limit_of_the_fraction_needs_a_name_too(grid, gtv):
     hypoxia_map = make_map(block(grid, (2, 18), (4, 26), (5, 32)), grid)  # 90 % of the GTV
     raised = replace(OPTIONS, maximum_fraction_of_gtv=1.0)
-    with pytest.raises(LimitError, match=r"raised to 100\.0%, above 80\.0%; the hypoxic subvolume is 90\.0% of GTVp"):
+    with pytest.raises(LimitError, match=r"raised to 100\.0%, above 80\.0%; the subvolume is 90\.0% of GTVp"):
         find_subvolume(hypoxia_map, [gtv], raised)
     found = find_subvolume(hypoxia_map, [gtv], raised, "Dr A: salvage")
     assert any("90.0% of GTVp, above the limit of 80.0%. Overridden by Dr A: salvage" in w for w in found.warnings)
@@ -181,7 +181,7 @@ def test_a_gtv_mostly_outside_the_map_is_refused(grid, gtv, slices, refused):
             find_subvolume(hypoxia_map, [gtv], OPTIONS, **other)
     found = find_subvolume(hypoxia_map, [gtv], OPTIONS, override_coverage="Dr A: palliative")
     warning = next(w for w in found.warnings if "Overridden by Dr A: palliative" in w)
-    assert f"hypoxic fraction of this imaged part is {400 / (10560 * part):.1%}" in warning
+    assert f"fraction of this imaged part is {400 / (10560 * part):.1%}" in warning
 
 
 def test_each_gtv_must_be_imaged_not_only_their_sum(grid, gtv):

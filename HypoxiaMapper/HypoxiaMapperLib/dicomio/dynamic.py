@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from ..errors import GeometryError, InputError
 from ..methods._base import Progress, no_progress
-from ..timeseries import ParameterSeries, TimeSeries, Timing
+from ..timeseries import UNSTATED, ParameterSeries, TimeSeries, Timing
 from ..volume import same_grid
 from .frame_times import FrameTimes, mr_times, pet_times
 from .frames import image_names, read_headers, read_images
@@ -37,7 +37,9 @@ class _Frames:
 
 
 def read_time_series(
-    infos: Sequence[SeriesInfo], timing: Timing = Timing(), progress: Progress = no_progress  # noqa: B008
+    infos: Sequence[SeriesInfo],
+    timing: Timing = UNSTATED,
+    progress: Progress = no_progress,
 ) -> TimeSeries:
     """Read a dynamic MR or PET as its files state it, rescale applied; PET in the unit of the file.
 
@@ -75,7 +77,9 @@ def read_time_series(
 
 
 def read_dynamic_pet(
-    infos: Sequence[SeriesInfo], timing: Timing = Timing(), progress: Progress = no_progress  # noqa: B008
+    infos: Sequence[SeriesInfo],
+    timing: Timing = UNSTATED,
+    progress: Progress = no_progress,
 ) -> TimeSeries:
     """Read a dynamic PET as SUVbw (g/ml), every frame by the rules of ``dicomio.pet``.
 

@@ -192,9 +192,7 @@ def _first_numbers(frames: Headers, keyword: str) -> np.ndarray | None:
     return np.array([min(float(v) for v in row) for row in values])
 
 
-def _relative(
-    start_s: np.ndarray, duration_s: np.ndarray, source: str, zero: str, shift: bool = True
-) -> FrameTimes:
+def _relative(start_s: np.ndarray, duration_s: np.ndarray, source: str, zero: str, shift: bool = True) -> FrameTimes:
     """Times with the facts that are shown."""
     start = np.asarray(start_s, float) - (start_s[0] if shift else 0.0)
     text = f"{len(start)} frames, starts {', '.join(f'{s:g}' for s in start[:3])} ... {start[-1]:g} s after {zero}"

@@ -80,9 +80,7 @@ class DceInputParams(DceSignalParams):
         "parker", label="Input function", choices=("parker", "region", "csv"),
         source="Parker 2006, 10.1002/mrm.21066, or measured",
     )  # fmt: skip
-    hematocrit: float = parameter(
-        0.42, label="Hematocrit", minimum=0.0, maximum=0.9, source="METHODS 5: 0.42 to 0.45"
-    )
+    hematocrit: float = parameter(0.42, label="Hematocrit", minimum=0.0, maximum=0.9, source="METHODS 5: 0.42 to 0.45")
     blood_t1_s: float = parameter(
         0.0, label="T1 of blood", unit="s", minimum=0.0, maximum=10.0,
         source="0: not given; asked for with input_source=region; depends on the field strength",
@@ -326,4 +324,3 @@ def _from_artery(
     found_input = InputFunction(data.frames.mid_min, blood, CONCENTRATION_UNIT, source=source)
     found_input = found_input.from_blood(params.hematocrit)
     return found_input.smoothed() if params.input_spline == "yes" else found_input
-

@@ -277,6 +277,7 @@ def curve_of(
     name: str, x: np.ndarray, measured: np.ndarray, fitted: np.ndarray, x_label: str, y_label: str
 ) -> FitCurve:
     """A curve for plots and reports."""
+
     def plain(values: np.ndarray) -> tuple[float, ...]:
         return tuple(float(v) for v in values)
 

@@ -141,9 +141,7 @@ def _fit(data: DceData, curves: np.ndarray, preset: np.ndarray, source: InputFun
                           options=params.options(), progress=progress)  # fmt: skip
 
 
-def _gtv_curve(
-    data: DceData, mean: np.ndarray, source: InputFunction, params: DceToftsParams, name: str
-) -> FitCurve:
+def _gtv_curve(data: DceData, mean: np.ndarray, source: InputFunction, params: DceToftsParams, name: str) -> FitCurve:
     """Mean concentration of the GTV and the model through it."""
     result = _fit(data, mean[:, None], np.zeros(1, np.uint8), source, params, no_progress)
     delay = float(result.values["delay"][0]) if "delay" in result.values else 0.0

@@ -49,7 +49,7 @@ class DscRcbvParams(ExtentParams):
         0, label="Frames before the bolus", minimum=0, maximum=500, source="0: found from the mean curve of the brain"
     )
     landmarks: str = parameter(
-        "", label="Landmark file (JSON)", source="for scale=standardised: {\"from\": [...], \"to\": [...]}, your own"
+        "", label="Landmark file (JSON)", source='for scale=standardised: {"from": [...], "to": [...]}, your own'
     )
 
 
