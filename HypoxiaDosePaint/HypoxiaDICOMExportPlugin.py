@@ -21,6 +21,10 @@ class HypoxiaDICOMExportPluginClass:
         """No file is this plugin's: RTSTRUCT, SEG and maps have readers of their own."""
         return []
 
+    def examine(self, file_lists):
+        """Older name of ``examineForImport``; Slicer's DICOM utilities call it on every plugin."""
+        return self.examineForImport(file_lists)
+
     def examineForExport(self, subject_hierarchy_item):
         """One exportable for the targets that Hypoxia Dose Paint shows, none for anything else."""
         tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)

@@ -112,6 +112,16 @@ def test_the_sphere_is_the_reference_when_no_segment_is_chosen(patient):
     assert (reference.array & GTV.array).sum() == 0
 
 
+def test_a_sphere_that_is_still_being_placed_has_a_fingerprint(patient):
+    """A refresh while placing must not raise; once placed, the map that was made before is stale."""
+    roi = patient.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    choices = dataclasses.replace(patient.choices, reference=SegmentChoice(), reference_roi=roi)
+    before = patient.decisions.fingerprint(choices)["reference"]
+    roi.SetSize(10.0, 10.0, 10.0)
+    assert before == "not placed"
+    assert patient.decisions.fingerprint(choices)["reference"] != before
+
+
 def test_the_map_node_keeps_everything_through_a_saved_scene(patient, tmp_path):
     result = run_here(patient)
     uncertainty = result.map.volume.with_array(np.full(SHAPE, 0.1, np.float32), "made up")

@@ -191,7 +191,7 @@ class MapperDecisions:
         if choices.reference.exists():
             found["reference"] = prints.segment(choices.reference.node, choices.reference.segment_id)
         elif choices.reference_roi is not None:
-            found["reference"] = repr(sphere_of_roi(choices.reference_roi))
+            found["reference"] = _sphere_print(choices.reference_roi)
         found["method"] = choices.method
         found["parameters"] = json.dumps(self._all_params(choices), sort_keys=True)
         found["alignment"], found["tracer"] = choices.alignment, choices.tracer
@@ -214,6 +214,14 @@ def why_method_is_grey(method: Method) -> str:
         return reason
     needs = [f"a series of frames ({', '.join(series)})"] * bool(series) + [f"the region {r}" for r in regions]
     return f"needs {' and '.join(needs)}, which the panel cannot take yet: use the command hypoxia run"
+
+
+def _sphere_print(roi: Any) -> str:
+    """Fingerprint of a sphere; one that is still being placed has a fingerprint, too."""
+    try:
+        return repr(sphere_of_roi(roi))
+    except RequestError:
+        return "not placed"
 
 
 def sphere_of_roi(roi: Any) -> tuple[tuple[float, float, float], float]:
