@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -116,6 +117,13 @@ def _render_windows() -> tuple[str, ...]:
     return ("vtkEGLRenderWindow", "vtkOSOpenGLRenderWindow") if sys.platform.startswith("linux") else ("",)
 
 
+def _python() -> str:
+    """The Python to run: ``sys.executable`` of the Slicer application is none, but PythonSlicer is beside it."""
+    if Path(sys.executable or "").name.lower().startswith("python"):
+        return sys.executable
+    return shutil.which("PythonSlicer") or sys.executable
+
+
 def _run_child(folder: Path, window: str) -> str:
     """Run the renderer; empty when it rendered every pane, else the reason in one line."""
     packages = {Path(__file__).parents[1], Path(HypoxiaMapperLib.__file__).parents[1]}
@@ -123,7 +131,7 @@ def _run_child(folder: Path, window: str) -> str:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
     if window:
         env["VTK_DEFAULT_OPENGL_WINDOW"] = window
-    command = [sys.executable, "-m", f"{__package__}.pictures.slicer_views", str(folder)]
+    command = [_python(), "-m", f"{__package__}.pictures.slicer_views", str(folder)]
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=CHILD_SECONDS, check=False)
     except subprocess.TimeoutExpired:
