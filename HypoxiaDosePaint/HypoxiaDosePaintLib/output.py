@@ -53,7 +53,11 @@ def staged_output(out: Path) -> Iterator[Path]:
 
 
 def disk_message(out: Path, error: OSError) -> tuple[str, str]:
-    """Message and hint for a failed write."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    """Message and hint for a failed write; libraries wrap the system's error, so its cause is looked at."""
+    cause: BaseException | None = error
+    while isinstance(cause, OSError) and cause.errno is None:
+        cause = cause.__cause__ or cause.__context__
+    known = cause if isinstance(cause, OSError) else error
+    if known.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"The disk is full while writing {out}; nothing was kept.", "Free some space and run again."
-    return f"Writing {out} failed: {error.strerror or error}; nothing was kept.", "Check its permissions."
+    return f"Writing {out} failed: {known.strerror or known}; nothing was kept.", "Check its permissions."

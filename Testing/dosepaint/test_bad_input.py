@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -276,8 +277,31 @@ def test_read_only_folder(patient, capsys, tmp_path):
     assert "Cannot write" in capsys.readouterr().err
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 1 MB; needs the right to mount."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], check=False).returncode
+    ):
+        pytest.skip("no right to mount a small file system; a full disk is then only simulated, in the next test")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_really_full_disk_leaves_nothing(patient, capsys, small_disk):
+    got = cli.main(["--quiet", "run", str(patient), "--out", str(small_disk / "out"), *RUN, *ACCEPT])
+    assert got == 6
+    assert "disk is full" in capsys.readouterr().err
+    assert list(small_disk.iterdir()) == []
+
+
 @pytest.mark.parametrize("step", ["export_set", "render_pictures", "write_report"])
-def test_full_disk_leaves_nothing(patient, capsys, monkeypatch, step):
+def test_full_disk_at_every_step_leaves_nothing(patient, capsys, monkeypatch, step):
+    """Simulated: the step raises what a full disk raises."""
+
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -26,6 +26,7 @@ from HypoxiaMapperLib import __version__
 from HypoxiaMapperLib.dicomio.model import ImageSeries
 from HypoxiaMapperLib.errors import OutputError
 
+from ..output import disk_message
 from ..structures import Code, Structure
 
 MANUFACTURER = "SlicerHypoxia"
@@ -296,8 +297,7 @@ def save(ds: Dataset, path: Path) -> str:
     except BaseException as error:
         path.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            hint = "Free some disk space or choose another output folder."
-            raise OutputError(f"{path} cannot be written: {error.strerror}.", hint) from error
+            raise OutputError(*disk_message(Path(path.name), error)) from error
         raise
     return str(ds.SOPInstanceUID)
 
