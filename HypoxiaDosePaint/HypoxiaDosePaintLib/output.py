@@ -60,4 +60,4 @@ def disk_message(out: Path, error: OSError) -> tuple[str, str]:
     known = cause if isinstance(cause, OSError) else error
     if known.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"The disk is full while writing {out}; nothing was kept.", "Free some space and run again."
-    return f"Writing {out} failed: {known.strerror or known}; nothing was kept.", "Check its permissions."
+    return f"{out} cannot be written: {known.strerror or known}; nothing was kept.", "Check space and permissions."
