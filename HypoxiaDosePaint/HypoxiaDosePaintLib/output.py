@@ -59,5 +59,8 @@ def disk_message(out: Path, error: OSError) -> tuple[str, str]:
         cause = cause.__cause__ or cause.__context__
     known = cause if isinstance(cause, OSError) else error
     if known.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk is full while writing {out}; nothing was kept.", "Free some space and run again."
+        return (
+            f"The disk is full while writing {out} ({known.strerror}); nothing was kept.",
+            "Free some space and run again.",
+        )
     return f"{out} cannot be written: {known.strerror or known}; nothing was kept.", "Check space and permissions."
