@@ -14,7 +14,11 @@ NUMERIC = {"numpy", "scipy", "SimpleITK"}
 DICOM = NUMERIC | {"pydicom", "highdicom"}
 SLICER = {"slicer", "vtk", "vtkmodules"}
 PICTURES = SLICER | {"trame_slicer", "slicer_layer_dm", "matplotlib", "jinja2", "PIL"}
-HEAVY = SLICER | PICTURES | {"torch", "radiomics", "monai", "highdicom", "pynetdicom", "trame"}
+HEAVY = (
+    SLICER
+    | PICTURES
+    | {"torch", "radiomics", "monai", "safetensors", "sklearn", "tensorboard", "highdicom", "pynetdicom", "trame"}
+)
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
 
@@ -35,7 +39,11 @@ def _layer(packages: set[str], layers: str = "", light: set[str] | None = None) 
 BELOW_FRONT = "core contract methods dicom simulate"
 LAYERS = {
     "core": _layer(NUMERIC),
-    "methods": _layer(NUMERIC | {"torch", "monai", "radiomics"}, "core"),
+    "methods": _layer(NUMERIC | {"torch", "monai", "safetensors", "radiomics"}, "core"),
+    "training": _layer(
+        NUMERIC | {"torch", "monai", "safetensors", "sklearn", "tensorboard", "tqdm", "matplotlib"},
+        "core contract methods simulate",
+    ),
     "contract": _layer(NUMERIC, "core methods"),
     "dicom": _layer(DICOM, "core contract"),
     "network": _layer(DICOM | {"pynetdicom"}, "core"),
@@ -49,11 +57,11 @@ LAYERS = {
     "parts": _layer(DICOM, BELOW_FRONT),
     "report": _layer(NUMERIC | PICTURES, "core contract methods mrml"),
     "pipeline": _layer(DICOM | {"tqdm"}, f"{BELOW_FRONT} parts report mrml network"),
-    "front": _layer(DICOM | PICTURES | {"tqdm", "trame"}, f"{BELOW_FRONT} parts pipeline mrml network"),
+    "front": _layer(DICOM | PICTURES | {"tqdm", "trame"}, f"{BELOW_FRONT} parts pipeline mrml network training"),
 }
 
 # What a method is and returns, without any method.
-_CONTRACT = "methods._base methods.HypoxiaMap methods.Progress methods.no_progress"
+_CONTRACT = "methods._base methods._model_use methods.HypoxiaMap methods.Progress methods.no_progress"
 # Layer of each module, the longest name that fits counts. A file that fits none is a decision: write it down here.
 MEMBERS = {
     MAPPER: {
@@ -61,6 +69,7 @@ MEMBERS = {
         "methods": "methods fitting kinetics inference worker",
         "dicom": "dicomio",
         "simulate": "simulate",
+        "training": "training",
         "mrml": "mrml",
         "panel": "panel",
     },

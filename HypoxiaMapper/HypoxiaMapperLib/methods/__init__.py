@@ -8,10 +8,11 @@ from functools import cache
 
 from ..errors import RequestError
 from ._base import FitCurve, HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progress, parameter
+from ._model_use import Baseline, Finding, ModelUse
 
 __all__ = [
-    "FitCurve", "HypoxiaMap", "InputSpec", "Method", "Progress", "RegionSpec", "all_methods", "get_method",
-    "no_progress", "parameter",
+    "Baseline", "Finding", "FitCurve", "HypoxiaMap", "InputSpec", "Method", "ModelUse", "Progress", "RegionSpec",
+    "all_methods", "get_method", "no_progress", "parameter",
 ]  # fmt: skip
 
 

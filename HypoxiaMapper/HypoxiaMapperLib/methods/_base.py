@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import RequestError
 from ..volume import Region, Volume
+from ._model_use import ModelUse
 
 Progress = Callable[[float, str], None]
 """Called with the fraction done (0..1) and a line of text; may raise to cancel."""
@@ -107,6 +108,8 @@ class HypoxiaMap:
         Further maps by name (other parameters, standard errors), on the grid of the inputs.
     curves : tuple of FitCurve
         Measured and fitted curves of regions.
+    model : ModelUse or None
+        The trained model behind the map, if one is.
     """
 
     volume: Volume
@@ -120,6 +123,7 @@ class HypoxiaMap:
     details: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Volume] = field(default_factory=dict)
     curves: tuple[FitCurve, ...] = ()
+    model: ModelUse | None = None
 
 
 def parameter(
