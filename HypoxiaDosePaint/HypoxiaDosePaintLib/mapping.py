@@ -1,121 +1,18 @@
-"""The map on the planning grid: images are brought there, or a series is fitted on its own grid and its map brought."""
+"""How images lie on the planning image, and what the report says of it; the map itself: ``HypoxiaMapperLib.mapping``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
-import SimpleITK as sitk
-
-from HypoxiaMapperLib.errors import GeometryError
-from HypoxiaMapperLib.methods import HypoxiaMap, Method, Progress
-from HypoxiaMapperLib.resample import require_same_frame, resample_region, resample_series, resample_to
-from HypoxiaMapperLib.timeseries import FrameStack
-from HypoxiaMapperLib.volume import Region, Volume, describe_grid, image_like
+from HypoxiaMapperLib.mapping import Placement, compute_map
 
 from .result import RegistrationUse
 
+__all__ = ["Alignment", "compute_map"]
+
 
 @dataclass(frozen=True)
-class Alignment:
-    """How the images lie on the planning image.
+class Alignment(Placement):
+    """A placement, and what the report says of it."""
 
-    Parameters
-    ----------
-    transform : SimpleITK.Transform or None
-        Planning LPS mm to image LPS mm; None: one frame of reference.
-    frame_uid : str
-        Frame of reference of the images the transform is for.
-    text : str
-        How it came about, for the history.
-    """
-
-    transform: sitk.Transform | None
-    frame_uid: str
-    text: str
     use: RegistrationUse
-
-    def bring(self, volume: Volume, planning: Volume) -> Volume:
-        """A volume on the planning grid (see ``resample_to`` for errors)."""
-        transform = self.transform if volume.frame_of_reference_uid == self.frame_uid else None
-        return resample_to(volume, planning.image, planning.frame_of_reference_uid, transform, "linear", self.text)
-
-    def region_on(self, region: Region, grid: sitk.Image, frame_uid: str) -> Region:
-        """A region of the planning grid on the grid of an image.
-
-        Raises
-        ------
-        GeometryError
-            If the frames differ, or the transform has no inverse.
-        """
-        if self.transform is None or frame_uid != self.frame_uid:
-            require_same_frame(region.name, region.frame_of_reference_uid, frame_uid)
-            return resample_region(region, grid)
-        try:
-            inverse = self.transform.GetInverse()
-        except RuntimeError as error:
-            raise GeometryError(
-                "A series that is fitted on its own grid needs a registration that can be inverted.",
-                "Use a rigid or affine one, or resample the series to the planning frame first.",
-            ) from error
-        return replace(resample_region(region, grid, inverse), frame_of_reference_uid=frame_uid)
-
-
-def compute_map(
-    method: Method,
-    params: Any,
-    images: Mapping[str, Volume | FrameStack],
-    regions: Mapping[str, Region],
-    planning: Volume,
-    alignment: Alignment,
-    progress: Progress,
-) -> HypoxiaMap:
-    """Compute a map on the planning grid.
-
-    Volumes are brought to the planning grid first. As soon as a series is among the inputs everything is brought to
-    the grid of the first series instead, fitted there, and the map, its uncertainty and its codes are brought to the
-    planning grid: a fit is not linear, so averaging before it would be wrong, and slow.
-
-    Raises
-    ------
-    HypoxiaError
-        As the geometry and the method say.
-    """
-    series = [image for image in images.values() if isinstance(image, FrameStack)]
-    if not series:
-        volumes = {key: alignment.bring(image, planning) for key, image in images.items() if isinstance(image, Volume)}
-        return method.compute(volumes, regions, params, progress)
-    grid, frame_uid = series[0].grid, series[0].frame_of_reference_uid
-    native: dict[str, Any] = {}
-    for key, image in images.items():
-        bring: Any = resample_series if isinstance(image, FrameStack) else resample_to
-        native[key] = bring(image, grid, frame_uid)
-    own_regions = {key: alignment.region_on(region, grid, frame_uid) for key, region in regions.items()}
-    found = method.compute(native, own_regions, params, progress)
-    note = f"The map was computed on the grid of the series ({describe_grid(grid)}) and resampled linearly."
-    return replace(
-        found,
-        volume=alignment.bring(found.volume, planning),
-        uncertainty=_brought(found.uncertainty, alignment, planning),
-        quality=None if found.quality is None else _codes_on(found.quality, grid, planning.image, alignment, frame_uid),
-        warnings=(*found.warnings, note),
-    )
-
-
-def _brought(volume: Volume | None, alignment: Alignment, planning: Volume) -> Volume | None:
-    """A map on the planning grid; None where it has no value there at all."""
-    if volume is None or not np.isfinite(volume.array).any():
-        return None
-    return alignment.bring(volume, planning)
-
-
-def _codes_on(
-    codes: np.ndarray, grid: sitk.Image, target: sitk.Image, alignment: Alignment, frame_uid: str
-) -> np.ndarray:
-    """Quality codes of the nearest voxel; the largest code found (outside) where there is none."""
-    transform = alignment.transform if frame_uid == alignment.frame_uid else None
-    transform = transform or sitk.Transform(3, sitk.sitkIdentity)
-    moved = sitk.Resample(image_like(codes, grid), target, transform, sitk.sitkNearestNeighbor, float(codes.max()))
-    return np.array(sitk.GetArrayViewFromImage(moved))

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from HypoxiaMapperLib.dicomio.dynamic import read_dynamic_pet, read_parameter_series, read_time_series
 from HypoxiaMapperLib.dicomio.model import ScanResult, SeriesInfo
-from HypoxiaMapperLib.dicomio.pet import read_pet_series
-from HypoxiaMapperLib.dicomio.series import read_image_series
 from HypoxiaMapperLib.errors import InputError, RequestError
+from HypoxiaMapperLib.method_images import NIFTI_FRAME, is_series, read_dicom_input, read_nifti_input, stated_tracer
 from HypoxiaMapperLib.methods import InputSpec, Method, Progress
-from HypoxiaMapperLib.niftiio import (
-    read_nifti_dynamic_mr,
-    read_nifti_parameter,
-    read_nifti_pet,
-    read_nifti_volume,
-    read_sidecar,
-)
 from HypoxiaMapperLib.timeseries import FrameStack, TimeSeries, correct_motion
 from HypoxiaMapperLib.volume import Volume
 
 from .request import Request
 
-NIFTI_FRAME = "NIfTI world coordinates"
-"""NIfTI knows no frame of reference; images of one run share this name for it."""
-UNSTATED_UNIT = "[arb'U]"
 SEPARATOR = ";"
 
 
@@ -105,11 +92,6 @@ def choose_input(
     return tuple(candidates[:1])
 
 
-def is_series(info: SeriesInfo) -> bool:
-    """True if a scanned series holds several frames."""
-    return bool(info.details.get("doubled_positions") or info.details.get("frames_in_file"))
-
-
 def _named(name: str, spec: InputSpec, scan: ScanResult, option: str) -> SeriesInfo:
     """The image series of that UID or description."""
     images = [s for s in scan.series if s.role in ("pet", "mr")]
@@ -141,7 +123,11 @@ def _read(
     paths = [c for c in chosen if isinstance(c, Path)]
     infos = tuple(c for c in chosen if isinstance(c, SeriesInfo)) or (_file_info(paths, spec),)
     progress(0.0, f"reading {spec.description}")
-    image = _read_files(paths, spec, request) if paths else _read_series(infos, spec, request, progress)
+    image: Any = (
+        read_nifti_input(paths, spec, request.timing)
+        if paths
+        else read_dicom_input(infos, spec, request.timing, progress)
+    )
     moved: tuple[str, ...] = ()
     if request.motion_reference and isinstance(image, TimeSeries):
         image, shifts_mm = correct_motion(image, request.motion_reference - 1, progress)
@@ -160,55 +146,7 @@ def _read(
     return MethodInput(spec, infos, image, moved)
 
 
-def _read_series(infos: Sequence[SeriesInfo], spec: InputSpec, request: Request, progress: Progress) -> Any:
-    """Volume or series from DICOM."""
-    if spec.kind == "volume":
-        if len(infos) > 1:
-            raise RequestError(f"Input {spec.key} is one image; {len(infos)} series are named.", "Name one.")
-        return (read_pet_series if spec.modality == "PT" else read_image_series)(infos[0]).volume
-    if spec.kind == "time":
-        return (read_dynamic_pet if spec.modality == "PT" else read_time_series)(infos, request.timing, progress)
-    return read_parameter_series(infos, spec.kind, progress)
-
-
-def _read_files(paths: list[Path], spec: InputSpec, request: Request) -> Any:
-    """Volume or series from NIfTI; quantity and unit of a map come from its sidecar."""
-    if spec.kind not in ("volume", "time"):
-        return read_nifti_parameter(paths, spec.kind, NIFTI_FRAME)
-    if len(paths) > 1:
-        raise RequestError(f"Input {spec.key} is one file; {len(paths)} are named.", "Give one 4D file.")
-    if spec.kind == "time":
-        if spec.modality == "PT":
-            return read_nifti_pet(paths[0], frame_of_reference_uid=NIFTI_FRAME)
-        return read_nifti_dynamic_mr(paths[0], request.timing, NIFTI_FRAME)
-    if spec.modality == "PT":
-        return read_nifti_pet(paths[0], frame_of_reference_uid=NIFTI_FRAME).frame(0)
-    facts = read_sidecar(paths[0], required=False)
-    unit = str(facts.get("Units", "") or UNSTATED_UNIT)
-    return read_nifti_volume(paths[0], str(facts.get("Quantity", "") or spec.quantity), unit, NIFTI_FRAME)
-
-
 def _file_info(paths: list[Path], spec: InputSpec) -> SeriesInfo:
     """What stands for NIfTI files in the list of series used."""
     names = ", ".join(path.name for path in paths)
     return SeriesInfo("", "", "", "", "", spec.modality, names, "other", "", NIFTI_FRAME, tuple(paths))
-
-
-def stated_tracer(facts: Any, stated: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Facts with the tracer the user states where the file does not say it, and what to note.
-
-    Raises
-    ------
-    RequestError
-        If the file names another tracer.
-    """
-    in_file = str(facts.get("tracer", "unknown"))
-    notes = tuple(facts.get("warnings", ()))
-    if not stated or stated == in_file:
-        return dict(facts), notes
-    if in_file != "unknown":
-        raise RequestError(f"The PET is {in_file}, not {stated}.", "Leave out --tracer, or choose another PET.")
-    return (
-        {**facts, "tracer": stated, "tracer_source": "stated by the user"},
-        (*notes, f"The PET's tags do not name the tracer; {stated} was stated by the user."),
-    )

@@ -16,11 +16,12 @@ from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set, region_warning
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.dicomio.series import read_image_series
 from HypoxiaMapperLib.errors import InputError, LimitError, RequestError
+from HypoxiaMapperLib.method_images import is_series, stated_tracer
 from HypoxiaMapperLib.methods import Method, Progress
 from HypoxiaMapperLib.resample import resample_region, sphere_region
 from HypoxiaMapperLib.volume import Region, Volume
 
-from .method_inputs import MethodInput, is_series, read_inputs, stated_tracer
+from .method_inputs import MethodInput, read_inputs
 from .request import Request
 
 

@@ -66,8 +66,9 @@ _CONTRACT = "methods._base methods._model_use methods.HypoxiaMap methods.Progres
 MEMBERS = {
     MAPPER: {
         "core": f"__init__ errors volume timeseries niftiio suv tracers resample registration {_CONTRACT}",
-        "methods": "methods fitting kinetics inference worker",
+        "methods": "methods fitting kinetics inference",
         "dicom": "dicomio",
+        "parts": "mapping method_images worker",
         "simulate": "simulate",
         "training": "training",
         "mrml": "mrml",
