@@ -21,6 +21,9 @@ class FitCode(IntEnum):
     """A frame is NaN or infinite, or a quantity the fit needs (T1, B1) is impossible; no values."""
     OUTSIDE = 6
     """Outside the mask: not fitted; no values."""
+    UNDETERMINED = 7
+    """The data leave a parameter open: a rate is at or beyond the fastest the model tells apart, or a standard error
+    exceeds the parameter's whole allowed range. Values are the best found."""
 
 
 NO_VALUES = (FitCode.NO_ARRIVAL, FitCode.FLAT, FitCode.INVALID, FitCode.OUTSIDE)

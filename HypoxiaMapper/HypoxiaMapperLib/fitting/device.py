@@ -48,7 +48,7 @@ class FitOptions:
     device: str = "auto"
     dtype: str = "float64"
     chunk_voxels: int | None = None
-    max_iterations: int = 60
+    max_iterations: int = 200
     tolerance: float = 1e-7
     table_tolerance: float | None = None
 

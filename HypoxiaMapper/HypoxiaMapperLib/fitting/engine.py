@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[float, str], None]
 """Called with the fraction done (0..1) and a line of text; may raise to cancel."""
+RATE_MARGIN = 0.999
+"""A rate this close to the end of the table has run against it: beyond it curves no longer change."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ def _fit_chunk(problem: Problem, flat: np.ndarray, maps: list[np.ndarray], skip:
         found, spread = standard_errors(model, solution, y.shape[0])
         values[:, wanted], errors[:, wanted] = found.cpu().numpy(), spread.cpu().numpy()
         squares[wanted] = solution.sum_of_squares.cpu().numpy()
-        code[wanted] = _codes(solution)
+        code[wanted] = _codes(model, solution, spread)
     return Chunk(first, last, values, errors, code, squares)
 
 
@@ -223,15 +225,29 @@ def _faults(y: torch.Tensor, extra: torch.Tensor | None) -> tuple[torch.Tensor, 
     return bad, (y.amax(0) == y.amin(0)) & ~bad
 
 
-def _codes(solution: levenberg.Solution) -> np.ndarray:
-    """Code per voxel of a solution."""
+def _codes(model: Model, solution: levenberg.Solution, errors: torch.Tensor) -> np.ndarray:
+    """Code per voxel of a solution with its standard errors; a later one in this list goes before an earlier one."""
     import torch
 
     code = torch.zeros_like(solution.converged, dtype=torch.uint8)
+    code[_undetermined(model, solution, errors)] = int(FitCode.UNDETERMINED)
     code[solution.at_bound.any(0)] = int(FitCode.BOUND_HIT)
     code[~solution.converged] = int(FitCode.NOT_CONVERGED)
     code[~torch.isfinite(solution.sum_of_squares)] = int(FitCode.INVALID)
     return code.cpu().numpy()
+
+
+def _undetermined(model: Model, solution: levenberg.Solution, errors: torch.Tensor) -> torch.Tensor:
+    """Voxels (n,) with a standard error beyond the parameter's range, or a rate beyond those tabulated."""
+    import torch
+
+    low, high = model.limits()
+    span = torch.as_tensor(high - low, dtype=errors.dtype, device=errors.device)[:, None]
+    lost = (errors[: len(span)] > span).any(0) | torch.isinf(errors[: len(span)]).any(0)
+    if isinstance(model, SeparableModel):
+        rates = model.mixture(solution.parameters)[-model.n_members :]
+        lost = lost | (rates >= RATE_MARGIN * model.theta_limits[1]).any(0)
+    return lost
 
 
 def _result(names: list, values: np.ndarray, errors: np.ndarray, code: np.ndarray, squares: np.ndarray,

@@ -15,6 +15,8 @@ NormalEquations = Callable[["torch.Tensor", "torch.Tensor"], "tuple[torch.Tensor
 FIRST_DAMPING = 1e-3
 LESS_DAMPING, MORE_DAMPING = 0.2, 6.0
 MAX_DAMPING = 1e12
+BOUND_MARGIN = 1e-7
+"""Share of a parameter's range that counts as its bound: rounding leaves a value that near instead of on it."""
 COMPACT_BELOW = 0.7
 """The voxels still at work are copied together when less than this share of those carried is left."""
 
@@ -76,7 +78,7 @@ def solve(
         if left == 0:
             break
         if left < COMPACT_BELOW * len(index):
-            _store(final, index, p, cost, normal, done, held)
+            _store(final, index, p, cost, normal, done, _on_bound(p, lower, upper))
             keep = (~done).nonzero().squeeze(1)
             index, cost, damping, done = index[keep], cost[keep], damping[keep], done[keep]
             p, gradient, step = p[:, keep], gradient[:, keep], step[:, keep]
@@ -89,9 +91,17 @@ def solve(
         gradient = torch.where(better, new_gradient, gradient)
         normal = torch.where(better, new_normal, normal)
         damping = torch.where(better, damping * LESS_DAMPING, damping * MORE_DAMPING)
-    held = ((p <= lower) & (gradient <= 0)) | ((p >= upper) & (gradient >= 0))
-    _store(final, index, p, cost, normal, done, held)
+    _store(final, index, p, cost, normal, done, _on_bound(p, lower, upper))
     return final
+
+
+def _on_bound(p: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """Parameters on a bound, whatever the gradient: it vanishes where another parameter takes this one's influence."""
+    import torch
+
+    width = upper - lower
+    margin = torch.where(torch.isfinite(width), BOUND_MARGIN * width, torch.zeros_like(width))
+    return (p <= lower + margin) | (p >= upper - margin)
 
 
 def _empty_solution(start: torch.Tensor) -> Solution:
@@ -109,13 +119,13 @@ def _empty_solution(start: torch.Tensor) -> Solution:
 
 
 def _store(final: Solution, index: torch.Tensor, p: torch.Tensor, cost: torch.Tensor, normal: torch.Tensor,
-           done: torch.Tensor, held: torch.Tensor) -> None:  # fmt: skip
+           done: torch.Tensor, at_bound: torch.Tensor) -> None:  # fmt: skip
     """Write the state of the voxels at work into the results."""
     final.parameters[:, index] = p
     final.sum_of_squares[index] = cost
     final.normal[:, :, index] = normal
     final.converged[index] = done
-    final.at_bound[:, index] = held
+    final.at_bound[:, index] = at_bound
 
 
 def _step(

@@ -26,9 +26,12 @@ FP = Parameter("Fp", "mL/min/mL", 0.0, 10.0)
 PS = Parameter("PS", "mL/min/mL", 0.0, 5.0)
 FASTEST_PER_MIN = 60.0
 """A washout within a second is faster than any DCE frame: the tissue then is a copy of the input."""
+FASTEST_PLASMA_PER_MIN = 300.0
+"""Plasma of 2CXM leaves within Fp/vp, a fifth of a second at the least: faster voxels get the code UNDETERMINED."""
 SMALL = 1e-9
 GRID = 24
 PAIR_GRID = 12
+FAST_GRID = 14
 
 
 class PerfusionModel(SeparableModel):
@@ -133,9 +136,10 @@ class TwoCompartmentExchange(PerfusionModel):
     parameters = (FP, PS, VP, VE)
     derived_parameters: ClassVar = (KTRANS,)
     n_members = 2
+    theta_limits = (0.0, FASTEST_PLASMA_PER_MIN)
 
     def _grids(self) -> tuple[np.ndarray, ...]:
-        fast = np.geomspace(0.3, 50.0, PAIR_GRID)
+        fast = np.geomspace(0.3, FASTEST_PLASMA_PER_MIN / 1.2, FAST_GRID)
         return fast, np.concatenate([[0.0], np.geomspace(0.01, 5.0, PAIR_GRID - 1)])
 
     def mixture(self, p: torch.Tensor) -> torch.Tensor:

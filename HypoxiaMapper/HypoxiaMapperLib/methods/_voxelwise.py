@@ -27,6 +27,7 @@ NO_THRESHOLD_WARNING = (
 CODE_TEXT = {
     FitCode.BOUND_HIT: "a parameter ended on its bound",
     FitCode.NOT_CONVERGED: "the fit did not converge",
+    FitCode.UNDETERMINED: "the data do not determine a parameter",
     FitCode.NO_ARRIVAL: "nothing arrives",
     FitCode.FLAT: "all frames are equal",
     FitCode.INVALID: "a value is not finite or impossible",
