@@ -1,4 +1,4 @@
-"""How images lie on the planning image, and what the report says of it; the map itself: ``HypoxiaMapperLib.mapping``."""
+"""How images lie on the planning image, and what the report says of it; the map: ``HypoxiaMapperLib.mapping``."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import GeometryError
-from .methods import HypoxiaMap, Method, Progress
+from .errors import GeometryError, RequestError
+from .methods import FitCurve, HypoxiaMap, Method, Progress
 from .resample import require_same_frame, resample_region, resample_series, resample_to
 from .timeseries import FrameStack
 from .volume import Region, Volume, describe_grid, image_like
@@ -85,10 +85,7 @@ def compute_map(
         volumes = {key: placement.bring(image, planning) for key, image in images.items() if isinstance(image, Volume)}
         return method.compute(volumes, regions, params, progress)
     grid, frame_uid = series[0].grid, series[0].frame_of_reference_uid
-    native: dict[str, Any] = {}
-    for key, image in images.items():
-        bring: Any = resample_series if isinstance(image, FrameStack) else resample_to
-        native[key] = bring(image, grid, frame_uid)
+    native = _on_grid_of(series[0], images)
     own_regions = {key: placement.region_on(region, grid, frame_uid) for key, region in regions.items()}
     found = method.compute(native, own_regions, params, progress)
     note = f"The map was computed on the grid of the series ({describe_grid(grid)}) and resampled linearly."
@@ -101,6 +98,57 @@ def compute_map(
         extra={key: volume for key, volume in further.items() if volume is not None},
         warnings=(*found.warnings, note),
     )
+
+
+def curves_at(
+    method: Method,
+    params: Any,
+    images: Mapping[str, Volume | FrameStack],
+    regions: Mapping[str, Region],
+    point_mm: tuple[float, float, float],
+    placement: Placement,
+    progress: Progress,
+) -> tuple[FitCurve, ...]:
+    """Measured and fitted curve of one voxel of a series: the method is run on a region of that voxel alone.
+
+    Parameters
+    ----------
+    point_mm : tuple of float
+        In the planning image, LPS mm.
+
+    Raises
+    ------
+    RequestError
+        If no series is among the images, or the point lies outside it.
+    HypoxiaError
+        As ``compute_map``.
+    """
+    series = next((image for image in images.values() if isinstance(image, FrameStack)), None)
+    if series is None:
+        raise RequestError("This method takes no series: there is no curve.", "Choose a method for a series of frames.")
+    grid, frame_uid = series.grid, series.frame_of_reference_uid
+    moved = placement.transform is not None and frame_uid == placement.frame_uid
+    point = placement.transform.TransformPoint(point_mm) if moved and placement.transform else point_mm
+    index = grid.TransformPhysicalPointToIndex(point)
+    if any(not 0 <= i < n for i, n in zip(index, grid.GetSize(), strict=True)):
+        raise RequestError("The cross-hair lies outside the series.", "Put it inside the field of view.")
+    array = np.zeros(tuple(reversed(grid.GetSize())), np.uint8)
+    array[index[2], index[1], index[0]] = 1
+    name = f"voxel {index[0] + 1}, {index[1] + 1}, {index[2] + 1}"
+    own = {k: placement.region_on(region, grid, frame_uid) for k, region in regions.items() if k != "gtv"}
+    own["gtv"] = Region(name, image_like(array, grid), frame_uid, "at the cross-hair")
+    fields = {"extent": "around_gtv", "fit_margin_mm": 0.0}
+    params = replace(params, **{key: value for key, value in fields.items() if hasattr(params, key)})
+    return method.compute(_on_grid_of(series, images), own, params, progress).curves
+
+
+def _on_grid_of(series: FrameStack, images: Mapping[str, Volume | FrameStack]) -> dict[str, Any]:
+    """Every image on the grid of a series; all must share its frame of reference."""
+    native: dict[str, Any] = {}
+    for key, image in images.items():
+        bring: Any = resample_series if isinstance(image, FrameStack) else resample_to
+        native[key] = bring(image, series.grid, series.frame_of_reference_uid)
+    return native
 
 
 def _brought(volume: Volume | None, placement: Placement, planning: Volume) -> Volume | None:

@@ -1,123 +1,149 @@
 """A map computed in a process of its own: ``python -m HypoxiaMapperLib.worker FOLDER``.
 
-The panel writes a job folder (volumes and regions as NRRD, the rest as ``job.json``), starts this process and reads the
-result folder when it has ended. So the application stays responsive, and memory that runs out takes only this process.
-Lines ``PROGRESS 0.42 text`` on standard output say how far it is; the first line, ``PID 123``, which process to end.
+The panel writes a job folder (see ``jobs``), starts this process and reads the result folder when it has ended. So the
+application stays responsive, and memory that runs out takes only this process. Lines ``PROGRESS 0.42 text`` on
+standard output say how far it is; the first line, ``PID 123``, which process to end. ``--device`` instead of a folder
+prints ``DEVICE text``: what methods that use torch will run on.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import HypoxiaError, InputError, RequestError
-from .methods import FitCurve, HypoxiaMap, get_method
+from .errors import HypoxiaError, RequestError
+from .jobs import Job, JobResult, SeriesSource, read_job, write_curves, write_error, write_result
+from .mapping import Placement, compute_map, curves_at
+from .method_images import read_dicom_input, read_nifti_input, stated_tracer
+from .methods import FitCurve, Method, get_method
 from .registration import register_rigid
 from .resample import resample_to
-from .volume import Region, Volume, image_like
+from .timeseries import FrameStack, TimeSeries, correct_motion
+from .volume import Volume
 
-JOB_FILE, RESULT_FILE, ERROR_FILE = "job.json", "result.json", "error.json"
-PROGRESS_WORD, PID_WORD = "PROGRESS", "PID"
-ALIGNMENTS = ("same_frame", "scene", "rigid")
-"""Same frame of reference required; as placed in the scene by a person; rigid registration computed here."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything one map needs. Regions lie on the planning grid; inputs may lie on grids of their own."""
-
-    method: str
-    params: Mapping[str, Any]
-    planning: Volume
-    inputs: Mapping[str, Volume]
-    regions: Mapping[str, Region]
-    alignment: str = "same_frame"
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """What came out: the map on the planning grid and how each input came there."""
-
-    map: HypoxiaMap
-    matrices: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # 4x4 row-major, planning LPS to input LPS
-    residuals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-
-
-def write_job(job: Job, folder: Path) -> None:
-    """Write a job into a folder.
-
-    Raises
-    ------
-    RequestError
-        Unknown alignment.
-    """
-    if job.alignment not in ALIGNMENTS:
-        raise RequestError(f"Alignment {job.alignment!r} is unknown.", f"Valid: {', '.join(ALIGNMENTS)}.")
-    facts = {
-        "method": job.method,
-        "params": dict(job.params),
-        "alignment": job.alignment,
-        "planning": _write_volume(job.planning, folder / "planning.nrrd"),
-        "inputs": {key: _write_volume(v, folder / f"input_{key}.nrrd") for key, v in job.inputs.items()},
-        "regions": {key: _write_region(r, folder / f"region_{key}.nrrd") for key, r in job.regions.items()},
-    }
-    (folder / JOB_FILE).write_text(json.dumps(facts, default=str), encoding="utf-8")
-
-
-def read_job(folder: Path) -> Job:
-    """Read a job folder.
-
-    Raises
-    ------
-    InputError
-        If ``job.json`` is missing or broken.
-    """
-    try:
-        facts = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"Job {folder} cannot be read: {error}.", "Start the computation again.") from error
-    return Job(
-        facts["method"], facts["params"], _read_volume(facts["planning"], folder),
-        {key: _read_volume(v, folder) for key, v in facts["inputs"].items()},
-        {key: _read_region(r, folder) for key, r in facts["regions"].items()},
-        facts["alignment"],
-    )  # fmt: skip
+PROGRESS_WORD, PID_WORD, DEVICE_WORD = "PROGRESS", "PID", "DEVICE"
+ASK_DEVICE = "--device"
+_IDENTITY = sitk.Transform(3, sitk.sitkIdentity)
+_RIGID, _SCENE = "rigid registration by mutual information", "as placed in the scene by the user"
 
 
 def run_job(job: Job, progress: Any) -> JobResult:
-    """Bring the inputs onto the planning grid and compute the map.
+    """Read what is to be read, bring the inputs together and compute the map on the planning grid.
 
     Raises
     ------
     HypoxiaError
-        As the registration and the method say.
+        As the readers, the registration and the method say.
     """
     method = get_method(job.method)
     params = method.make_params(dict(job.params))
-    aligned, matrices, residuals = {}, {}, {}
-    for number, (key, volume) in enumerate(job.inputs.items()):
-        progress(0.4 * number / max(1, len(job.inputs)), f"aligning {key}")
-        if job.alignment == "rigid":
-            found = register_rigid(job.planning, volume, job.regions["gtv"])
-            matrices[key], residuals[key] = _matrix(found.transform), dict(found.residual)
-            text = "rigid registration by mutual information"
-            aligned[key] = _on_planning(volume, job.planning, found.transform, text)
-        elif job.alignment == "scene":
-            identity = sitk.Transform(3, sitk.sitkIdentity)
-            aligned[key] = _on_planning(volume, job.planning, identity, "as placed in the scene by the user")
-        else:
-            aligned[key] = resample_to(volume, job.planning.image, job.planning.frame_of_reference_uid)
+    images, notes = _read_sources(job, method, progress)
+    aligned, placement, matrices, residuals = _place(job, images, progress)
     progress(0.4, f"computing {method.title}")
-    computed = method.compute(aligned, job.regions, params, lambda f, t: progress(0.4 + 0.6 * f, t))
-    return JobResult(replace(computed, warnings=(*_alignment_notes(job), *computed.warnings)), matrices, residuals)
+    told = lambda f, t: progress(0.4 + 0.6 * f, t)  # noqa: E731
+    found = compute_map(method, params, aligned, job.regions, job.planning, placement, told)
+    notes = (*_alignment_notes(job), *notes, *found.warnings)
+    return JobResult(replace(found, warnings=notes), matrices, residuals)
+
+
+def run_voxel(job: Job, progress: Any) -> tuple[FitCurve, ...]:
+    """The curve of the voxel at ``job.voxel_mm`` alone, fitted as a region of one voxel.
+
+    Raises
+    ------
+    HypoxiaError
+        As ``run_job``; a method without series, or a point outside it.
+    """
+    if job.voxel_mm is None:
+        raise RequestError("No voxel was named.", "Put the cross-hair on it.")
+    method = get_method(job.method)
+    params = method.make_params(dict(job.params))
+    images, _ = _read_sources(job, method, progress)
+    aligned, placement, _, _ = _place(job, images, progress)
+    return curves_at(method, params, aligned, job.regions, job.voxel_mm, placement, progress)
+
+
+def _read_sources(job: Job, method: Method, progress: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The inputs by key, those of ``sources`` read, and what a person must know of it."""
+    images: dict[str, Any] = dict(job.inputs)
+    notes: tuple[str, ...] = ()
+    specs = {spec.key: spec for spec in method.inputs}
+    for key, source in job.sources.items():
+        progress(0.0, f"reading {specs[key].description}")
+        image = _read_source(source, specs[key], job, lambda f, t: progress(0.2 * f, t))
+        if job.motion_reference and isinstance(image, TimeSeries):
+            image, shifts_mm = correct_motion(image, job.motion_reference - 1, lambda f, t: progress(0.2 + 0.1 * f, t))
+            text = f"Frames of {specs[key].description} were registered to frame {job.motion_reference}; the largest "
+            notes += (f"{text}shift was {shifts_mm.max():.1f} mm. Look at the frames before accepting.",)
+        images[key] = image
+    return {key: images[key] for key in specs if key in images}, notes
+
+
+def _read_source(source: SeriesSource, spec: Any, job: Job, progress: Any) -> Any:
+    """One input from its files, its tracer checked."""
+    if source.files:
+        return read_nifti_input(source.files, spec, job.timing)
+    image = read_dicom_input(source.infos, spec, job.timing, progress)
+    if not spec.tracers:
+        return image
+    facts, _ = stated_tracer(image.facts, job.tracer)
+    if facts.get("tracer") not in spec.tracers:
+        raise RequestError(
+            f"{source.infos[0].description!r} is a {facts.get('tracer')} PET; this method needs "
+            f"{' or '.join(spec.tracers)}.",
+            "Choose another PET or method, or state a missing tracer.",
+        )
+    return replace(image, facts=facts)
+
+
+def _place(
+    job: Job, images: Mapping[str, Any], progress: Any
+) -> tuple[dict[str, Any], Placement, dict[str, tuple[float, ...]], dict[str, Mapping[str, float]]]:
+    """Images ready for ``compute_map``, where they lie, and matrices and residuals of registrations computed here.
+
+    Volumes alone are brought to the planning grid one by one; beside a series all must share its frame of reference.
+    """
+    matrices: dict[str, tuple[float, ...]] = {}
+    residuals: dict[str, Mapping[str, float]] = {}
+    transforms: dict[str, sitk.Transform] = {}
+    first = next((key for key, image in images.items() if isinstance(image, FrameStack)), None)
+    if job.alignment == "rigid":
+        for number, key in enumerate(images if first is None else [first]):
+            progress(0.3 + 0.1 * number / len(images), f"aligning {key}")
+            found = register_rigid(job.planning, shown_image(images[key]), job.regions["gtv"])
+            transforms[key], matrices[key], residuals[key] = found.transform, _matrix(found.transform), found.residual
+    text = {"rigid": _RIGID, "scene": _SCENE}.get(job.alignment, "")
+    if first is None:
+        brought = {key: _on_planning(image, job, transforms.get(key), text) for key, image in images.items()}
+        return brought, Placement(None, "", ""), matrices, residuals
+    frame_uid = images[first].frame_of_reference_uid
+    if job.alignment == "same_frame":
+        return dict(images), Placement(None, frame_uid, ""), matrices, residuals
+    placed = {  # in the scene everything lies in one world
+        key: replace(image, frame_of_reference_uid=frame_uid) if job.alignment == "scene" else image
+        for key, image in images.items()
+    }
+    return placed, Placement(transforms.get(first, _IDENTITY), frame_uid, text), matrices, residuals
+
+
+def shown_image(image: Volume | FrameStack) -> Volume:
+    """The image to look at and to register: the last frame of a PET, the first of another series."""
+    if isinstance(image, Volume):
+        return image
+    return image.frame(image.count - 1 if image.facts.get("modality") == "PT" else 0)
+
+
+def _on_planning(volume: Volume, job: Job, transform: sitk.Transform | None, text: str) -> Volume:
+    transform = _IDENTITY if job.alignment == "scene" else transform
+    planning = job.planning
+    return resample_to(volume, planning.image, planning.frame_of_reference_uid, transform, "linear", text)
 
 
 def _alignment_notes(job: Job) -> tuple[str, ...]:
@@ -129,10 +155,6 @@ def _alignment_notes(job: Job) -> tuple[str, ...]:
     return ()
 
 
-def _on_planning(volume: Volume, planning: Volume, transform: sitk.Transform, text: str) -> Volume:
-    return resample_to(volume, planning.image, planning.frame_of_reference_uid, transform, "linear", text)
-
-
 def _matrix(transform: sitk.Transform) -> tuple[float, ...]:
     """4x4 row-major matrix of a linear transform."""
     origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
@@ -140,93 +162,6 @@ def _matrix(transform: sitk.Transform) -> tuple[float, ...]:
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = np.column_stack(columns), origin
     return tuple(matrix.ravel().tolist())
-
-
-def write_result(result: JobResult, folder: Path) -> None:
-    """Write map, uncertainty, quality codes and facts; ``result.json`` comes last and says that all is there."""
-    found = result.map
-    facts = {
-        "volume": _write_volume(found.volume, folder / "map.nrrd"),
-        "uncertainty": _write_volume(found.uncertainty, folder / "uncertainty.nrrd") if found.uncertainty else None,
-        "quality": found.quality is not None,
-        "threshold": found.threshold,
-        "comparison": found.comparison,
-        "threshold_source": found.threshold_source,
-        "surrogate": found.surrogate,
-        "warnings": list(found.warnings),
-        "details": dict(found.details),
-        "extra": {key: _write_volume(v, folder / f"extra_{key}.nrrd") for key, v in found.extra.items()},
-        "curves": [asdict(curve) for curve in found.curves],
-        "matrices": dict(result.matrices),
-        "residuals": dict(result.residuals),
-    }
-    if found.quality is not None:
-        sitk.WriteImage(image_like(found.quality, found.volume.image), str(folder / "quality.nrrd"), True)
-    (folder / RESULT_FILE).write_text(json.dumps(facts, default=str), encoding="utf-8")
-
-
-def read_result(folder: Path) -> JobResult:
-    """Read what a finished worker left.
-
-    Raises
-    ------
-    HypoxiaError
-        The worker's own error, word for word; or that it ended without any.
-    """
-    if not (folder / RESULT_FILE).exists():
-        if (folder / ERROR_FILE).exists():
-            error = json.loads((folder / ERROR_FILE).read_text(encoding="utf-8"))
-            raise HypoxiaError(error["message"], error["hint"])
-        raise HypoxiaError(
-            "The computation ended without a result, possibly because memory ran out.",
-            "Close other data and try again.",
-        )
-    facts = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
-    quality = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "quality.nrrd"))) if facts["quality"] else None
-    uncertainty = _read_volume(facts["uncertainty"], folder) if facts["uncertainty"] else None
-    hypoxia_map = HypoxiaMap(
-        _read_volume(facts["volume"], folder), facts["threshold"], facts["comparison"], facts["threshold_source"],
-        facts["surrogate"], uncertainty, quality, tuple(facts["warnings"]), facts["details"],
-        {key: _read_volume(v, folder) for key, v in facts["extra"].items()},
-        tuple(_curve(c) for c in facts["curves"]),
-    )  # fmt: skip
-    return JobResult(hypoxia_map, {k: tuple(v) for k, v in facts["matrices"].items()}, facts["residuals"])
-
-
-def _curve(facts: Mapping[str, Any]) -> FitCurve:
-    """A curve as JSON keeps it: lists for tuples."""
-    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in facts.items()}
-    return FitCurve(**values)
-
-
-def _write_volume(volume: Volume, path: Path) -> dict[str, Any]:
-    """Voxels to NRRD; what JSON keeps of the rest."""
-    sitk.WriteImage(volume.image, str(path), False)
-    return {
-        "file": path.name, "quantity": volume.quantity, "unit": volume.unit,
-        "frame_of_reference_uid": volume.frame_of_reference_uid, "source_uids": list(volume.source_uids),
-        "operations": list(volume.operations), "facts": dict(volume.facts),
-    }  # fmt: skip
-
-
-def _read_volume(facts: Mapping[str, Any], folder: Path) -> Volume:
-    return Volume(
-        sitk.ReadImage(str(folder / facts["file"])), facts["quantity"], facts["unit"],
-        facts["frame_of_reference_uid"], tuple(facts["source_uids"]), tuple(facts["operations"]), facts["facts"],
-    )  # fmt: skip
-
-
-def _write_region(region: Region, path: Path) -> dict[str, Any]:
-    sitk.WriteImage(region.mask, str(path), True)
-    return {
-        "file": path.name, "name": region.name, "source": region.source,
-        "frame_of_reference_uid": region.frame_of_reference_uid,
-    }  # fmt: skip
-
-
-def _read_region(facts: Mapping[str, Any], folder: Path) -> Region:
-    mask = sitk.ReadImage(str(folder / facts["file"]))
-    return Region(facts["name"], mask, facts["frame_of_reference_uid"], facts["source"])
 
 
 def print_progress(fraction: float, text: str) -> None:
@@ -248,14 +183,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the job of a folder; the exit code is that of the error's kind, as on the command line."""
     given = sys.argv[1:] if arguments is None else arguments
     if len(given) != 1:
-        print("usage: python -m HypoxiaMapperLib.worker FOLDER", file=sys.stderr)
+        print(f"usage: python -m HypoxiaMapperLib.worker FOLDER | {ASK_DEVICE}", file=sys.stderr)
         return 2
-    folder = Path(given[0])
     print(f"{PID_WORD} {os.getpid()}", flush=True)
+    if given == [ASK_DEVICE]:
+        from .inference.device import describe_device
+
+        print(f"{DEVICE_WORD} {describe_device()}", flush=True)
+        return 0
+    folder = Path(given[0])
     try:
-        write_result(run_job(read_job(folder), print_progress), folder)
+        job = read_job(folder)
+        if job.voxel_mm is None:
+            write_result(run_job(job, print_progress), folder)
+        else:
+            write_curves(run_voxel(job, print_progress), folder)
     except HypoxiaError as error:
-        (folder / ERROR_FILE).write_text(json.dumps({"message": error.message, "hint": error.hint}), encoding="utf-8")
+        write_error(error, folder)
         print(f"ERROR {error}", file=sys.stderr, flush=True)
         return error.exit_code
     return 0

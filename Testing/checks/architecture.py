@@ -68,7 +68,7 @@ MEMBERS = {
         "core": f"__init__ errors volume timeseries niftiio suv tracers resample registration {_CONTRACT}",
         "methods": "methods fitting kinetics inference",
         "dicom": "dicomio",
-        "parts": "mapping method_images worker",
+        "parts": "jobs mapping method_images worker",
         "simulate": "simulate",
         "training": "training",
         "mrml": "mrml",

@@ -13,8 +13,9 @@ import SimpleITK as sitk
 from HypoxiaDosePaintLib.request import request_from_json
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.errors import GeometryError, RequestError
+from HypoxiaMapperLib.jobs import Job
 from HypoxiaMapperLib.volume import same_grid
-from HypoxiaMapperLib.worker import Job, run_job
+from HypoxiaMapperLib.worker import run_job
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 

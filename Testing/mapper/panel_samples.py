@@ -6,12 +6,13 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 
+from HypoxiaMapperLib.jobs import JobResult
 from HypoxiaMapperLib.methods import no_progress
 from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment, volume_to_node
 from HypoxiaMapperLib.panel.choices import MapperChoices, MapperDecisions, SegmentChoice
 from HypoxiaMapperLib.panel.node_images import NodeImages
 from HypoxiaMapperLib.volume import Region, Volume, image_like
-from HypoxiaMapperLib.worker import JobResult, run_job
+from HypoxiaMapperLib.worker import run_job
 
 SHAPE = (20, 24, 28)
 FRAME = "1.2.3"

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from HypoxiaMapperLib.errors import HypoxiaError
-from HypoxiaMapperLib.worker import Job, JobResult, parse_progress, read_result, run_job, write_job
+from HypoxiaMapperLib.jobs import Job, JobResult, read_result, write_job
+from HypoxiaMapperLib.worker import parse_progress, run_job
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
@@ -95,7 +96,7 @@ def test_rigid_and_scene_alignment_warn(patient):
 
 
 def test_result_of_a_map_without_threshold_survives(patient, tmp_path):
-    from HypoxiaMapperLib.worker import write_result
+    from HypoxiaMapperLib.jobs import write_result
 
     found: HypoxiaMap = dataclasses.replace(run_here(patient).map, threshold=math.nan, quality=np.ones(SHAPE, np.uint8))
     curve = FitCurve("GTV", (0.0, 1.0), (2.0, 3.0), (2.1, 2.9), "time (min)", "SUV")

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import GeometryError, HypoxiaError, RequestError
+from ..jobs import Job
 from ..methods import Method, all_methods
 from ..mrml import segment_to_region
 from ..mrml.geometry import LPS_TO_RAS
 from ..resample import sphere_region
 from ..volume import Region, Volume
-from ..worker import Job
 from .map_nodes import Fingerprints
 from .node_images import NodeImages, role_of
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import RequestError
+from ..jobs import JobResult
 from ..methods import HypoxiaMap
 from ..mrml import node_to_volume, show_as_map, volume_to_node
 from ..mrml.segments import LABELMAP
-from ..worker import JobResult
 
 FACTS = "Hypoxia.Map"  # JSON: threshold, comparison, warnings, registration ...
 INPUTS = "Hypoxia.Inputs"  # JSON: fingerprint of each input when the map was made

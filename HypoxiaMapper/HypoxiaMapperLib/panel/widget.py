@@ -14,8 +14,8 @@ from slicer.i18n import tr as _
 from vtk import vtkCollection
 
 from ..errors import HypoxiaError
+from ..jobs import read_result, write_job
 from ..methods import all_methods
-from ..worker import read_result, write_job
 from .child import PACKAGE_PARENT, ChildRun, python_executable, time_left_text, worker_arguments
 from .choices import ALIGNMENT_TEXTS, MapperChoices, MapperDecisions, SegmentChoice, guess_choices, why_method_is_grey
 from .labels import fit_labels
