@@ -1,0 +1,202 @@
+"""Simulated patients: tumour, truth and every image of one seed, as Volumes. The same seed gives the same bytes.
+
+The way of the data: place -> normal anatomy -> tumour fields -> uptake -> images. Each stage has its own random stream,
+so that a change in one leaves the others as they were.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from pydicom.uid import generate_uid
+
+from ..errors import RequestError
+from ..volume import Region, Volume
+from . import multimodal
+from .imaging import Grid
+from .multimodal import Picture, Scene
+from .settings import COHORTS, Draws
+from .tumour_fields import find_place, grow_tumour
+from .uptake import FDG_MINUTES, TRACERS, TRUTH_MINUTES, Kinetics, draw_kinetics, fdg_suv, hypoxia_ratio
+
+LABEL = "simulated; no patient"
+_STAGES = ("place", "tumour", "kinetics", "fdg uptake", "background",
+           "fdg", "hypoxia_pet", "ct", "t1", "adc", "ktrans", "r2star")  # fmt: skip
+QUANTITIES = {  # key: quantity, UCUM unit, as in inference/channels.py
+    "fdg": ("SUVbw", "g/ml"), "hypoxia_pet": ("tissue-to-blood ratio", "{ratio}"), "ct": ("CT number", "[hnsf'U]"),
+    "t1": ("T1-weighted signal", "[arb'U]"), "adc": ("ADC", "mm2/s"), "ktrans": ("Ktrans", "/min"),
+    "r2star": ("R2*", "/s"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SimulatedCase:
+    """A simulated patient.
+
+    Parameters
+    ----------
+    images : mapping of str to Volume
+        By the keys, quantities and units of ``inference/channels.py``, each on its own grid and misregistered by up
+        to a few millimetres; ``hypoxia_pet`` is the noisy tissue-to-blood ratio. One frame of reference for all.
+    gtv : Region
+        Gross tumour on the 2 mm grid of the truth.
+    truth_ratio : Volume
+        Tissue-to-blood ratio of FMISO 150 min after injection, noise-free, through a point spread of 6 mm FWHM, 2 mm.
+    truth_unblurred : Volume
+        The same before the point spread.
+    facts : mapping
+        Every constant drawn, under the names of ``Settings`` (images prefixed with their key).
+    """
+
+    seed: int
+    cohort: str
+    images: Mapping[str, Volume]
+    gtv: Region
+    truth_ratio: Volume
+    truth_unblurred: Volume
+    facts: Mapping[str, Any]
+
+
+def simulate_case(seed: int, cohort: str = "training") -> SimulatedCase:
+    """Simulate one patient, about half a second on one core.
+
+    Raises
+    ------
+    RequestError
+        Negative seed or unknown cohort.
+    """
+    if cohort not in COHORTS:
+        raise RequestError(f"There is no simulated cohort {cohort!r}.", f"Valid ones: {', '.join(COHORTS)}.")
+    if seed < 0:
+        raise RequestError(f"Seed {seed} is negative.", "Give a seed of 0 or more.")
+    facts: dict[str, Any] = {"seed": seed, "cohort": cohort}
+    draws = _streams(seed, cohort, facts)
+    frame = str(generate_uid(entropy_srcs=["hypoxia simulated case", cohort, str(seed)]))
+    place = find_place(draws["place"])
+    labels = place.labels()
+    tumour = grow_tumour(place, labels, draws["tumour"])
+    scene = Scene(place, labels, tumour)
+    kinetics = draw_kinetics(tumour, draws["kinetics"])
+    normal_ratio = multimodal.table_of("fmiso_ratio", draws["background"])
+    truth = scene.paint(normal_ratio, hypoxia_ratio(kinetics, TRACERS["FMISO"], TRUTH_MINUTES))
+    images = _images(scene, kinetics, normal_ratio, draws, facts)
+    facts |= _tumour_facts(scene)
+
+    def volume(array: np.ndarray, how: str) -> Volume:
+        known = {"tracer": "FMISO", "minutes_after_injection": TRUTH_MINUTES, "reference": "true blood", "label": LABEL}
+        image = as_image(array, place.grid)
+        return Volume(image, "FMISO tissue-to-blood ratio", "{ratio}", frame, (), (f"simulated, {how}",), known)
+
+    fwhm = multimodal.TRUTH_FWHM_MM
+    blurred = multimodal.blur(truth, place.grid.spacing_mm[0], fwhm)
+    gtv = Region("GTV", as_image(tumour.gtv.astype(np.uint8), place.grid), frame, f"simulated, seed {seed}")
+    return SimulatedCase(
+        seed,
+        cohort,
+        {key: replace(image, frame_of_reference_uid=frame) for key, image in images.items()},
+        gtv,
+        volume(blurred, f"noise-free, point spread {fwhm:g} mm FWHM"),
+        volume(truth, "noise-free, unblurred"),
+        facts,
+    )
+
+
+def as_image(array: np.ndarray, grid: Grid) -> sitk.Image:
+    """Array (z, y, x) as an image in LPS millimetres; the grid's coordinates are LPS."""
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.first_mm)
+    return image
+
+
+class _Prefixed(dict[str, Any]):
+    """Facts of one stage, noted in the case's facts under ``<stage>_<name>``."""
+
+    def __init__(self, facts: dict[str, Any], prefix: str) -> None:
+        super().__init__(facts)
+        self._facts, self._prefix = facts, prefix
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self._facts[f"{self._prefix}{name}"] = value
+
+    def __ior__(self, other: Mapping[str, Any]) -> _Prefixed:  # type: ignore[override,misc]
+        for name, value in other.items():
+            self[name] = value
+        return self
+
+
+def _streams(seed: int, cohort: str, facts: dict[str, Any]) -> dict[str, Draws]:
+    """One independent random stream per stage."""
+    children = np.random.SeedSequence([seed, zlib.crc32(cohort.encode())]).spawn(len(_STAGES))
+    return {
+        stage: Draws(COHORTS[cohort], np.random.default_rng(child), facts)
+        for stage, child in zip(_STAGES, children, strict=True)
+    }
+
+
+def _images(
+    scene: Scene, kinetics: Kinetics, normal_ratio: np.ndarray, draws: dict[str, Draws], facts: dict[str, Any]
+) -> dict[str, Volume]:
+    """Every image as a Volume without frame of reference."""
+    suv = scene.paint(
+        multimodal.table_of("fdg_suv", draws["background"]), fdg_suv(scene.tumour, kinetics, draws["fdg uptake"])
+    )
+    own = {key: replace(draws[key], facts=_Prefixed(facts, f"{key}_")) for key in QUANTITIES}
+    tracer, minutes, ratio = _hypoxia_scan(scene, kinetics, normal_ratio, own["hypoxia_pet"])
+    makers: dict[str, Callable[[Draws], Picture]] = {
+        "fdg": lambda d: multimodal.pet_picture(suv, scene.place, multimodal.blood_value("fdg_suv"), d),
+        "hypoxia_pet": lambda d: _over_measured_blood(multimodal.pet_picture(ratio, scene.place, 1.0, d), d),
+        "ct": lambda d: multimodal.ct_picture(scene, d),
+        "t1": lambda d: multimodal.t1_picture(scene, d),
+        "adc": lambda d: multimodal.adc_picture(scene, d),
+        "ktrans": lambda d: multimodal.ktrans_picture(scene, d),
+        "r2star": lambda d: multimodal.r2star_picture(scene, d),
+    }
+    told: dict[str, dict[str, Any]] = {
+        "fdg": {"tracer": "FDG", "minutes_after_injection": FDG_MINUTES},
+        "hypoxia_pet": {"tracer": tracer, "minutes_after_injection": minutes, "reference": "blood"},
+    }
+    images = {}
+    for key, make in makers.items():
+        picture = make(own[key])
+        quantity, unit = QUANTITIES[key]
+        known = {"label": LABEL, "misregistration_mm": picture.shift_mm, **told.get(key, {})}
+        image = as_image(picture.array, picture.grid)
+        images[key] = Volume(image, quantity, unit, operations=("simulated",), facts=known)
+    return images
+
+
+def _hypoxia_scan(
+    scene: Scene, kinetics: Kinetics, normal_ratio: np.ndarray, draws: Draws
+) -> tuple[str, float, np.ndarray]:
+    """Tracer, minutes after injection, and the true ratio of the hypoxia PET of this patient."""
+    tracer = TRACERS[str(draws.rng.choice(draws.settings.tracers))]
+    minutes = round(float(draws.rng.uniform(*tracer.scan_min)), 1)
+    draws.facts["tracer"], draws.facts["minutes_after_injection"] = tracer.name, minutes
+    return tracer.name, minutes, scene.paint(normal_ratio, hypoxia_ratio(kinetics, tracer, minutes))
+
+
+def _over_measured_blood(picture: Picture, draws: Draws) -> Picture:
+    """The blood reference is measured, too: the whole map is off by its error."""
+    ratio = picture.array / np.float32(1.0 + draws("reference_error"))
+    return Picture(ratio, picture.grid, picture.shift_mm)
+
+
+def _tumour_facts(scene: Scene) -> dict[str, Any]:
+    """What became of the tumour."""
+    tumour, inside = scene.tumour, scene.tumour.inside
+    voxel_ml = float(np.prod(scene.place.grid.spacing_mm)) / 1000.0
+    return {
+        "volume_ml": float(np.count_nonzero(inside) * voxel_ml),
+        "necrotic_fraction": float(tumour.necrosis[inside].mean()),
+        "mean_po2_mmhg": float(tumour.oxygen.mean_po2_mmhg[inside].mean()),
+        "hp2_5": float(tumour.oxygen.hp2_5[inside].mean()),
+        "hp5": float(tumour.oxygen.hp5[inside].mean()),
+        "hp10": float(tumour.oxygen.hp10[inside].mean()),
+    }
