@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+
 from HypoxiaMapperLib.errors import InputError
 from HypoxiaMapperLib.inference.baselines import (
     REGRESSION,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from HypoxiaMapperLib.training import metrics
 from scipy.stats import norm
+
+from HypoxiaMapperLib.training import metrics
 
 
 def test_pearson_is_the_cosine_of_centred_vectors_and_nan_where_one_is_constant():
