@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from pydicom.uid import generate_uid
 
 from ..errors import RequestError
+from ..inference.channels import CHANNELS, KEYS
 from ..volume import Region, Volume
 from . import multimodal
 from .imaging import Grid
@@ -25,13 +26,8 @@ from .tumour_fields import find_place, grow_tumour
 from .uptake import FDG_MINUTES, TRACERS, TRUTH_MINUTES, Kinetics, draw_kinetics, fdg_suv, hypoxia_ratio
 
 LABEL = "simulated; no patient"
-_STAGES = ("place", "tumour", "kinetics", "fdg uptake", "background",
+_STAGES = ("place", "tumour", "kinetics", "fdg_uptake", "background",
            "fdg", "hypoxia_pet", "ct", "t1", "adc", "ktrans", "r2star")  # fmt: skip
-QUANTITIES = {  # key: quantity, UCUM unit, as in inference/channels.py
-    "fdg": ("SUVbw", "g/ml"), "hypoxia_pet": ("tissue-to-blood ratio", "{ratio}"), "ct": ("CT number", "[hnsf'U]"),
-    "t1": ("T1-weighted signal", "[arb'U]"), "adc": ("ADC", "mm2/s"), "ktrans": ("Ktrans", "/min"),
-    "r2star": ("R2*", "/s"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,9 +78,10 @@ def simulate_case(seed: int, cohort: str = "training") -> SimulatedCase:
     tumour = grow_tumour(place, labels, draws["tumour"])
     scene = Scene(place, labels, tumour)
     kinetics = draw_kinetics(tumour, draws["kinetics"])
+    draws["background"]("tissue_spread")
     normal_ratio = multimodal.table_of("fmiso_ratio", draws["background"])
     truth = scene.paint(normal_ratio, hypoxia_ratio(kinetics, TRACERS["FMISO"], TRUTH_MINUTES))
-    images = _images(scene, kinetics, normal_ratio, draws, facts)
+    images = _images(scene, kinetics, normal_ratio, draws)
     facts |= _tumour_facts(scene)
 
     def volume(array: np.ndarray, how: str) -> Volume:
@@ -114,23 +111,6 @@ def as_image(array: np.ndarray, grid: Grid) -> sitk.Image:
     return image
 
 
-class _Prefixed(dict[str, Any]):
-    """Facts of one stage, noted in the case's facts under ``<stage>_<name>``."""
-
-    def __init__(self, facts: dict[str, Any], prefix: str) -> None:
-        super().__init__(facts)
-        self._facts, self._prefix = facts, prefix
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        super().__setitem__(name, value)
-        self._facts[f"{self._prefix}{name}"] = value
-
-    def __ior__(self, other: Mapping[str, Any]) -> _Prefixed:  # type: ignore[override,misc]
-        for name, value in other.items():
-            self[name] = value
-        return self
-
-
 def _streams(seed: int, cohort: str, facts: dict[str, Any]) -> dict[str, Draws]:
     """One independent random stream per stage."""
     children = np.random.SeedSequence([seed, zlib.crc32(cohort.encode())]).spawn(len(_STAGES))
@@ -140,14 +120,12 @@ def _streams(seed: int, cohort: str, facts: dict[str, Any]) -> dict[str, Draws]:
     }
 
 
-def _images(
-    scene: Scene, kinetics: Kinetics, normal_ratio: np.ndarray, draws: dict[str, Draws], facts: dict[str, Any]
-) -> dict[str, Volume]:
+def _images(scene: Scene, kinetics: Kinetics, normal_ratio: np.ndarray, draws: dict[str, Draws]) -> dict[str, Volume]:
     """Every image as a Volume without frame of reference."""
     suv = scene.paint(
-        multimodal.table_of("fdg_suv", draws["background"]), fdg_suv(scene.tumour, kinetics, draws["fdg uptake"])
+        multimodal.table_of("fdg_suv", draws["background"]), fdg_suv(scene.tumour, kinetics, draws["fdg_uptake"])
     )
-    own = {key: replace(draws[key], facts=_Prefixed(facts, f"{key}_")) for key in QUANTITIES}
+    own = {key: replace(draws[key], prefix=f"{key}_") for key in KEYS}
     tracer, minutes, ratio = _hypoxia_scan(scene, kinetics, normal_ratio, own["hypoxia_pet"])
     makers: dict[str, Callable[[Draws], Picture]] = {
         "fdg": lambda d: multimodal.pet_picture(suv, scene.place, multimodal.blood_value("fdg_suv"), d),
@@ -163,12 +141,11 @@ def _images(
         "hypoxia_pet": {"tracer": tracer, "minutes_after_injection": minutes, "reference": "blood"},
     }
     images = {}
-    for key, make in makers.items():
-        picture = make(own[key])
-        quantity, unit = QUANTITIES[key]
-        known = {"label": LABEL, "misregistration_mm": picture.shift_mm, **told.get(key, {})}
+    for channel in CHANNELS:
+        picture = makers[channel.key](own[channel.key])
+        known = {"label": LABEL, "misregistration_mm": picture.shift_mm, **told.get(channel.key, {})}
         image = as_image(picture.array, picture.grid)
-        images[key] = Volume(image, quantity, unit, operations=("simulated",), facts=known)
+        images[channel.key] = Volume(image, channel.quantity, channel.unit, operations=("simulated",), facts=known)
     return images
 
 
@@ -178,7 +155,7 @@ def _hypoxia_scan(
     """Tracer, minutes after injection, and the true ratio of the hypoxia PET of this patient."""
     tracer = TRACERS[str(draws.rng.choice(draws.settings.tracers))]
     minutes = round(float(draws.rng.uniform(*tracer.scan_min)), 1)
-    draws.facts["tracer"], draws.facts["minutes_after_injection"] = tracer.name, minutes
+    draws.note(tracer=tracer.name, minutes_after_injection=minutes)
     return tracer.name, minutes, scene.paint(normal_ratio, hypoxia_ratio(kinetics, tracer, minutes))
 
 

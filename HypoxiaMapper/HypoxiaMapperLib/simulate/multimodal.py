@@ -75,9 +75,8 @@ def function_of(column: int, draws: Draws) -> np.ndarray:
 
 
 def _spread(values: np.ndarray, draws: Draws) -> np.ndarray:
-    spread = draws.facts.get("tissue_spread")
-    spread = draws("tissue_spread") if spread is None else spread
-    return values * np.exp(spread * np.clip(draws.rng.standard_normal(values.size), -2.0, 2.0))
+    """Each value times a log-normal factor of the patient's spread."""
+    return values * np.exp(draws.facts["tissue_spread"] * np.clip(draws.rng.standard_normal(values.size), -2.0, 2.0))
 
 
 def on_scanner(values: np.ndarray, place: Place, spacing_mm: tuple[float, float, float], draws: Draws) -> Picture:
@@ -87,7 +86,7 @@ def on_scanner(values: np.ndarray, place: Place, spacing_mm: tuple[float, float,
     """
     length = draws("misregistration_mm", "shift_length_mm")
     shift = draws.direction() * length
-    draws.facts |= {f"shift_{axis}_mm": float(v) for axis, v in zip("xyz", shift, strict=True)}
+    draws.note(**{f"shift_{axis}_mm": float(v) for axis, v in zip("xyz", shift, strict=True)})
     spacing, box = np.array(spacing_mm), np.array(place.grid.spacing_mm)
     offset = draws.rng.uniform(0.0, 1.0, 3) * spacing
     extent = (np.array(place.grid.size) - 1) * box
@@ -117,7 +116,7 @@ def pet_picture(uptake: np.ndarray, place: Place, blood: float, draws: Draws) ->
 def ct_picture(scene: Scene, draws: Draws) -> Picture:
     """Contrast-enhanced CT in HU: tumour brightens with its vessels, necrosis is near water."""
     tumour = scene.tumour
-    enhanced = 45.0 + draws.rng.uniform(300.0, 800.0) * tumour.vascular_fraction
+    enhanced = 45.0 + draws("ct_enhancement_hu") * tumour.vascular_fraction
     values = enhanced * (1.0 - tumour.necrosis) + 22.0 * tumour.necrosis
     hu = scene.paint(np.array([tissue.hu for tissue in TISSUES]), values)
     seen = on_scanner(ndimage.gaussian_filter(hu, 0.5), scene.place, (2.0, 2.0, 3.0), draws)
@@ -129,20 +128,19 @@ def ct_picture(scene: Scene, draws: Draws) -> Picture:
 def t1_picture(scene: Scene, draws: Draws) -> Picture:
     """T1-weighted signal: enhancing tumour, smooth receive field, Rician noise."""
     tumour = scene.tumour
-    values = 330.0 + draws.rng.uniform(500.0, 2500.0) * tumour.vascular_fraction
+    values = 330.0 + draws("t1_enhancement") * tumour.vascular_fraction
     values = values * (1.0 - tumour.necrosis) + 230.0 * tumour.necrosis
     signal = scene.paint(table_of("t1_signal", draws), values)
     seen = on_scanner(signal, scene.place, _mr_spacing(draws), draws)
-    receive = 1.0 + 0.08 * smooth_field(seen.grid.mesh(), draws.rng, 300.0, waves=3)
-    gain = draws.rng.uniform(0.5, 2.0)
-    noisy = gain * rician(seen.array * receive, 400.0 / draws("mr_snr"), draws.rng)
+    receive = 1.0 + draws("receive_field") * smooth_field(seen.grid.mesh(), draws.rng, 300.0, waves=3)
+    noisy = draws("t1_gain") * rician(seen.array * receive, 400.0 / draws("mr_snr"), draws.rng)
     return Picture(noisy.astype(np.float32), seen.grid, seen.shift_mm)
 
 
 def adc_picture(scene: Scene, draws: Draws) -> Picture:
     """ADC in mm2/s from two diffusion-weighted signals with Rician noise; ADC = 2.6 - s * cellularity."""
     tumour = scene.tumour
-    own = 1.0 + draws("adc_independent") * smooth_field(tumour.mesh, draws.rng, draws.facts["fdg_wavelength_mm"])
+    own = 1.0 + draws("adc_independent") * smooth_field(tumour.mesh, draws.rng, draws("independent_wavelength_mm"))
     values = (ADC_OF_WATER - draws("adc_slope") * 1e-3 * tumour.cellularity) * np.clip(own, 0.5, 1.6)
     adc = scene.paint(function_of(0, draws) * 1e-3, np.clip(values, 3e-4, 3.2e-3))
     seen = on_scanner(adc, scene.place, _mr_spacing(draws, 1.3), draws)
@@ -158,7 +156,7 @@ def adc_picture(scene: Scene, draws: Draws) -> Picture:
 def ktrans_picture(scene: Scene, draws: Draws) -> Picture:
     """Ktrans in 1/min, proportional to the vascular fraction up to an independent field and the error of the fit."""
     tumour = scene.tumour
-    texture = np.clip(smooth_field(tumour.mesh, draws.rng, draws.facts["fdg_wavelength_mm"]), -2.2, 2.2)
+    texture = np.clip(smooth_field(tumour.mesh, draws.rng, draws("independent_wavelength_mm")), -2.2, 2.2)
     own = np.exp(draws("ktrans_independent") * texture)
     values = draws("ktrans_per_vascular_fraction") * tumour.vascular_fraction * own
     ktrans = scene.paint(function_of(1, draws), np.clip(values, 0.0, 1.5))
@@ -173,7 +171,7 @@ def r2star_picture(scene: Scene, draws: Draws) -> Picture:
     tumour = scene.tumour
     saturation = 1.0 / (1.0 + (BLOOD_P50_MMHG / np.maximum(tumour.oxygen.mean_po2_mmhg, 1e-3)) ** BLOOD_HILL)
     reversible = draws("r2star_gain") * tumour.vascular_fraction * (1.0 - saturation)
-    own = 1.0 + draws("r2star_independent") * smooth_field(tumour.mesh, draws.rng, 25.0)
+    own = 1.0 + draws("r2star_independent") * smooth_field(tumour.mesh, draws.rng, draws("independent_wavelength_mm"))
     values = (draws("r2_base_per_s") * (1.0 - 0.4 * tumour.necrosis) + reversible) * np.clip(own, 0.4, 1.8)
     r2star = scene.paint(function_of(2, draws), values)
     seen = on_scanner(r2star, scene.place, _mr_spacing(draws, 1.2), draws)

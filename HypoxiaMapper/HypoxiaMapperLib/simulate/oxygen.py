@@ -105,7 +105,7 @@ def solve_po2(
             f"Oxygen: pv, M0, K, pixel {constants.tolist()}, supply from {supply.min():g} to {supply.max():g}.",
             "All constants must be positive, supply at least somewhere.",
         )
-    linear = _diffusion(*supply.shape, pixel_um) + sparse.diags(supply.ravel())
+    linear = _diffusion(supply.shape[0], supply.shape[1], pixel_um) + sparse.diags(supply.ravel())
     source = supply.ravel() * vessel_po2_mmhg
     po2 = np.zeros(supply.size)
     for _ in range(_MOST_STEPS):

@@ -68,33 +68,35 @@ class Settings:
     tissue_spread: Range = _range(0.08, 0.20, "", "spread of normal tissues between and within patients [O]")
 
     # Tumour-scale fields
-    vascular_fraction: Range = _range(0.015, 0.08, "", "mean; METHODS 10: 1-10 %", log=True)
-    vascular_spread: Range = _range(0.30, 0.75, "", "standard deviation of its logarithm [O]")
-    vascular_wavelength_mm: Range = _range(14.0, 40.0, "mm", "choice: seen by PET")
+    vascular_fraction: Range = _range(0.02, 0.10, "", "mean; METHODS 10: 1-10 %", log=True)
+    vascular_spread: Range = _range(0.40, 0.90, "", "standard deviation of its logarithm [O]")
+    vascular_wavelength_mm: Range = _range(18.0, 50.0, "mm", "choice: seen by PET")
     core_loss: Range = _range(0.1, 0.8, "", "share of vessels lost from rim to centre [O]")
     cellularity: Range = _range(0.55, 0.90, "", "mean cell fraction [O]")
     cellularity_spread: Range = _range(0.05, 0.18, "", "[O]")
-    consumption_mmhg_per_s: Range = _range(9.0, 24.0, "mmHg/s", "at cellularity 0.75; METHODS 10: about 15")
-    vessel_po2_mmhg: Range = _range(25.0, 65.0, "mmHg", "METHODS 10: 40 (20-80)")
+    consumption_mmhg_per_s: Range = _range(10.0, 22.0, "mmHg/s", "at cellularity 0.75; METHODS 10: about 15")
+    vessel_po2_mmhg: Range = _range(30.0, 55.0, "mmHg", "METHODS 10: 40 (20-80)")
     necrosis_onset: Range = _range(0.15, 0.5, "", "anoxic share from which tissue dies in the centre [O]")
 
     # Kinetics
     kmax_per_min: Range = _range(
-        0.008,
-        0.035,
+        0.02,
+        0.045,
         "/min",
         "METHODS 10: 0.005-0.02 [O]; moved up so that tumour-to-blood maxima reach published ones",
         log=True,
     )
-    partition: Range = _range(0.75, 1.0, "", "distribution volume of unbound tracer [O]")
-    blood_half_time_min: Range = _range(110.0, 240.0, "min", "slow clearance of nitroimidazoles [O]")
+    partition: Range = _range(0.70, 0.85, "", "distribution volume of unbound tracer [O]")
+    blood_half_time_min: Range = _range(140.0, 220.0, "min", "slow clearance of nitroimidazoles [O]")
     k1_per_vascular_fraction: Range = _range(2.0, 5.0, "/min", "K1 about 0.05-0.2 /min [O]")
     blood_volume_factor: Range = _range(0.8, 1.3, "", "blood volume seen by PET over vascular fraction [O]")
-    fdg_k3_per_min: Range = _range(0.02, 0.07, "/min", "[O]", log=True)
+    fdg_k1_per_vascular_fraction: Range = _range(5.0, 10.0, "/min", "K1 of FDG about 0.1-0.4 /min [O]")
+    fdg_k3_per_min: Range = _range(0.03, 0.06, "/min", "[O]", log=True)
     fdg_hypoxia_gain: Range = _range(0.5, 2.0, "", "g, METHODS 10")
     fdg_independent: Range = _range(0.20, 0.45, "", "log spread of FDG k3 that hypoxia does not explain [O]")
-    fdg_wavelength_mm: Range = _range(14.0, 40.0, "mm", "choice")
     fdg_cellularity_power: Range = _range(0.3, 1.2, "", "k3 follows cellularity to this power [O]")
+
+    independent_wavelength_mm: Range = _range(14.0, 40.0, "mm", "of what hypoxia does not explain; choice")
 
     # Scanners
     psf_fwhm_mm: Range = _range(5.0, 7.0, "mm", "METHODS 10")
@@ -104,6 +106,10 @@ class Settings:
     reference_error: Range = _range(-0.06, 0.06, "", "relative error of the measured blood reference [O]")
     misregistration_mm: Range = _range(0.0, 3.0, "mm", "METHODS 10")
     ct_noise_hu: Range = _range(6.0, 16.0, "[hnsf'U]", "[O]")
+    ct_enhancement_hu: Range = _range(300.0, 800.0, "[hnsf'U]", "per vascular fraction [O]")
+    t1_enhancement: Range = _range(500.0, 2500.0, "", "signal per vascular fraction; muscle has 360 [O]")
+    t1_gain: Range = _range(0.5, 2.0, "", "the unit of T1-weighted signal is arbitrary", log=True)
+    receive_field: Range = _range(0.0, 0.12, "", "spread of a smooth receive field [O]")
     mr_voxel_mm: Range = _range(1.2, 2.0, "mm", "METHODS 10: 1-2 mm in plane")
     mr_slice_mm: Range = _range(2.0, 3.0, "mm", "[O]")
     mr_snr: Range = _range(15.0, 45.0, "", "signal to noise, Rician (METHODS 10) [O]", log=True)
@@ -124,13 +130,19 @@ class Draws:
     settings: Settings
     rng: np.random.Generator
     facts: MutableMapping[str, Any]
+    prefix: str = ""
+
+    def note(self, **values: Any) -> None:
+        """Note values in the facts under the prefix of this stage, which a name may bear already."""
+        for name, value in values.items():
+            self.facts[f"{self.prefix}{name.removeprefix(self.prefix)}"] = value
 
     def __call__(self, name: str, label: str = "") -> float:
         """One value from the range ``name``, noted as ``label`` (or its name)."""
         low, high = getattr(self.settings, name)
         log = next(f for f in fields(self.settings) if f.name == name).metadata["log"]
         value = float(np.exp(self.rng.uniform(np.log(low), np.log(high))) if log else self.rng.uniform(low, high))
-        self.facts[label or name] = value
+        self.note(**{label or name: value})
         return value
 
     def three(self, name: str, label: str) -> XYZ:

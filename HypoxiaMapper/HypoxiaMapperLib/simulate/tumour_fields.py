@@ -81,7 +81,7 @@ def find_place(draws: Draws) -> Place:
     """Choose site, size and patient, and lay the box around the tumour."""
     site = draws.settings.sites[int(draws.rng.integers(len(draws.settings.sites)))]
     side = float(draws.rng.choice((-1.0, 1.0))) if site.lateral else 1.0
-    draws.facts |= {"site": site.name, "side": "left" if side > 0 else "right"}
+    draws.note(site=site.name, side="left" if side > 0 else "right")
     volume_ml = draws("volume_ml", "wanted_volume_ml")
     ratios = np.array(draws.three("axis_ratio", "axis_ratio"))
     radius_mm = (volume_ml * 1000.0 * 3.0 / (4.0 * np.pi)) ** (1.0 / 3.0)

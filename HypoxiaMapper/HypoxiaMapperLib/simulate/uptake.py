@@ -113,11 +113,13 @@ def fdg_suv(tumour: Tumour, kinetics: Kinetics, draws: Draws) -> np.ndarray:
     k3 rises with the hypoxia response (k3 * (1 + g * HRE), METHODS 10), with cellularity, and with an independent
     smooth field: FDG must not give hypoxia away.
     """
-    texture = np.clip(smooth_field(tumour.mesh, draws.rng, draws("fdg_wavelength_mm")), -2.2, 2.2)
+    texture = np.clip(
+        smooth_field(tumour.mesh, draws.rng, draws("independent_wavelength_mm", "fdg_wavelength_mm")), -2.2, 2.2
+    )
     own = np.exp(draws("fdg_independent") * texture)
     cells = (tumour.cellularity / REFERENCE_CELLULARITY) ** draws("fdg_cellularity_power")
     k3 = draws("fdg_k3_per_min") * (1.0 + draws("fdg_hypoxia_gain") * tumour.oxygen.hre) * own * cells
     k3 = k3 * (1.0 - tumour.necrosis)
-    k2 = kinetics.k1_per_min / FDG_PARTITION
-    tissue = two_tissue(FDG_INPUT, kinetics.k1_per_min, k2, k3, FDG_MINUTES)
+    k1 = np.maximum(draws("fdg_k1_per_vascular_fraction") * tumour.vascular_fraction, 2e-3)
+    tissue = two_tissue(FDG_INPUT, k1, k1 / FDG_PARTITION, k3, FDG_MINUTES)
     return (1.0 - kinetics.blood_volume) * tissue + kinetics.blood_volume * FDG_INPUT.at(FDG_MINUTES)
