@@ -34,12 +34,13 @@ GRIDS: dict[type[SeparableModel], dict[str, tuple[list[float], float]]] = {
         "vp": ([0.005, 0.01, 0.02, 0.05, 0.1, 0.2], 0.01), "ve": ([0.05, 0.1, 0.2, 0.4, 0.6], 0.05),
     },
     TwoTissueIrreversible: {
-        "K1": ([0.02, 0.1, 0.4, 1.0], 0.02), "k2": ([0.05, 0.2, 0.8, 2.0], 0.05), "k3": ([0.0, 0.005, 0.05, 0.2], 0.005),
-        "vB": ([0.0, 0.03, 0.1, 0.3], 0.02),
+        "K1": ([0.02, 0.1, 0.4, 1.0], 0.02), "k2": ([0.05, 0.2, 0.8, 2.0], 0.05),
+        "k3": ([0.0, 0.005, 0.05, 0.2], 0.005), "vB": ([0.0, 0.03, 0.1, 0.3], 0.02),
     },
     TwoTissueReversible: {
-        "K1": ([0.02, 0.1, 0.4, 1.0], 0.02), "k2": ([0.05, 0.2, 0.8, 2.0], 0.05), "k3": ([0.0, 0.005, 0.05, 0.2], 0.005),
-        "k4": ([0.0, 0.005, 0.02, 0.05], 0.005), "vB": ([0.0, 0.03, 0.1, 0.3], 0.02),
+        "K1": ([0.02, 0.1, 0.4, 1.0], 0.02), "k2": ([0.05, 0.2, 0.8, 2.0], 0.05),
+        "k3": ([0.0, 0.005, 0.05, 0.2], 0.005), "k4": ([0.0, 0.005, 0.02, 0.05], 0.005),
+        "vB": ([0.0, 0.03, 0.1, 0.3], 0.02),
     },
     Ivim: {
         "S0": ([500.0], 1.0), "f": ([0.0, 0.02, 0.1, 0.3, 0.6], 0.02), "D": ([3e-4, 1e-3, 2.5e-3], 1e-4),
@@ -72,8 +73,9 @@ def exact_curves(model: SeparableModel, truth: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("kind", "step_s", "least_ok"),
-    [(Tofts, 5.0, 0.6), (ExtendedTofts, 5.0, 0.5), (TwoCompartmentExchange, 1.0, 0.6), (TwoCompartmentExchange, 2.0, 0.6),
-     (TwoCompartmentExchange, 5.0, 0.6), (TwoTissueIrreversible, 0.0, 0.5), (TwoTissueReversible, 0.0, 0.3),
+    [(Tofts, 5.0, 0.6), (ExtendedTofts, 5.0, 0.5), (TwoCompartmentExchange, 1.0, 0.6),
+     (TwoCompartmentExchange, 2.0, 0.6), (TwoCompartmentExchange, 5.0, 0.6),
+     (TwoTissueIrreversible, 0.0, 0.5), (TwoTissueReversible, 0.0, 0.3),
      (Ivim, 0.0, 0.5)],
 )  # fmt: skip
 def test_voxels_with_code_ok_hold_the_truth(kind: type[SeparableModel], step_s: float, least_ok: float) -> None:
