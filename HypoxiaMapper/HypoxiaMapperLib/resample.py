@@ -42,7 +42,7 @@ def resample_to(
     Returns
     -------
     Volume
-        float32 voxels on the grid.
+        float32 voxels on the grid; ``facts["native_spacing_mm"]`` keeps the first grid's voxel size (x, y, z).
 
     Raises
     ------
@@ -70,8 +70,14 @@ def resample_to(
             "Check the series, or register the images first.",
         )
     operation = f"resampled to the planning grid, {interpolator} interpolation, {how}"
+    # How coarse an image really is: the grid it is brought to does not tell.
+    facts = {"native_spacing_mm": volume.image.GetSpacing(), **volume.facts}
     return replace(
-        volume, image=image, frame_of_reference_uid=grid_frame_uid, operations=(*volume.operations, operation)
+        volume,
+        image=image,
+        frame_of_reference_uid=grid_frame_uid,
+        operations=(*volume.operations, operation),
+        facts=facts,
     )
 
 

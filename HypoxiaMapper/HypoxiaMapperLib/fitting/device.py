@@ -8,13 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import MissingPackageError, RequestError
+from ..errors import RequestError
+from ..inference.device import DEVICES, choose_device
 
 if TYPE_CHECKING:
     import torch
 
 Part = TypeVar("Part")
-DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float64", "float32")
 CPU_CHUNK = 16384
 """Voxels at once on a CPU: large enough for few steps in Python, small enough for the cache."""
@@ -87,20 +87,14 @@ def choose_backend(options: FitOptions) -> Backend:
     RequestError
         If the device asked for is not there, or float64 is asked of MPS.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingPackageError("Voxel-wise fits need the Python package torch.", "pip install torch") from error
-    name = options.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present[name]:
-        raise RequestError(f"Device {name} is not available here.", "Use device auto or cpu.")
-    if name == "mps" and options.dtype == "float64":
+    # Not MPS unless asked for: it lacks float64, the fits' default.
+    device = choose_device(options.device, ("cuda",), "Voxel-wise fits")
+    import torch
+
+    if device.type == "mps" and options.dtype == "float64":
         raise RequestError("Device mps cannot compute in float64.", "Ask for dtype float32 or device cpu.")
     default_tolerance = 1e-7 if options.dtype == "float64" else 1e-5
-    return Backend(torch.device(name), getattr(torch, options.dtype), options.table_tolerance or default_tolerance)
+    return Backend(device, getattr(torch, options.dtype), options.table_tolerance or default_tolerance)
 
 
 def chunk_size(backend: Backend, options: FitOptions, n_frames: int, n_parameters: int) -> int:
