@@ -313,3 +313,38 @@ def test_pet_frames_in_series_of_their_own(tmp_path):
     series = read_dynamic_pet(scan_folder(tmp_path).series)
     np.testing.assert_allclose(series.frame_start_s, STARTS)
     assert series.frames[2].mean() > series.frames[0].mean()
+
+
+NINE = {"RadiopharmaceuticalStartTime": "090000", "RadiopharmaceuticalStartDateTime": "20250101090000"}
+
+
+def test_rescale_and_decay_of_every_frame_are_its_own(tmp_path):
+    tags = {**pet_tags(), **NINE, "DecayCorrection": ["START", "ADMIN", "START"]}
+    same = read_dynamic_pet([write_pet_frames(tmp_path / "same", PET, **tags)])
+    scaled = read_dynamic_pet([write_pet_frames(tmp_path / "own", PET, **tags, RescaleSlope=[1.0, 2.0, 0.5])])
+    np.testing.assert_allclose(scaled.frames, same.frames * np.array([1.0, 2.0, 0.5])[:, None, None, None], rtol=1e-6)
+    at_start, at_injection = suvbw_factor(70, 370e6, 3600, HALF_LIFE_S), suvbw_factor(70, 370e6)
+    np.testing.assert_allclose(same.facts["suv_factors"], [at_start, at_injection, at_start])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"PatientWeight": [70, 70, 75]}, r"Patient's Weight \(0010,1030\) differs between frames: 70.*75"),
+        ({"RadionuclideTotalDose": [3.7e8, 3.7e8, 3.5e8]}, r"Total Dose \(0018,1074\) differs between frames"),
+        ({"RadionuclideHalfLife": [6586.2, 6586.2, 1223.4]}, r"Half Life \(0018,1075\) differs between frames"),
+        ({"RadiopharmaceuticalStartTime": ["090000", "090000", "091000"]}, r"Start Time .* differs between frames"),
+    ],
+)
+def test_frames_of_two_injections_are_refused(tmp_path, changes, words):
+    with pytest.raises(InputError, match=words):
+        read_dynamic_pet([write_pet_frames(tmp_path, PET, **{**pet_tags(), **changes})])
+
+
+def test_frames_of_two_protocols_are_refused(tmp_path):
+    times = {"AcquisitionTime": ["100000", "100005", "100010"], "AcquisitionDate": "20250101"}
+    info = write_mr_frames(tmp_path / "a", FRAMES, **times, FlipAngle=[5, 15, 15])
+    with pytest.raises(InputError, match=r"FlipAngle differs between frames: 5.* \(frame 1\), 15.* \(frame 2\)"):
+        read_time_series([info])
+    info = write_mr_frames(tmp_path / "b", FRAMES, **times, RepetitionTime=[5.0, 4.98, 5.0])
+    assert read_time_series([info]).count == 3

@@ -23,8 +23,12 @@ from .frames import image_names, read_headers, read_images
 from .grouping import Slice, by_parameter, by_time, parameter_value
 from .model import SeriesInfo
 from .pet import suv_factors
+from .pet_dose import require_one_injection
 from .series import plane_of, quantity_of, require_one_frame, rescale_of
 from .stack import build_grid
+
+SAME_PROTOCOL = 0.01
+"""Sequence parameters of frames may differ by this share of the larger."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def read_time_series(
     info, what = infos[0], _describe(infos)
     headers = _headers(infos)
     frames = _on_one_grid(by_time(headers, what), what)
+    _require_one_protocol(info, frames)
     times = _times(info, frames, timing)
     array = _read_voxels(frames, progress)
     quantity, unit = quantity_of(info, frames.slices[0][0].header)
@@ -83,13 +88,18 @@ def read_dynamic_pet(
 ) -> TimeSeries:
     """Read a dynamic PET as SUVbw (g/ml), every frame by the rules of ``dicomio.pet``.
 
-    ``facts`` holds those of ``read_pet_series`` for the last frame, ``suv_factors`` per frame (g/ml per stored unit)
-    and ``warnings`` of all frames. Parameters and errors as ``read_time_series``.
+    Rescale, unit, decay correction and its reference are each frame's own; weight, dose, half-life and injection must
+    be the same in all. ``facts`` holds those of ``read_pet_series`` for the last frame, ``suv_factors`` per frame (g/ml
+    per stored unit) and ``warnings`` of all frames. Parameters and errors as ``read_time_series``.
     """
     info, what = infos[0], _describe(infos)
     if info.role != "pet":
         raise InputError(f"{what} is no PET.", "Choose a PET series.")
     frames = _on_one_grid(by_time(_headers(infos), what), what)
+    try:
+        require_one_injection([s.header for group in frames.slices for s in group], "frames")
+    except InputError as error:
+        raise InputError(f"{what}: {error.message}", error.hint) from None
     times = _times(info, frames, timing)
     factors = np.empty((len(frames.slices), len(frames.slices[0])))
     facts: dict[str, Any] = {}
@@ -189,6 +199,31 @@ def _times(info: SeriesInfo, frames: _Frames, timing: Timing) -> FrameTimes:
     """When the frames were measured."""
     headers: list[list[Dataset]] = [[s.header for s in group] for group in frames.slices]
     return pet_times(headers, timing, frames.what) if info.role == "pet" else mr_times(headers, timing, frames.what)
+
+
+def _require_one_protocol(info: SeriesInfo, frames: _Frames) -> None:
+    """Refuse frames that were measured differently: their signals do not belong to one curve."""
+    names = ["Units", "DecayCorrection"] if info.role == "pet" else [keyword for _, keyword, _ in _SEQUENCE]
+    for name in names:
+        found: dict[str, int] = {}
+        for k, group in enumerate(frames.slices):
+            value = group[0].header.get(name)
+            found.setdefault("absent" if value in (None, "") else str(value), k + 1)
+        if len(found) > 1 and not _nearly_equal(list(found)):
+            shown = ", ".join(f"{value} (frame {k})" for value, k in list(found.items())[:3])
+            raise InputError(
+                f"{frames.what}: {name} differs between frames: {shown}.",
+                "Send the frames of one protocol only; for several echo times or flip angles use a parameter series.",
+            )
+
+
+def _nearly_equal(texts: Sequence[str]) -> bool:
+    """True for numbers within a hundredth of each other: scanners write 4.98 and 5.0 for one repetition time."""
+    try:
+        numbers = [float(text) for text in texts]
+    except ValueError:
+        return False
+    return max(numbers) - min(numbers) <= SAME_PROTOCOL * max(abs(n) for n in numbers)
 
 
 def _read_voxels(frames: _Frames, progress: Progress) -> np.ndarray:

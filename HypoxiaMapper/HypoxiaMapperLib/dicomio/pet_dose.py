@@ -18,13 +18,16 @@ _USUAL_ACTIVITY_MBQ = (20.0, 1500.0)
 _POSSIBLE_ACTIVITY_MBQ = (1.0, 10_000.0)
 _USUAL_WEIGHT_KG = (2.0, 400.0)
 _MAXIMUM_WEIGHT_KG = 1000.0  # heavier than anyone known: grams or a typing error
+_MAXIMUM_HEIGHT_CM = 300.0  # taller than anyone known: centimetres in a field for metres
 _FLUORINE18_CODES = {"C-111A1", "77004003"}  # Radionuclide Code Sequence, CID 4020
 _FLUORINE18_TRACERS = ("FDG", "FMISO", "FAZA", "HX4", "EF5")  # Cu-ATSM comes with several nuclides
 _PRIVATE_CREATOR = "Philips PET Private Group"
 
 
 def read_weight_and_dose(headers: Sequence[Dataset], tracer: str) -> tuple[dict[str, Any], list[str]]:
-    """Weight, injected activity and half-life of a series with their sources (None where absent), and warnings.
+    """Weight, height, sex, injected activity and half-life of a series with their sources, and warnings.
+
+    A number that is absent is None, an absent sex an empty text.
 
     Parameters
     ----------
@@ -38,7 +41,7 @@ def read_weight_and_dose(headers: Sequence[Dataset], tracer: str) -> tuple[dict[
     InputError
         If slices disagree, or a value cannot be true, naming the tag.
     """
-    _require_one_injection(headers)
+    require_one_injection(headers)
     header, warnings = headers[0], []
     weight_kg = number(header, "PatientWeight")
     if weight_kg and weight_kg > _MAXIMUM_WEIGHT_KG:
@@ -54,6 +57,10 @@ def read_weight_and_dose(headers: Sequence[Dataset], tracer: str) -> tuple[dict[
     values = {
         "weight_kg": weight_kg,
         "weight_source": "Patient's Weight (0010,1030)",
+        "height_cm": _height_cm(header, warnings),
+        "height_source": "Patient's Size (0010,1020)",
+        "sex": str(header.get("PatientSex", "") or "").strip().upper(),
+        "sex_source": "Patient's Sex (0010,0040)",
         "injected_activity_mbq": activity_mbq,
         "injected_activity_source": source,
         "half_life_s": half_life_s,
@@ -103,8 +110,14 @@ def philips_factors(headers: Sequence[Dataset], tag: tuple[int, int], name: str)
     return values
 
 
-def _require_one_injection(headers: Sequence[Dataset]) -> None:
-    """Refuse slices of several patients or injections joined in one series."""
+def require_one_injection(headers: Sequence[Dataset], between: str = "slices") -> None:
+    """Refuse slices (or frames) of several patients or injections joined in one series.
+
+    Raises
+    ------
+    InputError
+        If weight, dose, half-life or injection time differ, naming the tag and the values.
+    """
 
     def of_item(keyword: str) -> Callable[[Dataset], Any]:
         return lambda header: _radiopharmaceutical(header).get(keyword)
@@ -120,9 +133,24 @@ def _require_one_injection(headers: Sequence[Dataset]) -> None:
         if len(found) > 1 and len({_as_number(text) for text in found}) > 1:
             shown = sorted(text or "absent" for text in found)
             raise InputError(
-                f"{label} differs between slices: {', '.join(shown[:3])}{' ...' if len(shown) > 3 else ''}.",
+                f"{label} differs between {between}: {', '.join(shown[:3])}{' ...' if len(shown) > 3 else ''}.",
                 "Split the series, or export the original reconstruction again.",
             )
+
+
+def _height_cm(header: Dataset, warnings: list[str]) -> float | None:
+    """Body height in cm, None when absent or no number; a height of more than 3 m was written in centimetres."""
+    try:
+        height_m = number(header, "PatientSize")
+    except InputError as error:  # most PET needs no height: only what needs it may refuse
+        warnings.append(error.message)
+        return None
+    if height_m is None:
+        return None
+    if height_m * 100.0 <= _MAXIMUM_HEIGHT_CM:
+        return height_m * 100.0
+    warnings.append(f"Patient's Size (0010,1020) is {height_m:g}, taken as cm instead of m.")
+    return height_m
 
 
 def _as_number(text: str) -> float | str:
