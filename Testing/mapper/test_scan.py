@@ -310,6 +310,33 @@ def test_spelling_of_one_person_is_no_second_patient(tmp_path, changes, warned):
     assert warned in "".join(notes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"PatientID": "P2"}, ("mixes patients", "'ANON'", "'P2'", "CT_002.dcm")),
+        ({"PatientID": None}, ("mixes patients", "''", "CT_002.dcm")),
+        ({"PatientBirthDate": "19500101"}, ("0010,0030", "CT_000.dcm", "CT_002.dcm")),
+        ({"PatientName": "Else^Anna"}, ("0010,0010", "CT_000.dcm", "CT_002.dcm")),
+        ({"PatientName": "MÜLLER^ANNA"}, ()),
+    ],
+)
+def test_one_file_of_another_patient_inside_a_series_is_refused(tmp_path, changes, words):
+    paths = write_ct(tmp_path, SpecificCharacterSet="ISO_IR 192", **ANNA)
+    stranger = pydicom.dcmread(paths[2])
+    for keyword, value in changes.items():
+        setattr(stranger, keyword, value)
+    stranger.save_as(paths[2])
+    scan = scan_folder(tmp_path)
+    assert len(scan.series) == 1
+    if not words:
+        require_one_patient(scan)
+        return
+    with pytest.raises(InputError) as error:
+        require_one_patient(scan)
+    for word in words:
+        assert word in error.value.message
+
+
 def test_folder_must_exist_and_may_be_empty(tmp_path):
     with pytest.raises(InputError, match="not a folder"):
         scan_folder(tmp_path / "nowhere")

@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class OtherPatient:
+    """What a file of a series says of its patient, where it is not what the first file says."""
+
+    file: Path
+    patient_id: str
+    patient_name: str
+    patient_birth_date: str
+    patient_sex: str
+
+
+@dataclass(frozen=True)
 class SeriesInfo:
     """One series found by a scan, headers only.
 
@@ -33,6 +44,9 @@ class SeriesInfo:
         One line: size, spacing, origin; empty for non-images.
     details : dict
         Further facts for display (units, decay correction, minutes after injection ...).
+    other_patients : tuple of OtherPatient
+        One for each other spelling of patient ID, name, birth date or sex among the files; the fields here are those
+        of the first file.
     """
 
     patient_id: str
@@ -52,6 +66,7 @@ class SeriesInfo:
     details: dict[str, Any] = field(default_factory=dict)
     patient_birth_date: str = ""
     patient_sex: str = ""
+    other_patients: tuple[OtherPatient, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One folder, one patient: ID, name, birth date and sex of every series against each other.
+"""One folder, one patient: ID, name, birth date and sex of every file against each other.
 
 An equal Patient ID proves nothing: anonymised sets often share "ANON" or "0".
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import replace
 from itertools import combinations
 
 from ..errors import InputError
@@ -28,6 +29,7 @@ def require_one_patient(scan: ScanResult) -> None:
         Listing the patients (by ID, or by name where the ID is empty), or naming two series that contradict each
         other although their ID is the same.
     """
+    _require_one_id_per_series(scan)
     patients = sorted({s.patient_id or f"no ID, name {s.patient_name!r}" for s in scan.series})
     if len(patients) > 1:
         raise InputError(
@@ -69,8 +71,30 @@ def _different_identities(scan: ScanResult) -> list[tuple[SeriesInfo, SeriesInfo
     """Pairs of series, one for each pair of different sets of name, birth date and sex."""
     first: dict[tuple[str, str, str], SeriesInfo] = {}
     for series in scan.series:
-        first.setdefault((series.patient_name, series.patient_birth_date, series.patient_sex), series)
+        for one in (series, *_as_series(series)):
+            first.setdefault((one.patient_name, one.patient_birth_date, one.patient_sex), one)
     return list(combinations(first.values(), 2))
+
+
+def _require_one_id_per_series(scan: ScanResult) -> None:
+    """Refuse a series whose files carry several Patient IDs."""
+    for series in scan.series:
+        for other in _as_series(series):
+            if other.patient_id != series.patient_id:
+                raise InputError(
+                    f"{_label(series)} mixes patients: Patient ID (0010,0020) is {series.patient_id!r} there and "
+                    f"{other.patient_id!r} in {other.files[0].name}.",
+                    "Give a folder with one patient; if it is one, correct the header that is wrong.",
+                )
+
+
+def _as_series(series: SeriesInfo) -> list[SeriesInfo]:
+    """The files of a series that state another patient, each as a series of its own."""
+    return [
+        replace(series, patient_id=o.patient_id, patient_name=o.patient_name, patient_sex=o.patient_sex,
+                patient_birth_date=o.patient_birth_date, files=(o.file,))
+        for o in series.other_patients
+    ]  # fmt: skip
 
 
 def _label(series: SeriesInfo) -> str:

@@ -12,6 +12,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -51,11 +52,24 @@ _READ_ERRORS = (
 _SOP_CLASS, _SOP_INSTANCE, _SERIES = Tag(0x00080016), Tag(0x00080018), Tag(0x0020000E)
 _IMAGE_TYPE, _ROWS, _COLUMNS, _SPACING = Tag(0x00080008), Tag(0x00280010), Tag(0x00280011), Tag(0x00280030)
 _POSITION, _ORIENTATION, _THICKNESS = Tag(0x00200032), Tag(0x00200037), Tag(0x00180050)
+_PATIENT = (Tag(0x00100010), Tag(0x00100020), Tag(0x00100030), Tag(0x00100040))  # name, ID, birth date, sex
 _FILE_TAGS = [
-    *(_SOP_CLASS, _SOP_INSTANCE, _SERIES, _IMAGE_TYPE, _ROWS, _COLUMNS, _SPACING, _POSITION, _ORIENTATION, _THICKNESS)
+    *(_SOP_CLASS, _SOP_INSTANCE, _SERIES, _IMAGE_TYPE, _ROWS, _COLUMNS, _SPACING, _POSITION, _ORIENTATION, _THICKNESS),
+    *_PATIENT,
 ]
 _Entries = Mapping[Any, Any]  # undecoded elements by tag
 _PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00", b"\x7f\xe0\x00\x10")
+
+
+@dataclass
+class _Group:
+    """Files of one series so far: role, header and patient of the first, and the first header of any other patient."""
+
+    role: str
+    header: FileDataset
+    patient: tuple[bytes, ...]
+    files: list[ScannedFile] = field(default_factory=list)
+    others: dict[tuple[bytes, ...], tuple[Path, FileDataset]] = field(default_factory=dict)
 
 
 class _Skip(Exception):
@@ -87,7 +101,7 @@ def scan_folder(folder: Path, progress: Progress = no_progress) -> ScanResult:
         raise InputError(f"{folder} is not a folder.", "Give the folder that holds the DICOM files.")
     left_out: list[LeftOut] = []
     paths = sorted(_walk(folder, left_out))
-    groups: dict[tuple[str, str], tuple[str, FileDataset, list[ScannedFile]]] = {}
+    groups: dict[tuple[str, str], _Group] = {}
     seen: dict[str, str] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -100,12 +114,12 @@ def scan_folder(folder: Path, progress: Progress = no_progress) -> ScanResult:
             except _Skip as skip:
                 left_out.append(LeftOut(Path(path), str(skip)))
         series = []
-        for role, header, files in groups.values():
+        for group in groups.values():
             try:
-                series.append(build_series_info(role, header, files))
+                series.append(build_series_info(group.role, group.header, group.files, tuple(group.others.values())))
             except _READ_ERRORS as error:
-                reason = f"{role} header holds a value that cannot be read ({error})"
-                left_out += [LeftOut(file.path, reason) for file in files]
+                reason = f"{group.role} header holds a value that cannot be read ({error})"
+                left_out += [LeftOut(file.path, reason) for file in group.files]
     progress(1.0, f"{len(paths)} files, {len(series)} series, {len(left_out)} files left out")
     return ScanResult(folder, tuple(series), tuple(sorted(left_out, key=lambda item: item.path)))
 
@@ -123,7 +137,7 @@ def _walk(folder: Path, left_out: list[LeftOut]) -> Iterator[str]:
 
 def _scan_file(
     path: str,
-    groups: dict[tuple[str, str], tuple[str, FileDataset, list[ScannedFile]]],
+    groups: dict[tuple[str, str], _Group],
     seen: dict[str, str],
     caught: list[warnings.WarningMessage],
 ) -> None:
@@ -140,9 +154,13 @@ def _scan_file(
     entry = ScannedFile(Path(path), _plane(os.path.basename(path), entries) if is_image else None)
     # Objects such as structure sets may share a series and are still separate things.
     key = (series, sop_class if is_image else instance)
+    patient = tuple(_bytes(entries, tag).strip(b" \0") for tag in _PATIENT)
     if key not in groups:  # the first of a series is read again for what describes the series
-        groups[key] = (role, _read_header(path, SERIES_TAGS, caught), [])
-    groups[key][2].append(entry)
+        groups[key] = _Group(role, _read_header(path, SERIES_TAGS, caught), patient)
+    group = groups[key]
+    if patient != group.patient and patient not in group.others:
+        group.others[patient] = (entry.path, _read_header(path, SERIES_TAGS, caught))
+    group.files.append(entry)
     seen[instance] = path
 
 

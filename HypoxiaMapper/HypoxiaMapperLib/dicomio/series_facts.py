@@ -12,7 +12,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.tag import Tag
 
 from ..errors import GeometryError
-from .model import SeriesInfo
+from .model import OtherPatient, SeriesInfo
 from .pet_time import acquisition_time, injection_time
 from .recognise import find_mr_kind, find_tracer
 from .rtstruct import roi_names
@@ -45,7 +45,9 @@ class ScannedFile:
     plane: SlicePlane | None
 
 
-def build_series_info(role: str, header: Dataset, files: Sequence[ScannedFile]) -> SeriesInfo:
+def build_series_info(
+    role: str, header: Dataset, files: Sequence[ScannedFile], others: Sequence[tuple[Path, Dataset]] = ()
+) -> SeriesInfo:
     """Describe a series from the header of its first file and the planes of all.
 
     Parameters
@@ -56,6 +58,8 @@ def build_series_info(role: str, header: Dataset, files: Sequence[ScannedFile]) 
         Entries ``SERIES_TAGS`` of the first file.
     files : sequence of ScannedFile
         All files of the series.
+    others : sequence of (Path, pydicom.Dataset)
+        Files that state another patient than the first, with their headers.
     """
     details: dict[str, Any] = {"files": len(files)}
     if int(header.get("NumberOfFrames") or 1) > 1:
@@ -82,8 +86,7 @@ def build_series_info(role: str, header: Dataset, files: Sequence[ScannedFile]) 
         referenced_frame, references = _rtstruct_references(header)
         frame_uid = referenced_frame or frame_uid
     return SeriesInfo(
-        patient_id=_text(header, "PatientID"),
-        patient_name=_text(header, "PatientName"),
+        **_patient(header),
         study_uid=_text(header, "StudyInstanceUID"),
         study_date=_text(header, "StudyDate"),
         series_uid=_text(header, "SeriesInstanceUID"),
@@ -97,9 +100,15 @@ def build_series_info(role: str, header: Dataset, files: Sequence[ScannedFile]) 
         roi_names=roi_names(header) if role == "rtstruct" else (),
         referenced_series_uids=references,
         details=details,
-        patient_birth_date=_text(header, "PatientBirthDate"),
-        patient_sex=_text(header, "PatientSex"),
+        other_patients=tuple(OtherPatient(path, **_patient(other)) for path, other in others),
     )
+
+
+def _patient(header: Dataset) -> dict[str, str]:
+    """What a header says of its patient."""
+    keywords = {"patient_id": "PatientID", "patient_name": "PatientName", "patient_birth_date": "PatientBirthDate",
+                "patient_sex": "PatientSex"}  # fmt: skip
+    return {name: _text(header, keyword) for name, keyword in keywords.items()}
 
 
 def _order_and_geometry(files: Sequence[ScannedFile], details: dict[str, Any]) -> tuple[tuple[Path, ...], str]:
