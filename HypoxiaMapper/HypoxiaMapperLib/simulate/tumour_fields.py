@@ -127,7 +127,10 @@ def grow_tumour(place: Place, labels: np.ndarray, draws: Draws) -> Tumour:
 
 
 def _solid(distance: np.ndarray, labels: np.ndarray, wanted_ml: float) -> np.ndarray:
-    """Largest piece within the surface that spares bone and air, holes filled; grown until near the wanted volume."""
+    """Largest piece within the surface that spares bone and air; grown until near the wanted volume.
+
+    What an axial plane of it encloses belongs to it, so that a contour needs no hole.
+    """
     spared = np.isin(labels, [CODE[name] for name in ("air", "cortical bone", "spongy bone", "tooth")])
     surface = 1.0
     for _ in range(_MOST_TRIES):
@@ -135,7 +138,7 @@ def _solid(distance: np.ndarray, labels: np.ndarray, wanted_ml: float) -> np.nda
         if count:
             sizes = np.bincount(pieces.ravel())
             sizes[0] = 0
-            solid = ndimage.binary_fill_holes(pieces == int(np.argmax(sizes)))
+            solid = np.stack([ndimage.binary_fill_holes(plane) for plane in pieces == int(np.argmax(sizes))])
             if np.count_nonzero(solid) * BOX_SPACING_MM**3 / 1000.0 >= SMALLEST_SHARE * wanted_ml:
                 break
         surface *= GROWTH ** (1.0 / 3.0)
