@@ -16,6 +16,9 @@ _SEED = 20250101
 _SHRINK, _SMOOTH_MM = (4, 2, 1), (4.0, 2.0, 0.0)
 _HISTOGRAM_BINS = 50
 _SAMPLING = 0.2
+_LOST_SHARE = 0.1
+LARGEST_FRAME_SHIFT_MM = 50.0
+"""A choice, wide of any motion of a patient lying still: more is an optimiser that ran away."""
 _OFFSET_MM, _OFFSET_RAD = 4.0, 0.035  # along and about each axis: about a PET voxel and 2 degrees
 
 
@@ -71,21 +74,38 @@ def register_rigid(planning: Volume, moving: Volume, region: Region) -> RigidRes
     )
 
 
-def register_frame(fixed: Volume, moving: Volume) -> sitk.Euler3DTransform:
-    """Rigid transform (fixed LPS mm to moving LPS mm) between two frames of one series, which begin aligned.
+@dataclass(frozen=True)
+class FrameMotion:
+    """Rigid transform between two frames (fixed LPS mm to moving LPS mm); the identity with the reason on failure."""
 
-    The identity where the optimiser ends with less mutual information than it began with.
+    transform: sitk.Euler3DTransform
+    failure: str = ""
 
-    Raises
-    ------
-    GeometryError
-        If the optimiser fails.
+
+def register_frame(fixed: Volume, moving: Volume) -> FrameMotion:
+    """Find the motion between two frames of one series, which begin aligned.
+
+    The identity without a failure where no transform has more mutual information: such frames lie well already. A
+    failure is an optimiser that gives up, loses a tenth of the mutual information, or moves a corner of the image
+    further than a patient moves between frames.
     """
     start = sitk.Euler3DTransform()
     size = fixed.image.GetSize()
     start.SetCenter(fixed.image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in size]))
-    found, before, after = _optimise(_prepare(fixed), _prepare(moving), sitk.Euler3DTransform(start))
-    return found if after < before else start  # the metric is minus the mutual information
+    try:
+        found, before, after = _optimise(_prepare(fixed), _prepare(moving), sitk.Euler3DTransform(start))
+    except GeometryError as error:
+        return FrameMotion(start, error.message.rstrip("."))
+    if not np.isfinite(after) or after > before + _LOST_SHARE * abs(before):  # the metric is minus the information
+        return FrameMotion(start, f"mutual information fell from {-before:.3g} to {-after:.3g}")
+    if after >= before:
+        return FrameMotion(start)
+    corners = [[float((0, n - 1)[bit >> axis & 1]) for axis, n in enumerate(size)] for bit in range(8)]
+    points = [fixed.image.TransformContinuousIndexToPhysicalPoint(corner) for corner in corners]
+    shift = max(float(np.linalg.norm(np.subtract(found.TransformPoint(p), p))) for p in points)
+    if shift > LARGEST_FRAME_SHIFT_MM:
+        return FrameMotion(start, f"it would move the image by up to {shift:.0f} mm")
+    return FrameMotion(found)
 
 
 def _near_inverse(forward: sitk.Euler3DTransform) -> sitk.Euler3DTransform:

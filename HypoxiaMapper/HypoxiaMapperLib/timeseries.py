@@ -261,7 +261,8 @@ def correct_motion(
     Returns
     -------
     TimeSeries
-        On the same grid; voxels that a frame does not cover are NaN.
+        On the same grid; voxels that a frame does not cover are NaN. ``facts["motion_warnings"]`` names the frames that
+        could not be registered and were left where they are; every map made of the series repeats it.
     numpy.ndarray
         Displacement of the grid's centre in each frame in mm, shape (frames,).
     """
@@ -271,6 +272,7 @@ def correct_motion(
     fixed = reference.image
     centre = fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed.GetSize()])
     frames, shifts = np.empty(series.frames.shape, np.float32), np.zeros(series.count)
+    failed: list[str] = []
     for k in range(series.count):
         if progress:
             progress(k / series.count, f"registering frame {k + 1} of {series.count}")
@@ -278,9 +280,16 @@ def correct_motion(
             frames[k] = series.frames[k]
             continue
         moving = series.frame(k)
-        transform = register_frame(reference, moving)
-        moved = sitk.Resample(moving.image, fixed, transform, sitk.sitkLinear, float("nan"), sitk.sitkFloat32)
+        motion = register_frame(reference, moving)
+        if motion.failure:
+            frames[k] = series.frames[k]
+            failed.append(f"Frame {k + 1} of {series.count} could not be registered to frame {reference_frame + 1} and "
+                          f"was left where it is: {motion.failure}.")  # fmt: skip
+            continue
+        moved = sitk.Resample(moving.image, fixed, motion.transform, sitk.sitkLinear, float("nan"), sitk.sitkFloat32)
         frames[k] = sitk.GetArrayViewFromImage(moved)
-        shifts[k] = np.linalg.norm(np.array(transform.TransformPoint(centre)) - np.array(centre))
+        shifts[k] = np.linalg.norm(np.array(motion.transform.TransformPoint(centre)) - np.array(centre))
     text = f"every frame registered rigidly to frame {reference_frame + 1}, largest shift {shifts.max():.2f} mm"
-    return series.with_frames(frames, text), shifts
+    if failed:
+        text += f", {len(failed)} left where they are"
+    return series.with_frames(frames, text, facts={**series.facts, "motion_warnings": tuple(failed)}), shifts

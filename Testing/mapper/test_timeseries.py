@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from HypoxiaMapperLib.errors import GeometryError, InputError, RequestError
+from HypoxiaMapperLib.registration import LARGEST_FRAME_SHIFT_MM
 from HypoxiaMapperLib.timeseries import ParameterSeries, TimeSeries, correct_motion
 from HypoxiaMapperLib.volume import Region, image_like
 
@@ -115,3 +116,28 @@ def test_motion_between_frames_is_found_and_undone():
     before = np.abs(moved - still)[core].mean()
     assert np.nanmean(np.abs(corrected.frames[1] - still)[core]) < 0.25 * before
     assert "registered rigidly" in corrected.operations[-1]
+
+
+def test_a_frame_that_cannot_be_registered_is_left_and_named():
+    rng = np.random.default_rng(4)
+    still = ndimage.gaussian_filter(rng.random((24, 40, 40)), 2.5).astype(np.float32)
+    still = (still - still.min()) / np.ptp(still) * 100
+    empty = np.zeros_like(still)  # nothing in it that could be matched
+    corrected, shifts = correct_motion(series_of(np.stack([still, empty, still])), 0)
+    np.testing.assert_array_equal(corrected.frames[1], empty)
+    assert shifts[1] == 0
+    (note,) = corrected.facts["motion_warnings"]
+    assert "Frame 2 of 3 could not be registered to frame 1" in note
+    assert corrected.operations[-1].endswith("1 left where they are")
+
+
+@pytest.mark.parametrize("size", [(1, 2, 2), (2, 3, 3), (4, 4, 4), (3, 5, 6)])
+def test_tiny_images_never_run_away(size):
+    rng = np.random.default_rng(5)
+    frames = rng.random((4, *size)).astype(np.float32)
+    corrected, shifts = correct_motion(series_of(frames, grid=grid_of(size, (2.0, 2.0, 2.0))), 0)
+    assert shifts.max() <= LARGEST_FRAME_SHIFT_MM
+    named = [k for k in range(4) if any(f"Frame {k + 1} of" in n for n in corrected.facts["motion_warnings"])]
+    for k in named:
+        np.testing.assert_array_equal(corrected.frames[k], frames[k])
+    assert np.isfinite(corrected.frames).any(axis=(1, 2, 3)).all()

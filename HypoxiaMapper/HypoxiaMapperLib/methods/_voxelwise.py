@@ -228,7 +228,7 @@ def fit_map(
     known = bool(np.isfinite(error).any())
     spread = voxels.volume(error, f"standard error of {quantity}", unit, operation) if known else None
     value, comparison, source = threshold or (float("nan"), "<" if falls else ">", NO_THRESHOLD)
-    notes = [*warnings, *code_warnings(result.code, voxels.gtv)]
+    notes = [*warnings, *voxels.series.facts.get("motion_warnings", ()), *code_warnings(result.code, voxels.gtv)]
     return HypoxiaMap(
         voxels.volume(result.values[main], quantity, unit, operation),
         value, comparison, source, surrogate,
