@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, RequestError
+from ..errors import RequestError
 from ..tracers import (
     HYPOXIA_TRACERS,
     POINT_TOLERANCE_MIN,
@@ -19,9 +19,7 @@ from ..tracers import (
 )
 from ..volume import Region, Volume, require_same_grid
 from ._base import HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progress, parameter
-
-_BLOOD_WORDS = ("blood", "aorta", "carotid", "vessel", "artery", "jugular", "ventricle")
-_MUSCLE_WORDS = ("muscle", "musc", "masseter", "sternocleid", "trapezius")
+from ._reference import reference_kind, reference_uptake
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,8 @@ class TracerRatio(Method):
         require_same_grid(pet.image, reference.mask, "PET and reference region")
         require_same_grid(pet.image, gtv.mask, "PET and GTV")
         tracer = str(pet.facts.get("tracer", "unknown"))
-        protocol = _choose_protocol(tracer, _reference_kind(reference, params), params)
-        uptake = _reference_uptake(pet, reference, gtv, params)
+        protocol = _choose_protocol(tracer, reference_kind(reference, params.reference_kind), params)
+        uptake = reference_uptake(pet, reference, gtv, params.statistic, params.minimum_reference_ml)
         progress(0.5, f"reference {params.statistic} {uptake:.3f} g/ml")
         ratio = pet.array.astype(np.float32) / np.float32(uptake)
         volume = pet.with_array(
@@ -127,29 +125,6 @@ class TracerRatio(Method):
         )
 
 
-def _reference_kind(reference: Region, params: TracerRatioParams) -> str:
-    """Blood or muscle: as stated, else as the region's name says; a contradiction is refused."""
-    name = reference.name.lower()
-    named = {
-        kind
-        for kind, words in (("blood", _BLOOD_WORDS), ("muscle", _MUSCLE_WORDS))
-        if any(word in name for word in words)
-    }
-    if params.reference_kind:
-        if named and params.reference_kind not in named:
-            raise RequestError(
-                f"Reference region {reference.name!r} sounds like {' and '.join(named)}, not {params.reference_kind}.",
-                "Choose the region that matches, or rename it.",
-            )
-        return params.reference_kind
-    if len(named) == 1:
-        return named.pop()
-    raise RequestError(
-        f"It is not clear whether reference region {reference.name!r} is blood or muscle.",
-        "Give the parameter reference_kind=blood or reference_kind=muscle.",
-    )
-
-
 def _choose_protocol(tracer: str, kind: str, params: TracerRatioParams) -> TracerProtocol:
     """The requested protocol, or the first one of this tracer and reference tissue; mismatches are refused."""
     if params.tracer_protocol:
@@ -169,34 +144,6 @@ def _choose_protocol(tracer: str, kind: str, params: TracerRatioParams) -> Trace
     raise RequestError(
         f"No published threshold for {tracer} over {kind}.", f"Protocols of this tracer: {known}; use their reference."
     )
-
-
-def _reference_uptake(pet: Volume, reference: Region, gtv: Region, params: TracerRatioParams) -> float:
-    """Mean or median SUV of the reference region in g/ml."""
-    inside = reference.array
-    overlap_ml = np.count_nonzero(inside & gtv.array) * pet.voxel_volume_ml
-    if overlap_ml > 0:
-        raise InputError(
-            f"Reference region {reference.name} overlaps {gtv.name} by {overlap_ml:.2f} ml.",
-            "A reference must lie outside the tumour: choose or redraw it.",
-        )
-    if reference.volume_ml < params.minimum_reference_ml:
-        raise InputError(
-            f"Reference region {reference.name} has {reference.volume_ml:.2f} ml.",
-            f"At least {params.minimum_reference_ml:g} ml are needed (parameter minimum_reference_ml).",
-        )
-    values = pet.array[inside]
-    if not np.isfinite(values).all():
-        raise InputError(
-            f"Reference region {reference.name} reaches outside the PET.", "Choose one inside the field of view."
-        )
-    uptake = float(np.mean(values) if params.statistic == "mean" else np.median(values))
-    if uptake <= 0:
-        raise InputError(
-            f"Reference region {reference.name} has a {params.statistic} SUV of {uptake:.4g} g/ml.",
-            "A ratio needs uptake in the reference.",
-        )
-    return uptake
 
 
 def _warnings(pet: Volume, protocol: TracerProtocol) -> tuple[str, ...]:
