@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from pydicom.uid import generate_uid
 
 from ..errors import RequestError
 from ..inference.channels import CHANNELS, KEYS
 from ..volume import Region, Volume
 from . import multimodal
+from .dicom_writer import Identity
 from .imaging import Grid
 from .multimodal import Picture, Scene
 from .settings import COHORTS, Draws
@@ -72,7 +72,7 @@ def simulate_case(seed: int, cohort: str = "training") -> SimulatedCase:
         raise RequestError(f"Seed {seed} is negative.", "Give a seed of 0 or more.")
     facts: dict[str, Any] = {"seed": seed, "cohort": cohort}
     draws = _streams(seed, cohort, facts)
-    frame = str(generate_uid(entropy_srcs=["hypoxia simulated case", cohort, str(seed)]))
+    frame = Identity(seed, cohort).frame_of_reference_uid
     place = find_place(draws["place"])
     labels = place.labels()
     tumour = grow_tumour(place, labels, draws["tumour"])

@@ -25,41 +25,52 @@ from ..tracers import FLUORINE18_HALF_LIFE_S
 from .imaging import WEIGHT_KG, PetScan
 
 PATIENT_NAME = "DIGITAL^PATIENT"
-STUDY_DAYS = {"FDG": "20260105", "FMISO": "20260106", "MR": "20260107", "PLAN": "20260107"}
+STUDY_DAYS = {"FDG": "20260105", "FMISO": "20260106", "MR": "20260107", "PLAN": "20260107", "FAZA": "20260106",
+              "HX4": "20260106"}  # fmt: skip
 STUDY_TITLES = {
     "FDG": "FDG PET HEAD AND NECK",
     "FMISO": "FMISO PET HEAD AND NECK",
     "MR": "MR HEAD AND NECK",
     "PLAN": "RT PLANNING",
+    "FAZA": "FAZA PET HEAD AND NECK",
+    "HX4": "HX4 PET HEAD AND NECK",
 }
-START_TIMES = {"FDG": 9 * 3600, "FMISO": 11 * 3600 + 1800, "MR": 8 * 3600, "PLAN": 14 * 3600}
+START_TIMES = {"FDG": 9 * 3600, "FMISO": 11 * 3600 + 1800, "MR": 8 * 3600, "PLAN": 14 * 3600,
+               "FAZA": 11 * 3600 + 1800, "HX4": 11 * 3600 + 1800}  # fmt: skip
 """Seconds after midnight at which the images of a study begin."""
 TRACER_CODES = {
-    # name, SNOMED CT code and meaning; FMISO: METHODS section 11, FDG: DICOM CID 4021
+    # name, SNOMED CT code and meaning; FMISO: METHODS section 11, FDG: DICOM CID 4021; FAZA and HX4 have no code there
     "FMISO": ("Fluoromisonidazole F^18^", "422598008", "Fluoromisonidazole F^18^"),
     "FDG": ("Fluorodeoxyglucose F^18^", "35321007", "Fluorodeoxyglucose F^18^"),
+    "FAZA": ("Fluoroazomycin arabinoside F^18^ (FAZA)", "", ""),
+    "HX4": ("Flortanidazole F^18^ (HX4)", "", ""),
 }
 
 
 @dataclass(frozen=True)
 class Identity:
-    """The patient made from one seed: identifiers that every object shares."""
+    """The patient made from one seed: identifiers that every object shares.
+
+    ``cohort`` names the simulated cohort of a tumour in its box of anatomy; empty for the digital patient.
+    """
 
     seed: int
+    cohort: str = ""
 
     @property
     def patient_id(self) -> str:
         """Patient ID; says that the patient is digital."""
-        return f"DIGITAL-{self.seed}"
+        return f"SIMULATED-{self.cohort}-{self.seed}" if self.cohort else f"DIGITAL-{self.seed}"
 
     @property
     def frame_of_reference_uid(self) -> str:
-        """One frame of reference for all images: the digital patient did not move."""
+        """One frame of reference for all images, as if registered."""
         return self.uid("frame of reference")
 
     def uid(self, *names: object) -> UID:
         """UID derived from the seed and a name, the same on every machine."""
-        return generate_uid(entropy_srcs=["hypoxia digital patient", str(self.seed), *map(str, names)])
+        kind = f"simulated {self.cohort}" if self.cohort else "digital"
+        return generate_uid(entropy_srcs=[f"hypoxia {kind} patient", str(self.seed), *map(str, names)])
 
 
 def write_ct(folder: Path, image: sitk.Image, identity: Identity) -> list[Dataset]:
@@ -226,7 +237,8 @@ def _set_isotope(ds: Dataset, scan: PetScan) -> None:
     item.RadionuclideHalfLife = _ds(FLUORINE18_HALF_LIFE_S)
     item.RadionuclidePositronFraction = "0.967"
     item.RadionuclideCodeSequence = [code("77004003", "SCT", "^18^Fluorine")]
-    item.RadiopharmaceuticalCodeSequence = [code(value, "SCT", meaning)]
+    if value:
+        item.RadiopharmaceuticalCodeSequence = [code(value, "SCT", meaning)]
     item.AdministrationRouteCodeSequence = [code("47625008", "SCT", "Intravenous route")]
     ds.RadiopharmaceuticalInformationSequence = [item]
     orientation = code("102538003", "SCT", "recumbent")

@@ -131,7 +131,7 @@ def make_patient(folder: Path, seed: int = DEFAULT_SEED, progress: Progress = no
     progress(0.0, "digital patient: anatomy")
     world = _simulate(seed)
     progress(0.5, "digital patient: images")
-    with _new_folder(folder) as unfinished:
+    with new_folder(folder) as unfinished:
         _write(unfinished, world)
     progress(1.0, "digital patient: done")
     return _with_truth(folder, world)
@@ -234,7 +234,7 @@ def _with_truth(folder: Path, world: _World) -> DigitalPatient:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a hidden folder that appears under its own name only when everything in it has been written."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists already and is not empty.", "Give a new folder.")
