@@ -73,22 +73,24 @@ def compute_map(
 
     Volumes are brought to the planning grid first. As soon as a series is among the inputs everything is brought to
     the grid of the first series instead, fitted there, and the map, its uncertainty, its further maps and its codes
-    are brought to the planning grid: a fit is not linear, so averaging before it would be wrong, and slow.
+    are brought to the planning grid: a fit is not linear, so averaging before it would be wrong, and slow. So it is
+    for a method that works on the grid its first image came on (``Method.on_native_grid``).
 
     Raises
     ------
     HypoxiaError
         As the geometry and the method say.
     """
-    series = [image for image in images.values() if isinstance(image, FrameStack)]
-    if not series:
+    own = _own_grid(method, images)
+    if own is None:
         volumes = {key: placement.bring(image, planning) for key, image in images.items() if isinstance(image, Volume)}
         return method.compute(volumes, regions, params, progress)
-    grid, frame_uid = series[0].grid, series[0].frame_of_reference_uid
-    native = _on_grid_of(series[0], images)
+    grid, frame_uid = own
+    native = _on_grid_of(grid, frame_uid, images)
     own_regions = {key: placement.region_on(region, grid, frame_uid) for key, region in regions.items()}
     found = method.compute(native, own_regions, params, progress)
-    note = f"The map was computed on the grid of the series ({describe_grid(grid)}) and resampled linearly."
+    whose = "image" if method.on_native_grid else "series"
+    note = f"The map was computed on the grid of the {whose} ({describe_grid(grid)}) and resampled linearly."
     further = {key: _brought(volume, placement, planning) for key, volume in found.extra.items()}
     return replace(
         found,
@@ -139,15 +141,24 @@ def curves_at(
     own["gtv"] = Region(name, image_like(array, grid), frame_uid, "at the cross-hair")
     fields = {"extent": "around_gtv", "fit_margin_mm": 0.0}
     params = replace(params, **{key: value for key, value in fields.items() if hasattr(params, key)})
-    return method.compute(_on_grid_of(series, images), own, params, progress).curves
+    return method.compute(_on_grid_of(grid, frame_uid, images), own, params, progress).curves
 
 
-def _on_grid_of(series: FrameStack, images: Mapping[str, Volume | FrameStack]) -> dict[str, Any]:
-    """Every image on the grid of a series; all must share its frame of reference."""
+def _own_grid(method: Method, images: Mapping[str, Volume | FrameStack]) -> tuple[sitk.Image, str] | None:
+    """Grid and frame of reference a map is computed on if it is not the planning image's."""
+    for image in images.values():
+        if isinstance(image, FrameStack):
+            return image.grid, image.frame_of_reference_uid
+    first = images.get(method.inputs[0].key) if method.on_native_grid else None
+    return (first.image, first.frame_of_reference_uid) if isinstance(first, Volume) else None
+
+
+def _on_grid_of(grid: sitk.Image, frame_uid: str, images: Mapping[str, Volume | FrameStack]) -> dict[str, Any]:
+    """Every image on a grid; all must share its frame of reference."""
     native: dict[str, Any] = {}
     for key, image in images.items():
         bring: Any = resample_series if isinstance(image, FrameStack) else resample_to
-        native[key] = bring(image, series.grid, series.frame_of_reference_uid)
+        native[key] = bring(image, grid, frame_uid)
     return native
 
 

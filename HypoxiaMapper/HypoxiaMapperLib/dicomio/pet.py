@@ -47,9 +47,9 @@ def read_pet_series(info: SeriesInfo) -> ImageSeries:
     -------
     ImageSeries
         ``volume.facts`` holds tracer, units_in_file, decay_correction, suv_factor (a number, or one per slice),
-        injection_time, reference_time, minutes_after_injection, frame_duration_s, weight_kg, injected_activity_mbq,
-        half_life_s (None where the file does not say and SUV does not need it), ``*_source`` for each, and
-        ``warnings``.
+        injection_time, reference_time, minutes_after_injection, frame_duration_s, weight_kg, height_cm, sex,
+        injected_activity_mbq, half_life_s (None where the file does not say and SUV does not need it), ``*_source``
+        for each, and ``warnings``.
 
     Raises
     ------
@@ -181,17 +181,13 @@ def _factor_from_suv(header: Dataset, units: str, facts: _Facts) -> float:
     if suv_type == "BW":
         return 1.0
     weight_kg = _need(facts, "weight_kg", "Patient's Weight (0010,1030)")
-    height_m = number(header, "PatientSize")
-    if suv_type != "BW" and not height_m:
+    height_cm = facts.values["height_cm"]
+    if not height_cm:
         raise InputError(
             f"Patient's Size (0010,1020) is missing; SUV Type {suv_type} needs it to return to SUVbw.",
             "Enter the height in metres.",
         )
-    height_cm = float(height_m or 0) * 100.0
-    if height_cm > 300:  # nobody is 3 m tall: the height was written in centimetres
-        height_cm /= 100.0
-        facts.warnings.append(f"Patient's Size (0010,1020) is {height_m:g}, taken as cm instead of m.")
-    sex = str(header.get("PatientSex", "") or "")
+    sex = facts.values["sex"]
     if sex not in ("M", "F") and suv_type != "BSA":
         facts.warnings.append(f"Patient's Sex (0010,0040) is {sex or 'absent'}: mean of both formulas for {suv_type}.")
     return suvbw_from_suv_factor(suv_type, weight_kg, height_cm, sex)

@@ -144,7 +144,11 @@ def parameter(
 
 
 class Method:
-    """Base of every hypoxia method. Subclasses set the class attributes and implement ``compute``."""
+    """Base of every hypoxia method. Subclasses set the class attributes and implement ``compute``.
+
+    With ``on_native_grid`` images and regions come on the grid of the first image, not on the planning image's, and
+    the map is brought from there to the planning image.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -155,6 +159,7 @@ class Method:
     regions: ClassVar[tuple[RegionSpec, ...]] = ()
     surrogate: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
+    on_native_grid: ClassVar[bool] = False
     Params: ClassVar[type]
 
     def unavailable_reason(self) -> str:

@@ -63,7 +63,7 @@ class ModelUse:
     hypoxic_volume_ml : float
         Volume of the GTV whose mean map passes the threshold.
     hypoxic_volume_band_ml : tuple of float
-        5th and 95th percentile of that volume.
+        5th and 95th percentile of that volume; NaN where the model states no uncertainty.
     distribution : tuple of Finding
         The out-of-distribution gate, every check of it.
     baselines : tuple of Baseline
