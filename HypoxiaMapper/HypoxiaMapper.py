@@ -77,8 +77,7 @@ class HypoxiaMapperWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = None
-        self.panel = None
+        self.logic = self.panel = None
 
     def setup(self):
         """Build the panel, once."""
@@ -173,20 +172,28 @@ class HypoxiaMapperTest(ScriptedLoadableModuleTest):
 
     def runTest(self, **kwargs):
         """All tests, from the developer section of the panel."""
+        for name in ("map_and_subvolume", "refusals", "one_patient", "series_and_curves"):
+            self.setUp()
+            self.walk(name)
+
+    def walk(self, name):
+        """One of ``HypoxiaMapperLib.panel.self_test``."""
         from HypoxiaMapperLib.panel import self_test
 
-        for test in self_test.TESTS:
-            self.setUp()
-            test(self)
+        getattr(self_test, name)(self)
 
     def test_map_and_subvolume(self):
         """Load, choose, run, threshold, segment, stale, save and reload."""
-        from HypoxiaMapperLib.panel import self_test
-
-        self_test.map_and_subvolume(self)
+        self.walk("map_and_subvolume")
 
     def test_refusals(self):
         """Missing unit, nothing chosen, cancel."""
-        from HypoxiaMapperLib.panel import self_test
+        self.walk("refusals")
 
-        self_test.refusals(self)
+    def test_one_patient(self):
+        """Only the chosen patient's images are offered; two patients are refused."""
+        self.walk("one_patient")
+
+    def test_series_and_curves(self):
+        """Dynamic series, further maps, curves of region and voxel."""
+        self.walk("series_and_curves")

@@ -23,7 +23,7 @@ MEMBERS = {
     "QPushButton": BUTTON,
     "QCheckBox": BUTTON,
     "QComboBox": WIDGET
-    | {"addItem", "setItemData", "findData", "count"}
+    | {"addItem", "setItemData", "findData", "count", "clear", "itemText", "palette"}
     | {"currentIndex", "currentData", "currentText", "currentIndexChanged"},
     "QSpinBox": SPIN,
     "QDoubleSpinBox": SPIN,
@@ -36,7 +36,7 @@ MEMBERS = {
     "qMRMLSegmentSelectorWidget": WIDGET
     | {"currentNode", "setCurrentNode", "currentSegmentID", "setCurrentSegmentID", "currentNodeChanged",
        "currentSegmentChanged"},
-    "qMRMLSubjectHierarchyComboBox": WIDGET | {"currentItem", "currentItemChanged"},
+    "qMRMLSubjectHierarchyComboBox": WIDGET | {"currentItem", "setCurrentItem", "currentItemChanged"},
     "ctkSliderWidget": SPIN,
     "ctkDirectoryButton": WIDGET | {"directory", "directoryChanged"},
 }  # fmt: skip

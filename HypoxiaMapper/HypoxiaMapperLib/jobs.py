@@ -67,6 +67,7 @@ class JobResult:
     map: HypoxiaMap
     matrices: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # 4x4 row-major, planning LPS to input LPS
     residuals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    shown: Mapping[str, Volume] = field(default_factory=dict)  # of each series one frame, to be looked at
 
 
 def write_job(job: Job, folder: Path) -> None:
@@ -134,6 +135,7 @@ def write_result(result: JobResult, folder: Path) -> None:
         "model": model_facts(found.model),
         "matrices": dict(result.matrices),
         "residuals": dict(result.residuals),
+        "shown": {key: _write_volume(v, folder / f"shown_{key}.nrrd") for key, v in result.shown.items()},
     }
     if found.quality is not None:
         sitk.WriteImage(image_like(found.quality, found.volume.image), str(folder / "quality.nrrd"), True)
@@ -184,12 +186,13 @@ def read_result(folder: Path) -> JobResult:
         {key: _read_volume(v, folder) for key, v in facts["extra"].items()},
         tuple(make_curve(c) for c in facts["curves"]), make_model(facts["model"]),
     )  # fmt: skip
-    return JobResult(hypoxia_map, {k: tuple(v) for k, v in facts["matrices"].items()}, facts["residuals"])
+    shown = {key: _read_volume(v, folder) for key, v in facts["shown"].items()}
+    return JobResult(hypoxia_map, {k: tuple(v) for k, v in facts["matrices"].items()}, facts["residuals"], shown)
 
 
 def make_curve(facts: Mapping[str, Any]) -> FitCurve:
     """A curve as JSON keeps it: lists for tuples."""
-    return FitCurve(**{key: tuple(v) if isinstance(v, list) else v for key, v in facts.items()})
+    return FitCurve(**_with_tuples(facts))
 
 
 def model_facts(model: ModelUse | None) -> dict[str, Any] | None:
@@ -201,18 +204,20 @@ def make_model(facts: Mapping[str, Any] | None) -> ModelUse | None:
     """A model's use from JSON."""
     if facts is None:
         return None
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in facts.items()}
+    values = _with_tuples(facts)
     values["distribution"] = tuple(Finding(**f) for f in facts["distribution"])
     values["baselines"] = tuple(Baseline(**b) for b in facts["baselines"])
     return ModelUse(**values)
 
 
 def _source(facts: Mapping[str, Any]) -> SeriesSource:
-    infos = []
-    for info in facts["infos"]:
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in info.items()}
-        infos.append(SeriesInfo(**{**values, "files": tuple(Path(f) for f in info["files"])}))
-    return SeriesSource(tuple(infos), tuple(Path(f) for f in facts["files"]))
+    infos = [_with_tuples(info) | {"files": tuple(Path(f) for f in info["files"])} for info in facts["infos"]]
+    return SeriesSource(tuple(SeriesInfo(**info) for info in infos), tuple(Path(f) for f in facts["files"]))
+
+
+def _with_tuples(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in facts.items()}
 
 
 def _write_volume(volume: Volume, path: Path) -> dict[str, Any]:

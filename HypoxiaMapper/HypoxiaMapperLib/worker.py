@@ -50,7 +50,18 @@ def run_job(job: Job, progress: Any) -> JobResult:
     told = lambda f, t: progress(0.4 + 0.6 * f, t)  # noqa: E731
     found = compute_map(method, params, aligned, job.regions, job.planning, placement, told)
     notes = (*_alignment_notes(job), *notes, *found.warnings)
-    return JobResult(replace(found, warnings=notes), matrices, residuals)
+    extra = {key: _cropped(volume) for key, volume in found.extra.items()}
+    shown = {key: shown_image(image) for key, image in images.items() if isinstance(image, FrameStack)}
+    return JobResult(replace(found, warnings=notes, extra=extra), matrices, residuals, shown)
+
+
+def _cropped(volume: Volume) -> Volume:
+    """A map cut to the box that holds its values: a fit has many maps, each as large as the planning CT."""
+    places = np.argwhere(np.isfinite(volume.array))
+    if len(places) == 0:
+        return volume
+    (z0, y0, x0), (z1, y1, x1) = places.min(0).tolist(), (places.max(0) + 1).tolist()
+    return replace(volume, image=volume.image[x0:x1, y0:y1, z0:z1])
 
 
 def run_voxel(job: Job, progress: Any) -> tuple[FitCurve, ...]:
@@ -114,6 +125,8 @@ def _place(
     residuals: dict[str, Mapping[str, float]] = {}
     transforms: dict[str, sitk.Transform] = {}
     first = next((key for key, image in images.items() if isinstance(image, FrameStack)), None)
+    if first is None and getattr(get_method(job.method), "on_native_grid", False):
+        first = next(iter(images), None)
     if job.alignment == "rigid":
         for number, key in enumerate(images if first is None else [first]):
             progress(0.3 + 0.1 * number / len(images), f"aligning {key}")

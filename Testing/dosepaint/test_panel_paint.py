@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from HypoxiaDosePaintLib.request import request_from_json
+from HypoxiaDosePaintLib.request import Margins, request_from_json
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.errors import GeometryError, RequestError
 from HypoxiaMapperLib.jobs import Job
@@ -28,11 +28,12 @@ from HypoxiaDosePaintLib.panel.choices import (  # noqa: E402
     deficit_text,
     equivalents_text,
     guess_role,
+    sides_text,
     target_rows,
 )
 from HypoxiaDosePaintLib.panel.preview import show_targets  # noqa: E402
 from HypoxiaDosePaintLib.panel.scene_run import compute_targets, export_result  # noqa: E402
-from HypoxiaMapperLib.methods import no_progress  # noqa: E402
+from HypoxiaMapperLib.methods import Finding, ModelUse, no_progress  # noqa: E402
 from HypoxiaMapperLib.mrml import node_to_volume, segment_to_region  # noqa: E402
 from HypoxiaMapperLib.mrml.geometry import fill_image_data, index_to_ras, to_vtk_matrix  # noqa: E402
 from HypoxiaMapperLib.panel.choices import MapperChoices, MapperDecisions, guess_choices  # noqa: E402
@@ -130,6 +131,34 @@ def test_export_gate_gives_every_reason_in_turn(street, computed):
     assert len(gate(result, (), Acceptance(), "").splitlines()) == 5
     assert gate(result, (), Acceptance(True, True, True, "  "), "f") == "Enter the reviewer's name."
     assert gate(result, (), Acceptance(True, True, True, "A"), "f") == ""
+
+
+def test_export_waits_for_an_override_where_the_model_was_not_trained(street, computed):
+    finding = Finding("FDG maximum", "60 g/ml", "0 to 40 g/ml", False)
+    model = ModelUse("m", "A model", "1", "label", "", "", "", (), "CPU", (), (), 1.0, (0.5, 1.5), (finding,), ())
+    result = computed.result
+    hypoxia_map = dataclasses.replace(result.images.map, model=model)
+    learned = dataclasses.replace(result, images=dataclasses.replace(result.images, map=hypoxia_map))
+    accepted = Acceptance(True, True, True, "Dr A")
+    reason = street.decisions.why_not_export(learned, (), accepted, "/tmp")
+    assert "FDG maximum 60 g/ml (trained on 0 to 40 g/ml)" in reason
+    stated = dataclasses.replace(
+        learned, request=dataclasses.replace(learned.request, override="distribution Dr A: looked at by two readers")
+    )
+    assert street.decisions.why_not_export(stated, (), accepted, "/tmp") == ""
+
+
+def test_margins_of_each_side_reach_the_request(street, computed):
+    sides = sides_text([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    found = compute_targets(dataclasses.replace(street.choices, boost_sides=sides), street.images).result
+    assert found.request.boost_margins == Margins(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+    assert found.request.base_margins == Margins.uniform(street.choices.base_margin_mm)
+    volumes = {t.name: t.volume_ml for t in found.targets}
+    before = {t.name: t.volume_ml for t in computed.result.targets}
+    assert volumes["PTV_7700"] != before["PTV_7700"]
+    then = street.decisions.fingerprint(street.choices)
+    now = street.decisions.fingerprint(dataclasses.replace(street.choices, boost_sides=sides))
+    assert changed_between(then, now) == ("boost sides",)
 
 
 def test_any_change_is_named(street):

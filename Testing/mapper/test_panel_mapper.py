@@ -16,13 +16,13 @@ from HypoxiaMapperLib.volume import Region, Volume, image_like
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
-from HypoxiaMapperLib.mrml import region_to_segment, volume_to_node  # noqa: E402
+from HypoxiaMapperLib.methods import FitCurve  # noqa: E402
+from HypoxiaMapperLib.mrml import node_to_volume, region_to_segment, volume_to_node  # noqa: E402
 from HypoxiaMapperLib.panel.choices import (  # noqa: E402
     MapperChoices,
     SegmentChoice,
     guess_choices,
     sphere_of_roi,
-    why_method_is_grey,
 )
 from HypoxiaMapperLib.panel.hypoxic_segment import (  # noqa: E402
     hypoxic_mask,
@@ -30,9 +30,19 @@ from HypoxiaMapperLib.panel.hypoxic_segment import (  # noqa: E402
     segment_state,
     write_hypoxic_segment,
 )
-from HypoxiaMapperLib.panel.map_nodes import changed_inputs, map_facts, map_to_node, node_to_map  # noqa: E402
+from HypoxiaMapperLib.panel.map_nodes import (  # noqa: E402
+    changed_inputs,
+    inside_only,
+    map_facts,
+    map_to_node,
+    node_to_map,
+    parts_of,
+    set_window,
+    window_of,
+)
 from HypoxiaMapperLib.panel.node_images import state_unit, suv_line  # noqa: E402
-from HypoxiaMapperLib.panel.plots import ThresholdPlots  # noqa: E402
+from HypoxiaMapperLib.panel.patient_scope import hidden_ids  # noqa: E402
+from HypoxiaMapperLib.panel.plots import ThresholdPlots, show_curve  # noqa: E402
 from HypoxiaMapperLib.panel.threshold import ThresholdTable, make_threshold_table  # noqa: E402
 from HypoxiaMapperLib.panel.views import probe_text, set_display_threshold, value_at  # noqa: E402
 from panel_samples import FRAME, GTV, SHAPE, Patient, box, grid, pet_volume, run_here  # noqa: E402
@@ -295,17 +305,53 @@ def test_an_ordinary_volume_is_no_map(patient):
         map_facts(None)
 
 
-def test_a_method_the_panel_cannot_feed_is_grey_and_says_why():
-    from types import SimpleNamespace
+def test_images_of_two_patients_are_refused(patient):
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(patient.scene)
+    homes = {}
+    for name, node in (("A", patient.ct), ("B", patient.pet)):
+        homes[name] = tree.CreateSubjectItem(tree.GetSceneItemID(), f"Patient {name}")
+        tree.SetItemParent(tree.GetItemByDataNode(node) or tree.CreateItem(homes[name], node), homes[name])
+    reason = patient.decisions.why_not_run(patient.choices)
+    assert (
+        reason == "'CT' belongs to patient Patient A, 'PET FMISO' to patient Patient B: choose images of one patient."
+    )
+    assert hidden_ids(patient.scene, homes["A"], "vtkMRMLScalarVolumeNode") == [patient.pet.GetID()]
+    assert hidden_ids(patient.scene, 0, "vtkMRMLScalarVolumeNode") == []
+    tree.SetItemParent(tree.GetItemByDataNode(patient.pet), homes["A"])
+    assert patient.decisions.why_not_run(patient.choices) == ""
 
-    series = SimpleNamespace(key="dynamic", required=True, kind="series")
-    volume = SimpleNamespace(key="pet", required=True)
-    artery = SimpleNamespace(key="artery", required=True)
 
-    def reason(inputs, regions, missing=""):
-        return why_method_is_grey(SimpleNamespace(inputs=inputs, regions=regions, unavailable_reason=lambda: missing))
+def test_further_maps_uncertainty_and_codes_are_overlays_in_one_folder(patient):
+    found = run_here(patient)
+    spread = found.map.volume.with_array(np.full(SHAPE, 0.1, np.float32), "made up")
+    vb = dataclasses.replace(spread, quantity="blood volume", unit="mL/mL")
+    whole = dataclasses.replace(
+        found.map, uncertainty=spread, extra={"vB": vb}, quality=np.zeros(SHAPE, np.uint8),
+        curves=(FitCurve("GTVp", (0.0, 1.0, 2.0), (1.0, 2.0, 3.5), (1.0, 2.0, 3.0), "time (min)", "SUV"),),
+    )  # fmt: skip
+    node = map_to_node(patient.scene, dataclasses.replace(found, map=whole), "M", {}, "tracer_ratio")
+    parts = parts_of(node)
+    assert list(parts) == ["Map", "Uncertainty", "blood volume", "quality code (0: ok)"]
+    assert parts["blood volume"].GetAttribute("Hypoxia.Unit") == "mL/mL"
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(patient.scene)
+    homes = {tree.GetItemParent(tree.GetItemByDataNode(n)) for n in parts.values()}
+    assert [tree.GetItemName(h) for h in homes] == ["M"]
+    assert window_of(parts["blood volume"]) == pytest.approx((0.0, 0.1))
+    set_window(parts["blood volume"], (0.02, 0.3))
+    assert window_of(parts["blood volume"]) == (0.02, 0.3)
+    chart = show_curve(patient.scene, node_to_map(node).curves[0])
+    tables = [chart.GetNthPlotSeriesNode(n).GetTableNode().GetTable() for n in range(3)]
+    assert [tables[2].GetValue(r, 1).ToDouble() for r in range(3)] == [0.0, 0.0, 0.5]
+    assert [tables[0].GetValue(r, 1).ToDouble() for r in range(3)] == [1.0, 2.0, 3.5]
 
-    assert reason([volume], []) == ""
-    assert "series of frames (dynamic)" in reason([volume, series], [])
-    assert "the region artery" in reason([volume], [artery])
-    assert reason([series], [], "needs torch") == "needs torch"
+
+def test_the_view_of_a_map_holds_the_gtv_alone_at_the_same_place(patient):
+    node = map_to_node(patient.scene, run_here(patient), "M", {}, "tracer_ratio")
+    view = inside_only(patient.scene, node, GTV, "1")
+    volume = node_to_volume(view)
+    assert volume.array.shape == (8, 8, 8)
+    x, y, z = grid().TransformIndexToPhysicalPoint((15, 10, 9))
+    assert value_at(view, (-x, -y, z)) == pytest.approx(value_at(node, (-x, -y, z)))
+    assert inside_only(patient.scene, node, GTV, "1") is view
+    assert inside_only(patient.scene, node, GTV, "2") is not view
+    assert not node.GetNodeReference("Hypoxia.InsideGtv").GetSaveWithScene()

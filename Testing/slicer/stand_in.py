@@ -147,16 +147,12 @@ class _Link:
             setattr(self.widget, self.property, value)
 
 
-class ScriptedLoadableModule:
-    """ScriptedLoadableModule.py."""
-
+class ScriptedLoadableModule:  # ScriptedLoadableModule.py, as the three below
     def __init__(self, parent: Any) -> None:
         self.parent = parent
 
 
 class ScriptedLoadableModuleWidget:
-    """ScriptedLoadableModule.py."""
-
     def __init__(self, parent: Any) -> None:
         self.parent, self.layout = parent, parent.layout()
         self.moduleName = type(self).__name__.removesuffix("Widget")
@@ -184,8 +180,6 @@ class ScriptedLoadableModuleLogic:
 
 
 class ScriptedLoadableModuleTest(unittest.TestCase):
-    """ScriptedLoadableModule.py."""
-
     on_message: typing.ClassVar[dict[str, Any]] = {}  # what the runner does when a test says so
 
     def delayDisplay(self, message: str) -> None:  # noqa: N802
@@ -248,12 +242,6 @@ def _module(name: str, **members: Any) -> None:
         setattr(slicer, name.split(".", 1)[1], module)
 
 
-class qSlicerDICOMExportable:  # noqa: N801
-    """qSlicerDICOMExportable.h: what a plugin sets on it."""
-
-    __slots__ = ("confidence", "directory", "name", "pluginClass", "subjectHierarchyItemID", "tooltip")
-
-
 def start(temporary_path: Path) -> None:
     """Make ``qt``, ``ctk`` and the missing parts of ``slicer`` importable."""
     sys.modules["qt"], sys.modules["ctk"] = qt, ctk
@@ -269,7 +257,8 @@ def start(temporary_path: Path) -> None:
 
     for cls in stand_in_mrml.CLASSES:
         setattr(slicer, cls.__name__, cls)
-    slicer.qSlicerDICOMExportable = qSlicerDICOMExportable
+    settable = "confidence directory name pluginClass subjectHierarchyItemID tooltip"  # qSlicerDICOMExportable.h
+    slicer.qSlicerDICOMExportable = type("qSlicerDICOMExportable", (), {"__slots__": settable.split()})
     slicer.util.selectModule = select_module
     slicer.util.saveScene = lambda path: slicer.mrmlScene.WriteToMRB(path)  # coreIOManager.saveScene
     slicer.util.loadScene = lambda path: slicer.mrmlScene.ReadFromMRB(path)  # coreIOManager.loadScene

@@ -28,7 +28,7 @@ class _NodeList(PythonQtObject, QtWidgets.QComboBox):
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
-        self._scene, self._ids, self._types, self._none = None, [], [], False
+        self._scene, self._ids, self._types, self._none, self._hidden = None, [], [], False, []
         self.setSizeAdjustPolicy(QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
         self.currentIndexChanged.connect(self._index_changed)
 
@@ -40,7 +40,16 @@ class _NodeList(PythonQtObject, QtWidgets.QComboBox):
 
     def _node_ids(self) -> list[str]:
         nodes = [n for t in self._types for n in slicer.util.getNodesByClass(t, self._scene)]
-        return [n.GetID() for n in nodes if not n.GetHideFromEditors()]
+        return [n.GetID() for n in nodes if not n.GetHideFromEditors() and n.GetID() not in self._hidden]
+
+    def _hide(self, identifiers: list[str]) -> None:
+        self._hidden = list(identifiers)
+        self._refill()
+
+    def sortFilterProxyModel(self) -> Any:  # noqa: N802
+        return self  # qMRMLSortFilterProxyModel.h: hiddenNodeIDs, the one property in use, is here
+
+    hiddenNodeIDs = Property("QStringList", lambda s: s._hidden, _hide)  # noqa: N815
 
     def _refill(self) -> None:
         if self._scene.IsBatchProcessing():
@@ -83,15 +92,21 @@ class qMRMLNodeComboBox(_NodeList):  # noqa: N801
 
 
 class qMRMLSubjectHierarchyComboBox(_NodeList):  # noqa: N801
-    """Only 'none' can be chosen here: the patients of the tree need Slicer's own model."""
+    """Shows 'none' alone: the patients of the tree need Slicer's own model. An item is chosen by its number."""
 
     currentItemChanged = Signal(int)  # noqa: N815
 
+    _item = 0
+
     def _index_changed(self, *_: Any) -> None:
-        self.currentItemChanged.emit(0)
+        self.setCurrentItem(0)
 
     def currentItem(self) -> int:  # noqa: N802
-        return 0
+        return self._item
+
+    def setCurrentItem(self, item: int) -> None:  # noqa: N802
+        self._item = item
+        self.currentItemChanged.emit(item)
 
 
 class qMRMLSegmentSelectorWidget(PythonQtObject, QtWidgets.QWidget):  # noqa: N801

@@ -28,7 +28,7 @@ class PythonQtObject:
             return QtCore.QObject.property(self, name)
         if name == "connect":  # PythonQt: connect("timeout()", slot)
             return lambda signal, slot: getattr(self, signal.split("(")[0]).connect(slot)
-        return super().__getattribute__(name)
+        return (lambda: type(self).__name__) if name == "className" else super().__getattribute__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         name = "objectName" if name == "name" else name
@@ -42,19 +42,15 @@ class PythonQtObject:
 
 
 WIDGETS = "QWidget QLabel QPushButton QComboBox QSpinBox QDoubleSpinBox QLineEdit QCheckBox QProgressBar QTableWidget"
-PLAIN = "QVBoxLayout QHBoxLayout QFormLayout QTableWidgetItem QFileDialog QHeaderView QAbstractItemView"
+PLAIN = "QVBoxLayout QHBoxLayout QFormLayout QGridLayout QTableWidgetItem QFileDialog QHeaderView QAbstractItemView"
 qt = types.ModuleType("qt", "Only the classes named here; another one raises.")
 for _name in WIDGETS.split():
     setattr(qt, _name, type(_name, (PythonQtObject, getattr(QtWidgets, _name)), {}))
 for _name in PLAIN.split():
     setattr(qt, _name, getattr(QtWidgets, _name))
-qt.QTimer, qt.QFile, qt.Qt, qt.QUrl = (
-    type("QTimer", (PythonQtObject, QtCore.QTimer), {}),
-    QtCore.QFile,
-    QtCore.Qt,
-    QtCore.QUrl,
-)
-qt.QDesktopServices = QtGui.QDesktopServices
+qt.QTimer = type("QTimer", (PythonQtObject, QtCore.QTimer), {})
+qt.QFile, qt.Qt, qt.QUrl, qt.QPalette = QtCore.QFile, QtCore.Qt, QtCore.QUrl, QtGui.QPalette
+qt.QDesktopServices, qt.QBrush, qt.QInputDialog = QtGui.QDesktopServices, QtGui.QBrush, QtWidgets.QInputDialog
 
 
 class ctkCollapsibleButton(PythonQtObject, QtWidgets.QGroupBox):  # noqa: N801

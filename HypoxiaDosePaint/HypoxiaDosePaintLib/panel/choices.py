@@ -53,6 +53,8 @@ class PaintChoices:
     fractions: int = 35
     base_margin_mm: float = 5.0
     boost_margin_mm: float = 3.0
+    base_sides: str = ""  # six margins in mm, see ``sides_of``; empty: ``base_margin_mm`` on all sides
+    boost_sides: str = ""
     organ_gap_mm: float = 3.0
     minimum_island_ml: float = 0.5
     maximum_fraction: float = 0.8
@@ -65,6 +67,18 @@ class PaintChoices:
 
 
 NODE_FIELDS = ("planning", "map_node", "roles")
+SIDES = ("left", "right", "anterior", "posterior", "superior", "inferior")
+"""Order of the margins per side, that of ``request.Margins``."""
+
+
+def sides_text(margins_mm: Sequence[float]) -> str:
+    """Six margins as the parameter node keeps them."""
+    return json.dumps([round(float(m), 3) for m in margins_mm])
+
+
+def sides_of(text: str, margin_mm: float) -> tuple[float, ...]:
+    """Margins in mm towards ``SIDES``: the six of a text, else the same on all sides."""
+    return tuple(json.loads(text)) if text else (margin_mm,) * len(SIDES)
 
 
 @dataclass(frozen=True)
@@ -168,6 +182,13 @@ class PaintDecisions:
         if changed:
             return f"Changed since the targets were made: {', '.join(changed)}. Make them again."
         lines = acceptance.missing()
+        model = result.images.map.model
+        if model is not None and not model.in_distribution and not result.request.override_for("distribution"):
+            failed = "; ".join(
+                f"{f.check} {f.value} (trained on {f.allowed})" for f in model.distribution if not f.passed
+            )
+            lines.insert(0, f"The images are unlike those that {model.title} was trained on: {failed}. Check them, or "
+                            'override it in step 2: "distribution name: reason".')  # fmt: skip
         if not folder:
             lines.append("Choose a folder.")
         return "\n".join(lines)

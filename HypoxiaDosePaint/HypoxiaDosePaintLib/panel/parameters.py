@@ -21,6 +21,8 @@ class PaintParameters:
     fractions: Annotated[int, WithinRange(1, 100)] = 35
     base_margin_mm: Annotated[float, WithinRange(0.0, 50.0)] = 5.0
     boost_margin_mm: Annotated[float, WithinRange(0.0, 50.0)] = 3.0
+    base_sides: str = ""
+    boost_sides: str = ""
     organ_gap_mm: Annotated[float, WithinRange(0.0, 50.0)] = 3.0
     minimum_island_ml: Annotated[float, WithinRange(0.0, 100.0)] = 0.5
     maximum_fraction: Annotated[float, WithinRange(0.01, 1.0)] = 0.8

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment
 from HypoxiaMapperLib.mrml.geometry import LPS_TO_RAS
+from HypoxiaMapperLib.panel.patient_loader import place_beside
 
 from ..result import Result
 from ..structures import Structure
@@ -38,19 +39,8 @@ def show_targets(scene: Any, result: Result, planning_node: Any) -> Any:
     display.SetAllSegmentsOpacity2DFill(False)
     display.SetOpacity3D(0.5)
     _show_labels(scene, result)
-    _place_beside(scene, node, planning_node)
+    place_beside(scene, node, planning_node)
     return node
-
-
-def _place_beside(scene: Any, node: Any, planning_node: Any) -> None:
-    """Put a node into the study of the planning CT, where the export dialog looks for it."""
-    import slicer
-
-    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    planning = tree.GetItemByDataNode(planning_node) if tree is not None else 0
-    if planning:
-        study = tree.GetItemParent(planning)
-        tree.SetItemParent(tree.GetItemByDataNode(node) or tree.CreateItem(study, node), study)
 
 
 def terminology(structure: Structure) -> str:

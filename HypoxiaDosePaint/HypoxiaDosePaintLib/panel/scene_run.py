@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
 from HypoxiaMapperLib.errors import GeometryError, RequestError
-from HypoxiaMapperLib.methods import HypoxiaMap, Progress, no_progress
+from HypoxiaMapperLib.methods import HypoxiaMap, Progress, all_methods, no_progress
 from HypoxiaMapperLib.mrml import segment_to_region
 from HypoxiaMapperLib.panel.hypoxic_segment import region_with_history, threshold_of_segment
 from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, node_to_map
@@ -25,7 +25,7 @@ from ..pipeline import Computed, deliver, paint
 from ..request import Margins, Registration, Request, SubvolumeOptions
 from ..result import RegistrationUse, Result
 from ..selection import Inputs, day_warnings, union
-from .choices import PaintChoices, Role
+from .choices import PaintChoices, Role, sides_of
 
 _REGISTRATION_WORDS = {
     "same_frame": "same frame of reference",
@@ -87,8 +87,8 @@ def make_request(
             minimum_component_ml=choices.minimum_island_ml,
             maximum_fraction_of_gtv=choices.maximum_fraction,
         ),
-        boost_margins=Margins.uniform(choices.boost_margin_mm),
-        base_margins=Margins.uniform(choices.base_margin_mm),
+        boost_margins=Margins(*sides_of(choices.boost_sides, choices.boost_margin_mm)),
+        base_margins=Margins(*sides_of(choices.base_sides, choices.base_margin_mm)),
         base_dose_gy=choices.base_dose_gy,
         boost_dose_gy=choices.boost_dose_gy,
         fractions=choices.fractions,
@@ -171,25 +171,31 @@ def _hypoxic_region(role: Role, grid: sitk.Image, frame: str) -> Region:
 def _pet(
     map_node: Any, facts: dict[str, Any], planning: Volume, images: NodeImages
 ) -> tuple[ImageSeries, Volume, RegistrationUse]:
-    """The PET the map was made of, as read and on the planning grid, and how it came there.
+    """The first image the map was made of, as read and on the planning grid, and how it came there.
+
+    Of a series it is the frame that the worker handed out to be looked at.
 
     Raises
     ------
     RequestError
         If its node is no longer in the scene.
     """
-    node = map_node.GetNodeReference(MADE_OF + "pet")
+    specs = all_methods()[facts["method"]].inputs
+    nodes = {spec.key: map_node.GetNodeReference(MADE_OF + spec.key) for spec in specs}
+    key, node = next(((k, n) for k, n in nodes.items() if n is not None), ("", None))
     if node is None:
         raise RequestError(
-            f"The PET of map {map_node.GetName()!r} is no longer in the scene.", "Compute the map again."
+            f"The images of map {map_node.GetName()!r} are no longer in the scene.", "Compute the map again."
         )
     volume = images.volume(node)
     info = images.info(node)
     if info is None:
-        info = SeriesInfo("", "", "", "", "", "PT", node.GetName(), "pet", "", volume.frame_of_reference_uid, ())
+        modality = next(spec.modality for spec in specs if spec.key == key)
+        role = "pet" if modality == "PT" else "mr"
+        info = SeriesInfo("", "", "", "", "", modality, node.GetName(), role, "", volume.frame_of_reference_uid, ())
     alignment = json.loads(map_node.GetAttribute(INPUTS)).get("alignment", "same_frame")
-    matrix = tuple(facts["matrices"].get("pet", ()))
-    use = RegistrationUse(_REGISTRATION_WORDS[alignment], matrix, dict(facts["residuals"].get("pet", {})))
+    matrix = tuple(facts["matrices"].get(key, ()))
+    use = RegistrationUse(_REGISTRATION_WORDS[alignment], matrix, dict(facts["residuals"].get(key, {})))
     transform = None if alignment == "same_frame" else _transform(matrix)
     aligned = resample_to(
         volume, planning.image, planning.frame_of_reference_uid, transform, "linear", use.mode

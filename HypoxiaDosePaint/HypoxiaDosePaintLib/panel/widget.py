@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import fields
@@ -39,11 +38,13 @@ from .choices import (
     proof_rows,
     target_rows,
 )
+from .export_run import add_to_database, copy_new
+from .margin_form import MarginForm
 from .parameters import PaintParameters
+from .tables import fill_table
 
 EXPORT_PACKAGES = ("highdicom", "jinja2", "matplotlib")
 SET_NAME = "hypoxia-set"
-ROW_PADDING = 10  # pixels around a line of text in a table
 
 
 class PaintPanel:
@@ -70,6 +71,16 @@ class PaintPanel:
         self._updating = False
         for name, protocol in all_protocols().items():
             ui.protocolComboBox.addItem(protocol.title, name)
+        self.base_margins = MarginForm(
+            ui.baseSameCheckBox,
+            ui.baseSidesWidget,
+            ui.baseMarginSpinBox,
+            lambda text: self._on_sides("base_sides", text),
+        )
+        self.boost_margins = MarginForm(
+            ui.boostSameCheckBox, ui.boostSidesWidget, ui.boostMarginSpinBox,
+            lambda text: self._on_sides("boost_sides", text),
+        )  # fmt: skip
         self._connect()
 
     def _connect(self) -> None:
@@ -174,7 +185,14 @@ class PaintPanel:
             p.base_dose_gy, p.boost_dose_gy = float(protocol.base_dose_gy), float(protocol.boost_dose_gy)
             p.fractions = int(protocol.fractions)
             p.base_margin_mm, p.boost_margin_mm = float(protocol.base_margin_mm), float(protocol.boost_margin_mm)
+            p.base_sides = p.boost_sides = ""
         self.refresh()
+
+    def _on_sides(self, name: str, text: str) -> None:
+        """Margins per side into the parameter node."""
+        if not self._updating and self.parameters is not None:
+            setattr(self.parameters, name, text)
+            self.refresh()
 
     # Step 3
 
@@ -240,14 +258,13 @@ class PaintPanel:
             return
         self.exported = out
         fill_table(self.ui.proofTable, PROOF_COLUMNS, proof_rows(result))
-        if self.parameters.to_database:
-            self._add_to_database(out / "dicom")
+        note = add_to_database(out / "dicom") if self.parameters.to_database else ""
         self.ui.progressBar.value = 0
         self.refresh()
         passed = sum(p.passed for p in result.proof)
         self.ui.exportStatusLabel.text = _("Written and proven ({passed} of {all} checks passed): {folder}").format(
             passed=passed, all=len(result.proof), folder=out
-        )
+        ) + (f"\n{note}" if note else "")
         self._fit_labels()
 
     def export_for_dialog(self, directory: str) -> str:
@@ -262,16 +279,7 @@ class PaintPanel:
             exported, reason = self._export(export_dicom, Path(folder) / SET_NAME)
             if exported is None:
                 return reason
-            files = sorted((Path(folder) / SET_NAME / "dicom").iterdir())
-            target.mkdir(parents=True, exist_ok=True)
-            taken = [f.name for f in files if (target / f.name).exists()]
-            if taken:
-                return _("Nothing is overwritten: {names} exist in {folder}.").format(
-                    names=", ".join(taken), folder=directory
-                )
-            for file in files:
-                shutil.copy2(file, target)
-        return ""
+            return copy_new(sorted((Path(folder) / SET_NAME / "dicom").iterdir()), target)
 
     def _export(self, write: Callable[..., Any], out: Path) -> tuple[Any, str]:
         """What ``write`` exported, or None and the reason in words."""
@@ -285,13 +293,6 @@ class PaintPanel:
             return write(self.computed, self.acceptance().reviewer, out, self._progress), ""
         except HypoxiaError as error:
             return None, str(error)
-
-    @staticmethod
-    def _add_to_database(folder: Path) -> None:
-        """Copy the set into Slicer's DICOM database."""
-        from DICOMLib import DICOMUtils
-
-        DICOMUtils.importDicom(str(folder), slicer.dicomDatabase, True)
 
     def on_report(self) -> None:
         """Open the report in the browser."""
@@ -356,6 +357,8 @@ class PaintPanel:
         ui, protocol = self.ui, all_protocols().get(choices.protocol)
         ui.protocolComboBox.currentIndex = ui.protocolComboBox.findData(choices.protocol)
         ui.protocolLabel.text = "\n".join((protocol.citation, *protocol.notes)) if protocol else ""
+        self.base_margins.show(choices.base_sides)
+        self.boost_margins.show(choices.boost_sides)
         problem = self.decisions.prescription_problem(choices)
         ui.prescriptionStatusLabel.text = problem or _("Complete.")
         prescription = None if problem else self.decisions.prescription(choices)
@@ -381,20 +384,3 @@ class PaintPanel:
         fill_table(ui.targetsTable, TARGET_COLUMNS, target_rows(result))
         ui.droppedLabel.text = dropped_text(result)
         ui.warningsLabel.text = "\n".join(f"• {w}" for w in result.warnings)
-
-
-def fill_table(table: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Write rows of text into a table that is as high as its rows."""
-    table.rowCount = 0  # also takes out the widgets of cells
-    table.rowCount, table.columnCount = len(rows), len(columns)
-    table.setHorizontalHeaderLabels(list(columns))
-    table.verticalHeader().hide()
-    table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-    line = table.fontMetrics().height() + ROW_PADDING
-    for r, row in enumerate(rows):
-        table.setRowHeight(r, line)
-        for c, text in enumerate(row):
-            table.setItem(r, c, qt.QTableWidgetItem(text))
-    table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-    table.horizontalHeader().setStretchLastSection(True)
-    table.minimumHeight = table.maximumHeight = line * (len(rows) + 1) + ROW_PADDING

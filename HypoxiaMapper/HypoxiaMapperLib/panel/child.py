@@ -25,9 +25,9 @@ def python_executable() -> str:
     return shutil.which("PythonSlicer") or sys.executable
 
 
-def worker_arguments(python: str, folder: Path) -> list[str]:
+def worker_arguments(python: str, *arguments: str | Path) -> list[str]:
     """Command line of the worker; to be started in ``PACKAGE_PARENT``, so that ``-m`` finds the package."""
-    return [python, "-m", "HypoxiaMapperLib.worker", str(folder)]
+    return [python, "-m", "HypoxiaMapperLib.worker", *(str(a) for a in arguments)]
 
 
 class ChildRun:

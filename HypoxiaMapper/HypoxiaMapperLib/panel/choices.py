@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..dicomio.model import SeriesInfo
 from ..errors import GeometryError, HypoxiaError, RequestError
 from ..jobs import Job
 from ..methods import Method, all_methods
 from ..mrml import segment_to_region
 from ..mrml.geometry import LPS_TO_RAS
 from ..resample import sphere_region
+from ..timeseries import UNSTATED, Timing
 from ..volume import Region, Volume
 from .map_nodes import Fingerprints
 from .node_images import NodeImages, role_of
+from .patient_scope import why_not_one_patient
+from .series_choice import SeriesCatalogue, guess_series, resolve
 
 ALIGNMENT_TEXTS = {
     "same_frame": "Same frame of reference",
@@ -24,6 +28,7 @@ ALIGNMENT_TEXTS = {
     "rigid": "Rigid registration, computed now",
 }
 SPHERE_NAME = "Ref_Sphere"
+_REGION_WORDS = {"artery": ("artery", "aif", "aorta", "carotid"), "normal_brain": ("normal_brain", "nawm", "brain")}
 _REFERENCE_WORDS = ("ref_blood", "blood", "ref_muscle", "muscle", "aorta", "reference")
 
 
@@ -52,6 +57,16 @@ class MapperChoices:
     method: str = "tracer_ratio"
     params: Mapping[str, Any] = field(default_factory=dict)
     alignment: str = "same_frame"
+    series: Mapping[str, str] = field(default_factory=dict)  # inputs that are no volumes, see ``series_choice``
+    regions: Mapping[str, SegmentChoice] = field(default_factory=dict)  # beyond GTV and reference: artery ...
+    timing: Timing = UNSTATED
+    motion_reference: int = 0  # frame to which a dynamic series is registered; 0: none
+
+    def nodes(self) -> list[Any]:
+        """Every node that is chosen."""
+        chosen = (self.gtv, self.reference, *self.regions.values())
+        nodes = [self.planning, *self.inputs.values(), *(choice.node for choice in chosen)]
+        return [node for node in nodes if node is not None]
 
 
 class MapperDecisions:
@@ -61,11 +76,18 @@ class MapperDecisions:
     ----------
     images : NodeImages
         Gives the Volume of a node.
+    catalogue : SeriesCatalogue, optional
+        Gives the DICOM series of a patient; without it, those of the folders that nodes were loaded from.
     """
 
-    def __init__(self, images: NodeImages) -> None:
+    def __init__(self, images: NodeImages, catalogue: SeriesCatalogue | None = None) -> None:
         self.images = images
+        self.catalogue = catalogue or SeriesCatalogue(lambda uid: (), images.scan)
         self.fingerprints = Fingerprints()
+
+    def infos(self, choices: MapperChoices) -> tuple[SeriesInfo, ...]:
+        """DICOM series of the patient of the chosen images."""
+        return self.catalogue.infos([n for n in choices.nodes() if n.IsA("vtkMRMLVolumeNode")])
 
     def method(self, choices: MapperChoices) -> Method:
         """The chosen method.
@@ -83,17 +105,34 @@ class MapperDecisions:
         """What step 1 still needs, one line each; empty when it is complete."""
         method = self.method(choices)
         lines = [] if choices.planning is not None else ["Choose the planning CT."]
+        infos: list[SeriesInfo] = []
         for spec in method.inputs:
-            if choices.inputs.get(spec.key) is None:
+            given = choices.inputs.get(spec.key) if spec.kind == "volume" else choices.series.get(spec.key)
+            if not given:
                 if spec.required:
                     lines.append(f"Choose the {spec.description}.")
-                continue
-            lines += self._problems_of_input(spec, choices)
-        wanted = {r.key for r in method.regions if r.required}
-        if "gtv" in wanted | {"gtv"} and not choices.gtv.exists():
-            lines.append("Choose the GTV segment.")
-        if "reference" in wanted and not choices.reference.exists() and choices.reference_roi is None:
-            lines.append("Choose a reference segment (blood or muscle), or place a sphere.")
+            elif spec.kind == "volume":
+                lines += self._problems_of_input(spec, choices)
+            else:
+                try:
+                    infos += resolve(choices.series[spec.key], spec, self.infos(choices)).infos
+                except HypoxiaError as error:
+                    lines.append(str(error))
+        lines += self._missing_regions(method, choices)
+        of_nodes = [self.images.info(n) for n in choices.nodes() if n.IsA("vtkMRMLVolumeNode")]
+        mixed = why_not_one_patient(choices.nodes(), [*infos, *(info for info in of_nodes if info is not None)])
+        return [*lines, mixed] if mixed else lines
+
+    @staticmethod
+    def _missing_regions(method: Method, choices: MapperChoices) -> list[str]:
+        """Regions that are still to be chosen."""
+        lines = [] if choices.gtv.exists() else ["Choose the GTV segment."]
+        for spec in method.regions:
+            if spec.key == "reference":
+                if spec.required and not choices.reference.exists() and choices.reference_roi is None:
+                    lines.append("Choose a reference segment (blood or muscle), or place a sphere.")
+            elif spec.required and spec.key != "gtv" and not choices.regions.get(spec.key, SegmentChoice()).exists():
+                lines.append(f"Choose the region {spec.key} ({spec.description}).")
         return lines
 
     def _problems_of_input(self, spec: Any, choices: MapperChoices) -> list[str]:
@@ -103,7 +142,8 @@ class MapperDecisions:
             quantity, facts = self.images.describe(node)
         except HypoxiaError as error:
             return [str(error)]
-        if spec.quantity and quantity != spec.quantity:
+        # The unit of an MR map is a parameter of the method, which checks it.
+        if spec.modality == "PT" and spec.quantity and quantity != spec.quantity:
             return [f"{node.GetName()!r} is {quantity}; this method needs {spec.quantity}."]
         tracer = self.tracer_of(facts, choices)
         if spec.tracers and tracer not in spec.tracers:
@@ -150,14 +190,20 @@ class MapperDecisions:
         for key, node in choices.inputs.items():
             if node is not None:
                 inputs[key] = self._with_tracer(self.images.volume(node), choices)
+        specs = {spec.key: spec for spec in self.method(choices).inputs}
+        sources = {k: resolve(t, specs[k], self.infos(choices)) for k, t in choices.series.items() if t and k in specs}
         regions = {"gtv": self._region(choices.gtv, planning)}
+        regions |= {key: self._region(choice, planning) for key, choice in choices.regions.items() if choice.exists()}
         reference = self.reference_region(choices, planning)
         if reference is not None:
             regions["reference"] = reference
         for region in regions.values():
             if not region.array.any():
                 raise GeometryError(f"{region.name} has no voxel on the planning CT.", "Check the segment.")
-        return Job(choices.method, dict(choices.params), planning, inputs, regions, choices.alignment)
+        return Job(
+            choices.method, dict(choices.params), planning, inputs, regions, choices.alignment, sources,
+            choices.timing, choices.tracer, choices.motion_reference,
+        )  # fmt: skip
 
     def _with_tracer(self, volume: Volume, choices: MapperChoices) -> Volume:
         """The PET with the tracer the user stated, where the header does not say one."""
@@ -192,6 +238,10 @@ class MapperDecisions:
             found["reference"] = prints.segment(choices.reference.node, choices.reference.segment_id)
         elif choices.reference_roi is not None:
             found["reference"] = _sphere_print(choices.reference_roi)
+        found |= {f"region {k}": prints.segment(c.node, c.segment_id) for k, c in choices.regions.items() if c.exists()}
+        if choices.series:
+            found |= {f"series {key}": text for key, text in choices.series.items() if text}
+            found["timing"] = f"{dataclasses.astuple(choices.timing)}, motion {choices.motion_reference}"
         found["method"] = choices.method
         found["parameters"] = json.dumps(self._all_params(choices), sort_keys=True)
         found["alignment"], found["tracer"] = choices.alignment, choices.tracer
@@ -207,13 +257,7 @@ class MapperDecisions:
 
 def why_method_is_grey(method: Method) -> str:
     """Why a method cannot be chosen in the panel; empty when it can."""
-    reason = method.unavailable_reason()
-    series = [s.key for s in method.inputs if s.required and getattr(s, "kind", "volume") != "volume"]
-    regions = [r.key for r in method.regions if r.required and r.key not in ("gtv", "reference")]
-    if reason or not (series or regions):
-        return reason
-    needs = [f"a series of frames ({', '.join(series)})"] * bool(series) + [f"the region {r}" for r in regions]
-    return f"needs {' and '.join(needs)}, which the panel cannot take yet: use the command hypoxia run"
+    return method.unavailable_reason()
 
 
 def _sphere_print(roi: Any) -> str:
@@ -242,7 +286,11 @@ def sphere_of_roi(roi: Any) -> tuple[tuple[float, float, float], float]:
 
 
 def guess_choices(
-    choices: MapperChoices, volumes: list[Any], segmentations: list[Any], images: NodeImages
+    choices: MapperChoices,
+    volumes: list[Any],
+    segmentations: list[Any],
+    images: NodeImages,
+    infos: Sequence[SeriesInfo] = (),
 ) -> MapperChoices:
     """Fill in what is empty from DICOM tags and segment names; what the user chose stays."""
     roles = {node.GetID(): role_of(node, images) for node in volumes}
@@ -250,9 +298,13 @@ def guess_choices(
     if planning is None:
         cts = [n for n in volumes if roles[n.GetID()][0] == "planning_ct"]
         planning = cts[0] if len(cts) == 1 else None
-    inputs = dict(choices.inputs)
+    inputs, series = dict(choices.inputs), dict(choices.series)
     for spec in all_methods()[choices.method].inputs if choices.method in all_methods() else ():
-        if inputs.get(spec.key) is None:
+        if spec.kind != "volume":
+            series[spec.key] = series.get(spec.key) or guess_series(spec, infos, choices.tracer)
+        elif spec.modality == "CT":
+            inputs[spec.key] = inputs.get(spec.key) or planning
+        elif inputs.get(spec.key) is None:
             wanted = {("pet", t) for t in spec.tracers} | {("mr", k) for k in spec.mr_kinds}
             fitting = [n for n in volumes if roles[n.GetID()] in wanted]
             inputs[spec.key] = fitting[0] if len(fitting) == 1 else None
@@ -261,7 +313,13 @@ def guess_choices(
     reference = choices.reference
     if not reference.exists() and choices.reference_roi is None:
         reference = _by_name(names, _REFERENCE_WORDS)
-    return dataclasses.replace(choices, planning=planning, inputs=inputs, gtv=gtv, reference=reference)
+    regions = dict(choices.regions)
+    for region in all_methods()[choices.method].regions if choices.method in all_methods() else ():
+        if region.key not in ("gtv", "reference") and not regions.get(region.key, SegmentChoice()).exists():
+            regions[region.key] = _by_name(names, _REGION_WORDS.get(region.key, (region.key,)))
+    return dataclasses.replace(
+        choices, planning=planning, inputs=inputs, gtv=gtv, reference=reference, series=series, regions=regions
+    )
 
 
 def segment_ids(segmentation: Any) -> list[str]:

@@ -5,18 +5,30 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
 from ..errors import RequestError
-from ..jobs import JobResult
-from ..methods import HypoxiaMap
-from ..mrml import node_to_volume, show_as_map, volume_to_node
+from ..jobs import JobResult, make_curve, make_model, model_facts
+from ..methods import FitCurve, HypoxiaMap
+from ..mrml import node_to_volume, volume_to_node
+from ..mrml.geometry import image_data_array
 from ..mrml.segments import LABELMAP
+from ..mrml.volumes import QUANTITY
+from ..volume import Region, Volume, image_like
 
 FACTS = "Hypoxia.Map"  # JSON: threshold, comparison, warnings, registration ...
 INPUTS = "Hypoxia.Inputs"  # JSON: fingerprint of each input when the map was made
 MADE_OF = "Hypoxia.MadeOf."  # node reference role, followed by "planning" or the method's key of an input
 UNCERTAINTY = "Hypoxia.UncertaintyNode"  # node reference role
+EXTRA = "Hypoxia.FurtherMap"  # node reference role of every further map
+PART = "Hypoxia.PartOfMap"  # attribute of the maps that came with a map: the method's key
+INSIDE = "Hypoxia.InsideGtv"  # node reference role of the view cut to the GTV, and its attribute: what it was made of
+WINDOW = "Hypoxia.Window"  # JSON: values of the first and the last colour
+WINDOW_PERCENTILES = (1.0, 99.0)
+COLOUR_TABLE = "Hypoxia colours"
 MAP_COLOURS = ((0.0, 0.0, 0.3), (0.0, 0.3, 0.9), (0.1, 0.8, 0.7), (0.9, 0.9, 0.1), (0.95, 0.4, 0.05), (0.6, 0.0, 0.0))
 """From low to high, blended in between; perceptibly ordered in light and dark, and for red-green blindness."""
 _SHADES = 64
@@ -49,6 +61,7 @@ def map_to_node(
     facts = {
         "method": method, "params": dict(params or {}), "threshold": found.threshold, "comparison": found.comparison,
         "threshold_source": found.threshold_source, "surrogate": found.surrogate, "warnings": list(found.warnings),
+        "curves": [asdict(curve) for curve in found.curves], "model": model_facts(found.model),
         "details": dict(found.details), "matrices": dict(result.matrices), "residuals": dict(result.residuals),
     }  # fmt: skip
     node.SetAttribute(FACTS, json.dumps(facts, default=str))
@@ -56,10 +69,42 @@ def map_to_node(
     for key, source in (nodes or {}).items():
         if source is not None:
             node.SetNodeReferenceID(MADE_OF + key, source.GetID())
+    further = dict(found.extra)
     if found.uncertainty is not None:
         other = volume_to_node(scene, found.uncertainty, f"{name} uncertainty")
+        other.SetAttribute(PART, "uncertainty")
         node.SetNodeReferenceID(UNCERTAINTY, other.GetID())
+    if found.quality is not None:
+        image = image_like(found.quality, found.volume.image)
+        further["quality"] = Volume(image, "quality code (0: ok)", "1", found.volume.frame_of_reference_uid)
+    for key, volume in further.items():
+        other = volume_to_node(scene, volume, f"{name}: {volume.quantity}")
+        other.SetAttribute(PART, key)
+        node.AddNodeReferenceID(EXTRA, other.GetID())
+    _gather_in_folder(scene, node, (nodes or {}).get("planning"))
     return node
+
+
+def parts_of(node: Any) -> dict[str, Any]:
+    """Every map that came with a map, by what it is called in the list of overlays; the map itself comes first."""
+    others = [node.GetNthNodeReference(EXTRA, n) for n in range(node.GetNumberOfNodeReferences(EXTRA))]
+    found = {"Map": node, "Uncertainty": node.GetNodeReference(UNCERTAINTY)}
+    found |= {other.GetAttribute(QUANTITY) or other.GetName(): other for other in others if other is not None}
+    return {text: other for text, other in found.items() if other is not None}
+
+
+def _gather_in_folder(scene: Any, node: Any, planning_node: Any) -> None:
+    """A map and all that came with it into a folder of the subject hierarchy, in the study of the planning CT."""
+    import slicer
+
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    if tree is None:
+        return
+    planning = tree.GetItemByDataNode(planning_node) if planning_node is not None else 0
+    study = tree.GetItemParent(planning) if planning else tree.GetSceneItemID()
+    folder = tree.CreateFolderItem(study, node.GetName())
+    for part in parts_of(node).values():
+        tree.SetItemParent(tree.GetItemByDataNode(part) or tree.CreateItem(folder, part), folder)
 
 
 def map_facts(node: Any) -> dict[str, Any]:
@@ -78,13 +123,19 @@ def map_facts(node: Any) -> dict[str, Any]:
 
 
 def node_to_map(node: Any) -> HypoxiaMap:
-    """The hypoxia map of a node, as computed (quality codes are not kept in the scene)."""
+    """The hypoxia map of a node, as computed; further maps are nodes of their own (``parts_of``)."""
     facts = map_facts(node)
     other = node.GetNodeReference(UNCERTAINTY)
     return HypoxiaMap(
         node_to_volume(node), facts["threshold"], facts["comparison"], facts["threshold_source"], facts["surrogate"],
         node_to_volume(other) if other is not None else None, None, tuple(facts["warnings"]), facts["details"],
+        curves=curves_of(facts), model=make_model(facts.get("model")),
     )  # fmt: skip
+
+
+def curves_of(facts: Mapping[str, Any]) -> tuple[FitCurve, ...]:
+    """Curves that came with a map."""
+    return tuple(make_curve(curve) for curve in facts.get("curves", ()))
 
 
 def colour_map(shades: int = _SHADES) -> list[tuple[float, float, float]]:
@@ -101,13 +152,77 @@ def colour_map(shades: int = _SHADES) -> list[tuple[float, float, float]]:
 
 
 def show_map(scene: Any, node: Any, window: tuple[float, float]) -> None:
-    """Show a map in colours; its own colour table is made once."""
-    table = node.GetDisplayNode().GetColorNode() if node.GetDisplayNode() else None
-    if table is not None and table.GetName() == f"{node.GetName()} colours":
-        node.GetDisplayNode().SetAutoWindowLevel(0)
-        node.GetDisplayNode().SetWindowLevelMinMax(*window)
-        return
-    show_as_map(scene, node, window, colour_map(), None)
+    """Show a map in the colours of all maps, between two values; voxels as they are, a threshold acts on voxels."""
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetAndObserveColorNodeID(_colour_table(scene).GetID())
+    display.SetInterpolate(0)
+    display.SetAutoWindowLevel(0)
+    display.SetWindowLevelMinMax(*window)
+
+
+def _colour_table(scene: Any) -> Any:
+    """The colour table of all maps, made once."""
+    table = scene.GetFirstNodeByName(COLOUR_TABLE)
+    if table is None:
+        table = scene.AddNewNodeByClass("vtkMRMLColorTableNode", COLOUR_TABLE)
+        table.SetTypeToUser()
+        colours = colour_map()
+        table.SetNumberOfColors(len(colours))
+        for number, (red, green, blue) in enumerate(colours):
+            table.SetColor(number, f"{number}", red, green, blue, 1.0)
+    return table
+
+
+def window_of(node: Any) -> tuple[float, float]:
+    """Window of a map: as set by the user, else from 0 (or its lowest value, if negative) to its highest."""
+    text = node.GetAttribute(WINDOW)
+    if text:
+        low, high = json.loads(text)
+        return float(low), float(high)
+    values = image_data_array(node.GetImageData())
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, WINDOW_PERCENTILES)
+    return min(0.0, float(low)), float(high) if high > min(0.0, low) else float(low) + 1.0
+
+
+def set_window(node: Any, window: tuple[float, float]) -> None:
+    """Keep the window of a map with it."""
+    node.SetAttribute(WINDOW, json.dumps(window))
+
+
+def inside_only(scene: Any, node: Any, gtv: Region, known: str) -> Any:
+    """A map with values inside the GTV alone, cut to its box: a view of it, not saved with the scene.
+
+    Parameters
+    ----------
+    gtv : Region
+        On the grid of the node.
+    known : str
+        Fingerprint of map and GTV: the view is made again when it differs.
+    """
+    view = node.GetNodeReference(INSIDE)
+    if view is not None and view.GetAttribute(INSIDE) == known:
+        return view
+    volume = node_to_volume(node)
+    places = np.argwhere(gtv.array)
+    if len(places) == 0:
+        return node
+    low, high = places.min(0), places.max(0) + 1
+    inside = np.where(gtv.array, volume.array, np.nan).astype(np.float32)
+    box = [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
+    image = image_like(inside, volume.image)[box[2], box[1], box[0]]
+    if view is not None:
+        scene.RemoveNode(view)
+    view = volume_to_node(scene, replace(volume, image=image), node.GetName())
+    view.SetAttribute(INSIDE, known)
+    view.SetHideFromEditors(1)
+    view.SetSaveWithScene(0)
+    node.SetNodeReferenceID(INSIDE, view.GetID())
+    return view
 
 
 class Fingerprints:

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
 from ..errors import HypoxiaError
+from ..jobs import make_model
 from ..mrml import node_to_volume, segment_to_region
 from .choices import MapperChoices
 from .hypoxic_segment import hypoxic_mask, segment_state, write_hypoxic_segment
-from .map_nodes import FACTS, UNCERTAINTY, changed_inputs, map_facts, show_map
+from .map_nodes import FACTS, UNCERTAINTY, changed_inputs, map_facts, set_window
+from .model_text import model_lines
+from .overlay_section import OverlaySection
 from .plots import ThresholdPlots
 from .threshold import ThresholdTable, make_threshold_table
-from .views import (
-    NO_VALUE,
-    centre_slices,
-    colour_legend,
-    link_crosshair,
-    overlay,
-    probe_text,
-    set_display_threshold,
-    show_whole_map,
-    side_by_side,
-)
+from .views import NO_VALUE, centre_slices, link_crosshair, probe_text
 
 if TYPE_CHECKING:
     from .widget import MapperPanel
 
 _STEPS_OF_SLIDER = 500  # over the range of the map in the GTV
-# The views wait this many times what their last change took, so that slider and numbers never wait for a slow renderer.
-_WAIT_FACTOR = 4
-_LONGEST_WAIT_MS = 300
 
 
 class MapSection:
@@ -47,34 +35,17 @@ class MapSection:
         self._table_of: tuple[Any, ...] = ()
         self._crosshair: tuple[Any, int] | None = None
         self._segment_of: tuple[Any, ...] = ()
-        self._updating, self._view_waits, self._wait_ms = False, False, 0
-        self.view_timer = qt.QTimer()
-        self.view_timer.setSingleShot(True)
-        self.view_timer.connect("timeout()", self._show_threshold)
-        self.ui.overlayComboBox.addItem(_("Map"))
-        self.ui.overlayComboBox.addItem(_("Uncertainty"))
-        self._connect()
-
-    def _connect(self) -> None:
+        self._updating = False
+        self.overlay = OverlaySection(self)
         ui = self.ui
         ui.thresholdSlider.valueChanged.connect(self.on_threshold)
-        ui.onlyHypoxicCheckBox.toggled.connect(self.show)
-        ui.opacitySlider.valueChanged.connect(self.show)
-        ui.windowLowSpinBox.valueChanged.connect(self.show)
-        ui.windowHighSpinBox.valueChanged.connect(self.show)
-        ui.overlayComboBox.currentIndexChanged.connect(self.show)
         ui.mapSelector.currentNodeChanged.connect(self.on_map_changed)
-        ui.fourUpButton.clicked.connect(self.on_four_up)
-        ui.sideBySideButton.clicked.connect(self.on_side_by_side)
-        ui.threeDButton.clicked.connect(self.on_three_d)
-        ui.plotsButton.clicked.connect(self.on_plots)
         ui.createSegmentButton.clicked.connect(self.on_create_segment)
         ui.editSegmentButton.clicked.connect(self.on_edit_segment)
 
     def forget(self) -> None:
         """The scene closes."""
-        self.view_timer.stop()
-        self._view_waits = False
+        self.overlay.forget()
         self.table, self.plots, self._table_of, self._segment_of = None, None, (), ()
         self._observe_crosshair(False)
 
@@ -85,32 +56,30 @@ class MapSection:
 
     def show_new_map(self, node: Any) -> None:
         """A map that has just been computed: window from its values, overlay, legend, cross-hair, plots."""
-        facts, volume = map_facts(node), node_to_volume(node)
         self.refresh(self.panel.choices())
         if self.table is not None:
             low, high = self.table.limits()
-            self.panel.parameters.window_low = min(0.0, low)
-            self.panel.parameters.window_high = high
-        colour_legend(node, volume.quantity, volume.unit)
+            set_window(node, (min(0.0, low), high if high > min(0.0, low) else low + 1.0))
+        self.overlay.take_window()
         link_crosshair(self.scene)
-        self.show()
+        self.overlay.show()
         gtv = self.panel.choices().gtv
         if gtv.exists():
-            centre_slices(self.scene, segment_to_region(gtv.node, gtv.segment_id, volume.image))
-        if facts["surrogate"]:
-            self.ui.staleLabel.text = _("Surrogate: not a measurement of hypoxia.")
+            centre_slices(self.scene, segment_to_region(gtv.node, gtv.segment_id, node_to_volume(node).image))
 
     def on_map_changed(self, *_args: Any) -> None:
         """Another map was chosen."""
         if self.panel.parameters is not None and not self.panel._updating:
             self.panel.refresh()
-            self.show()
+            self.overlay.take_window()
+            self.overlay.show()
 
     def refresh(self, choices: MapperChoices) -> None:
         """Threshold table, numbers, what is stale, what is possible."""
         node = self.map_node()
-        for name in ("thresholdSlider", "createSegmentButton", "fourUpButton", "sideBySideButton", "threeDButton"):
-            getattr(self.ui, name).enabled = node is not None
+        self.ui.thresholdSlider.enabled = self.ui.createSegmentButton.enabled = node is not None
+        self.overlay.refresh(node)
+        self._show_model(node)
         self._observe_crosshair(node is not None)
         if node is None:
             self.table, self._table_of = None, ()
@@ -118,13 +87,17 @@ class MapSection:
             self.ui.hypoxicLabel.text = self.ui.probeLabel.text = NO_VALUE
         else:
             changed = changed_inputs(node, self.panel.decisions.fingerprint(choices))
-            self.ui.staleLabel.text = (
-                _("STALE: changed since the map was made: {names}. Run again.").format(names=", ".join(changed))
-                if changed
-                else _("Up to date.")
-            )
+            stale = _("STALE: changed since the map was made: {names}. Run again.").format(names=", ".join(changed))
+            surrogate = _(" Surrogate: not a measurement of hypoxia.") if map_facts(node)["surrogate"] else ""
+            self.ui.staleLabel.text = (stale if changed else _("Up to date.")) + surrogate
             self._make_table(node, choices)
         self._show_segment()
+
+    def _show_model(self, node: Any) -> None:
+        """What a reader must know of the trained model behind the map."""
+        model = make_model(map_facts(node)["model"]) if node is not None else None
+        self.ui.modelLabel.visible = model is not None
+        self.ui.modelLabel.text = "\n".join(model_lines(model)) if model is not None else ""
 
     def _make_table(self, node: Any, choices: MapperChoices) -> None:
         """Sort the map inside the GTV when map or GTV has changed, and set the slider."""
@@ -166,79 +139,16 @@ class MapSection:
         """The slider moved: numbers, plots and display only; the segment is written on request."""
         if self._updating or self.table is None:
             return
+        self.panel._updating = True  # nothing else in the panel depends on it: the slider stays fast
         self.panel.parameters.threshold = value
+        self.panel._updating = False
         self._show_numbers(value)
 
     def _show_numbers(self, threshold: float) -> None:
         text = f"{self.table.volume_ml(threshold):.2f} ml · {100 * self.table.fraction(threshold):.1f} %"
         self.ui.hypoxicLabel.text = f"{text} ({self.table.comparison} {threshold:.3g})"
         self.plots.move_threshold(threshold)
-        if self.ui.onlyHypoxicCheckBox.checked and not self._view_waits:
-            self._view_waits = True
-            self.view_timer.start(self._wait_ms)
-
-    def _show_threshold(self) -> None:
-        """The views follow the slider, the less often the longer they take."""
-        self._view_waits = False
-        p, node = self.panel.parameters, self.map_node()
-        if node is None or self.table is None or not p.only_hypoxic:
-            return
-        start = time.monotonic()
-        set_display_threshold(node, p.threshold, self.table.comparison)
-        self._wait_ms = min(_LONGEST_WAIT_MS, round(1000 * _WAIT_FACTOR * (time.monotonic() - start)))
-
-    def show(self, *_args: Any) -> None:
-        """Map or uncertainty over the CT, with window and opacity."""
-        node = self.map_node()
-        if node is None or self.panel.parameters is None:
-            return
-        p = self.panel.parameters
-        uncertainty = node.GetNodeReference(UNCERTAINTY)
-        shown = uncertainty if self.ui.overlayComboBox.currentIndex == 1 and uncertainty is not None else node
-        if p.window_high > p.window_low:
-            show_map(self.scene, shown, (p.window_low, p.window_high))
-        if p.only_hypoxic and self.table is not None and shown is node:
-            set_display_threshold(node, p.threshold, self.table.comparison)
-        else:
-            show_whole_map(shown)
-        overlay(self.scene, p.planning_volume, shown, p.opacity)
-
-    def on_four_up(self) -> None:
-        """Three slices and 3D, linked."""
-        self._layout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
-        self.show()
-
-    def on_side_by_side(self) -> None:
-        """PET beside the map."""
-        self._layout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
-        pet = next((n for n in self.panel.choices().inputs.values() if n is not None), None)
-        if pet is not None and self.panel.parameters.planning_volume is not None:
-            side_by_side(self.scene, pet, self.map_node(), self.panel.parameters.planning_volume)
-
-    def on_three_d(self) -> None:
-        """3D view alone."""
-        self._layout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUp3DView)
-        segmentation = self.panel.parameters.hypoxic_segmentation
-        if segmentation is not None:
-            segmentation.CreateClosedSurfaceRepresentation()
-        slicer.util.resetThreeDViews()
-
-    def on_plots(self) -> None:
-        """Slices and a plot; the button changes between both charts."""
-        if self.plots is None:
-            return
-        self._layout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpPlotView)
-        view = self.scene.GetFirstNodeByClass("vtkMRMLPlotViewNode")
-        if view is not None:
-            now = view.GetPlotChartNodeID()
-            chart = self.plots.histogram if now == self.plots.curve.GetID() else self.plots.curve
-            view.SetPlotChartNodeID(chart.GetID())
-
-    @staticmethod
-    def _layout(number: int) -> None:
-        manager = slicer.app.layoutManager()
-        if manager is not None:
-            manager.setLayout(number)
+        self.overlay.follow_threshold()
 
     def _observe_crosshair(self, wanted: bool) -> None:
         """Follow the cross-hair while there is a map."""

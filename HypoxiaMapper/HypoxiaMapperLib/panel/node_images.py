@@ -27,7 +27,11 @@ FileLookup = Callable[[Sequence[str]], Sequence[str]]
 INSTANCE_UIDS = "DICOM.instanceUIDs"  # written by Slicer's own DICOM readers, separated by blanks
 FOLDER = "Hypoxia.DicomFolder"  # where this extension read the series from
 SERIES = "Hypoxia.SeriesInstanceUID"
-STATED_UNITS = {"SUVbw (g/ml)": ("SUVbw", "g/ml"), "CT number (HU)": ("CT number", "[hnsf'U]")}
+STATED_UNITS = {
+    "SUVbw (g/ml)": ("SUVbw", "g/ml"),
+    "CT number (HU)": ("CT number", "[hnsf'U]"),
+    "MR map (unit in step 2)": ("MR map", "[arb'U]"),
+}
 """Units a person may state for a node that does not say its own: text in the panel, quantity, UCUM unit."""
 
 
@@ -52,11 +56,13 @@ class NodeImages:
         self._files_of = files_of
         self._infos: dict[tuple[str, str], SeriesInfo | None] = {}
         self._series: dict[str, ImageSeries] = {}
+        self._scans: dict[Path, tuple[SeriesInfo, ...]] = {}
 
     def clear(self) -> None:
         """Forget everything, when the scene closes."""
         self._infos.clear()
         self._series.clear()
+        self._scans.clear()
 
     def info(self, node: Any) -> SeriesInfo | None:
         """The DICOM series a node was read from, or None when its files cannot be found."""
@@ -127,6 +133,12 @@ class NodeImages:
         volume = self.series(node).volume if self.info(node) is not None else self.volume(node)
         return volume.quantity, volume.facts
 
+    def scan(self, folder: Path) -> tuple[SeriesInfo, ...]:
+        """DICOM series of a folder, looked at once while the scene is open."""
+        if folder not in self._scans:
+            self._scans[folder] = scan_folder(folder).series if folder.is_dir() else ()
+        return self._scans[folder]
+
     def _find(self, node: Any) -> SeriesInfo | None:
         """The series by the database, else by the folder it was read from."""
         uids = (node.GetAttribute(INSTANCE_UIDS) or "").split()
@@ -134,11 +146,11 @@ class NodeImages:
         folder, wanted = node.GetAttribute(FOLDER) or "", node.GetAttribute(SERIES) or ""
         if len(paths) == len(uids) and all(p.is_file() for p in paths) and paths:
             parent = Path(os.path.commonpath([p.parent for p in paths]))
-            for info in scan_folder(parent).series:
+            for info in self.scan(parent):
                 if set(paths) <= set(info.files):
                     return replace(info, files=tuple(f for f in info.files if f in set(paths)))
         if folder and Path(folder).is_dir():
-            return next((s for s in scan_folder(Path(folder)).series if s.series_uid == wanted), None)
+            return next((s for s in self.scan(Path(folder)) if s.series_uid == wanted), None)
         return None
 
 

@@ -10,6 +10,7 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 from ..tracers import HYPOXIA_TRACERS
 
 INPUT_ROLE = "Hypoxia.Input."  # node reference of each input image, followed by the method's key
+REGION = "Hypoxia.Region."  # node reference of each further region's segmentation, followed by the method's key
 TRACER_CHOICES = ["", *HYPOXIA_TRACERS, "FDG"]
 
 
@@ -24,6 +25,12 @@ class MapperParameters:
     reference_segment: str
     reference_roi: vtkMRMLMarkupsROINode
     tracer: Annotated[str, Choice(TRACER_CHOICES)] = ""
+    series_inputs: str = "{}"  # JSON: method's key of a series to the text of ``series_choice``
+    region_segments: str = "{}"  # JSON: key of a further region to the segment; nodes are references, see ``REGION``
+    frame_time: Annotated[str, Choice(["", "start", "mid"])] = ""
+    time_unit: Annotated[str, Choice(["", "s", "ms"])] = ""
+    frame_interval_s: Annotated[float, WithinRange(0.0, 3600.0)] = 0.0  # 0: as the files say
+    motion_reference: Annotated[int, WithinRange(0, 1000)] = 0
     alignment: str = "same_frame"
     method: str = "tracer_ratio"
     method_parameters: str = "{}"
@@ -34,5 +41,6 @@ class MapperParameters:
     threshold: float = 0.0
     threshold_of: str = ""  # identifier of the map the threshold belongs to
     only_hypoxic: bool = False
+    only_gtv: bool = True
     hypoxic_segmentation: vtkMRMLSegmentationNode
     hypoxic_segment: str

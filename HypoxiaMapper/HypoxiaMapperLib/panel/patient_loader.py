@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,13 @@ from ..dicomio.rtstruct import read_structure_set, region_warnings
 from ..dicomio.scan import scan_folder
 from ..dicomio.series import read_image_series
 from ..errors import HypoxiaError, InputError
+from ..jobs import SeriesSource
+from ..method_images import is_series
 from ..methods import Progress, no_progress
 from ..mrml import make_segmentation, region_to_segment, show_as_background, volume_to_node
+from ..volume import Volume
 from .node_images import FOLDER, INSTANCE_UIDS, SERIES
+from .patient_scope import all_nodes
 
 CT_WINDOW_HU = (-160.0, 240.0)  # soft tissue, window 400 level 40
 SUV_WINDOW = (0.0, 6.0)  # window 6, level 3: what readers of PET are used to
@@ -24,6 +29,7 @@ _COLOURS = (
     (230, 60, 60), (240, 150, 40), (250, 225, 60), (90, 200, 90), (70, 160, 240), (200, 90, 220), (150, 100, 70),
 )  # fmt: skip
 _WORDS = {"PT": "PET"}
+FRAME_OF = "Hypoxia.FrameOfSeries"  # attribute of a node that is one frame: which one
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,9 @@ def load_patient(scene: Any, folder: Path, progress: Progress = no_progress) -> 
     nodes, notes = [], list(patient_warnings(scan))
     for number, info in enumerate(infos):
         progress(0.2 + 0.6 * number / len(infos), f"reading {info.description or info.modality}")
+        if is_series(info):
+            notes.append(f"{info.description or info.modality}: a series of frames, offered to methods that take one.")
+            continue
         try:
             image = read_pet_series(info) if info.role == "pet" else read_image_series(info)
         except HypoxiaError as error:
@@ -84,6 +93,42 @@ def _add_volume(scene: Any, image: ImageSeries, folder: Path) -> Any:
         node.CreateDefaultDisplayNodes()
     place_in_hierarchy(scene, node, info)
     return node
+
+
+def add_frame(scene: Any, frame: Volume, source: SeriesSource, planning_node: Any) -> Any:
+    """One frame of a series as a node, to be looked at and to be registered by; a second time the same node.
+
+    Parameters
+    ----------
+    planning_node : vtkMRMLScalarVolumeNode
+        The frame is put into its study when it came from a file that names none.
+    """
+    uid = source.infos[0].series_uid if source.infos else str(source.files[0])
+    for node in all_nodes(scene, "vtkMRMLScalarVolumeNode"):
+        if node.GetAttribute(SERIES) == uid and node.GetAttribute(FRAME_OF) == frame.operations[-1]:
+            return node
+    what = (source.infos[0].description or source.infos[0].modality) if source.infos else source.files[0].name
+    node = volume_to_node(scene, frame, scene.GenerateUniqueName(f"{what}, {frame.operations[-1]}"))
+    node.SetAttribute(FRAME_OF, frame.operations[-1])
+    node.SetAttribute(SERIES, uid)
+    node.CreateDefaultDisplayNodes()
+    if source.infos:
+        node.SetAttribute(FOLDER, os.path.commonpath([str(f.parent) for f in source.infos[0].files]))
+        place_in_hierarchy(scene, node, source.infos[0])
+    else:
+        place_beside(scene, node, planning_node)
+    return node
+
+
+def place_beside(scene: Any, node: Any, planning_node: Any) -> None:
+    """Put a node into the study of the planning image."""
+    import slicer
+
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    planning = tree.GetItemByDataNode(planning_node) if tree is not None else 0
+    if planning:
+        study = tree.GetItemParent(planning)
+        tree.SetItemParent(tree.GetItemByDataNode(node) or tree.CreateItem(study, node), study)
 
 
 def _add_structures(

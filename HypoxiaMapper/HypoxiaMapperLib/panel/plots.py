@@ -1,4 +1,4 @@
-"""Histogram and volume-against-threshold of a map as Slicer plot nodes, with a line that follows the threshold."""
+"""Plots of a map as Slicer plot nodes: histogram and volume against threshold with its line, and curves with fits."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from ..methods import FitCurve
 from .threshold import ThresholdTable
 from .views import unit_text
 
 OWNER = "Hypoxia.PlotOf"  # attribute of the nodes: which plot they belong to
-_BLUE, _RED = (0.2, 0.45, 0.8), (0.85, 0.2, 0.2)  # series colours on the plot's own white ground
+_BLUE, _RED, _GRAY = (0.2, 0.45, 0.8), (0.85, 0.2, 0.2), (0.4, 0.4, 0.4)  # on the plot's own white ground
+CURVE_CHART = "Hypoxia curve"
 
 
 class ThresholdPlots:
@@ -40,6 +42,34 @@ class ThresholdPlots:
         for chart, key in ((self.histogram, "histogram"), (self.curve, "curve")):
             lines = _series(self.scene, chart, "threshold", _RED).GetTableNode()
             _set_columns(lines, np.array([threshold, threshold]), np.array([0.0, self._tops[key]]))
+
+
+def show_curve(scene: Any, curve: FitCurve) -> Any:
+    """Measured points, the fit through them and what is left over, in one chart; the chart.
+
+    A curve whose fit is the measurement itself (a method without a model) is shown as measured alone.
+    """
+    chart = _chart(scene, CURVE_CHART)
+    x, measured, fitted = (np.array(values, float) for values in (curve.x, curve.measured, curve.fitted))
+    chart.SetTitle(curve.name)
+    chart.SetLegendVisibility(True)
+    chart.SetXAxisTitle(curve.x_label)
+    chart.SetYAxisTitle(curve.y_label)
+    modelled = not np.array_equal(measured, fitted, equal_nan=True)
+    nothing = np.full(x.shape, np.nan)
+    for key, values, colour, points in (
+        ("measured", measured, _BLUE, True),
+        ("fitted", fitted if modelled else nothing, _RED, False),
+        ("residual (measured - fitted)", measured - fitted if modelled else nothing, _GRAY, True),
+    ):
+        kept = np.isfinite(values)
+        series = _series(scene, chart, key, colour)
+        series.SetName(key)  # what the legend shows
+        if points:
+            series.SetMarkerStyle(series.MarkerStyleCircle if key == "measured" else series.MarkerStyleCross)
+            series.SetLineStyle(series.LineStyleNone)
+        _set_columns(series.GetTableNode(), x[kept], values[kept])
+    return chart
 
 
 def _chart(scene: Any, name: str) -> Any:

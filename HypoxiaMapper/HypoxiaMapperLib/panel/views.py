@@ -9,8 +9,13 @@ import numpy as np
 
 from ..mrml.geometry import LPS_TO_RAS, from_vtk_matrix, image_data_array
 from ..volume import Region
+from .patient_scope import all_nodes
 
 NO_VALUE = "–"
+LEFT, RIGHT = "Red", "Yellow"  # the two views of Slicer's side-by-side layout
+ORIENTATION = "Hypoxia.FormerOrientation"  # attribute of a slice view
+# Small, in the lower right corner: anatomy is in the middle. Shares of the view, and points.
+LEGEND_SIZE, LEGEND_PLACE, LEGEND_FONT, LEGEND_LABELS = (0.06, 0.3), (0.99, 0.04), 11, 4
 _UNITS = {"{ratio}": "ratio", "[hnsf'U]": "HU", "mm[Hg]": "mmHg"}
 
 
@@ -21,27 +26,44 @@ def unit_text(unit: str) -> str:
 
 def overlay(scene: Any, background: Any, map_node: Any, opacity: float) -> int:
     """Show a map over an image in every slice view; opacity 1 shows the map alone. Returns the number of views."""
-    nodes = scene.GetNodesByClass("vtkMRMLSliceCompositeNode")
-    nodes.UnRegister(None)
-    for number in range(nodes.GetNumberOfItems()):
-        view = nodes.GetItemAsObject(number)
+    views = all_nodes(scene, "vtkMRMLSliceCompositeNode")
+    for view in views:
         view.SetBackgroundVolumeID(background.GetID() if background is not None else None)
         view.SetForegroundVolumeID(map_node.GetID() if map_node is not None else None)
         view.SetForegroundOpacity(float(opacity))
         view.SetLinkedControl(1)
-    return int(nodes.GetNumberOfItems())
+    return len(views)
 
 
 def side_by_side(scene: Any, left: Any, right: Any, background: Any) -> None:
-    """PET alone in the first slice view, the map over the image in the others."""
-    nodes = scene.GetNodesByClass("vtkMRMLSliceCompositeNode")
-    nodes.UnRegister(None)
-    for number in range(nodes.GetNumberOfItems()):
-        view = nodes.GetItemAsObject(number)
-        view.SetLinkedControl(0)
-        first = view.GetLayoutName() == "Red"
+    """An image alone in the first slice view, the map over the planning image in the others.
+
+    Both views of the layout become axial and move together; ``leave_side_by_side`` gives the second one its own back.
+    """
+    for view in all_nodes(scene, "vtkMRMLSliceCompositeNode"):
+        first = view.GetLayoutName() == LEFT
         view.SetBackgroundVolumeID((left if first else background).GetID())
         view.SetForegroundVolumeID(None if first else right.GetID())
+        view.SetLinkedControl(1)
+        view.SetHotLinkedControl(1)
+    second = next((n for n in all_nodes(scene, "vtkMRMLSliceNode") if n.GetLayoutName() == RIGHT), None)
+    if second is not None and second.GetAttribute(ORIENTATION) is None:
+        second.SetAttribute(ORIENTATION, second.GetOrientation())
+        second.SetOrientation("Axial")
+
+
+def leave_side_by_side(scene: Any) -> None:
+    """Give the second view of the side-by-side layout the orientation it had before."""
+    for view in all_nodes(scene, "vtkMRMLSliceNode"):
+        former = view.GetAttribute(ORIENTATION)
+        if former:
+            view.SetOrientation(former)
+            view.RemoveAttribute(ORIENTATION)
+
+
+def map_view_ids(scene: Any, besides: str = "") -> list[str]:
+    """Identifiers of the slice views, without the one of a layout name."""
+    return [view.GetID() for view in all_nodes(scene, "vtkMRMLSliceNode") if view.GetLayoutName() != besides]
 
 
 def link_crosshair(scene: Any) -> None:
@@ -65,10 +87,8 @@ def centre_slices(scene: Any, region: Region) -> None:
     crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     if crosshair is not None:
         crosshair.SetCrosshairRAS([float(v) for v in ras])
-    nodes = scene.GetNodesByClass("vtkMRMLSliceNode")
-    nodes.UnRegister(None)
-    for number in range(nodes.GetNumberOfItems()):
-        nodes.GetItemAsObject(number).JumpSliceByCentering(*(float(v) for v in ras))
+    for view in all_nodes(scene, "vtkMRMLSliceNode"):
+        view.JumpSliceByCentering(*(float(v) for v in ras))
 
 
 def set_display_threshold(map_node: Any, threshold: float, comparison: str) -> None:
@@ -85,22 +105,42 @@ def set_display_threshold(map_node: Any, threshold: float, comparison: str) -> N
         display.SetThreshold(-1e30, edge)
 
 
-def show_whole_map(map_node: Any) -> None:
-    """Show every voxel of the map again."""
-    map_node.GetDisplayNode().SetApplyThreshold(0)
+def show_above(map_node: Any, lowest: float) -> None:
+    """Show every voxel from a value on; what lies below, or has no value, is transparent."""
+    display = map_node.GetDisplayNode()
+    display.SetAutoThreshold(0)
+    display.SetApplyThreshold(1)
+    display.SetThreshold(float(lowest), 1e30)
 
 
-def colour_legend(map_node: Any, quantity: str, unit: str) -> Any:
-    """Colour legend with quantity and unit; None where the application has no colour logic."""
+def colour_legend(scene: Any, shown: Any, quantity: str, unit: str, besides: str = "") -> Any:
+    """Colour legend of the map that is shown, with quantity and unit; those of other maps go.
+
+    Parameters
+    ----------
+    besides : str
+        Layout name of a slice view that shows no map.
+
+    Returns
+    -------
+    vtkMRMLColorLegendDisplayNode or None
+        None where the application has no colour logic.
+    """
     import slicer
 
-    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(map_node)
-    if legend is None:
-        legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(map_node)
+    logic = slicer.vtkSlicerColorLogic
+    legend = logic.GetColorLegendDisplayNode(shown) or logic.AddDefaultColorLegendDisplayNode(shown)
+    for other in all_nodes(scene, "vtkMRMLColorLegendDisplayNode"):
+        other.SetVisibility(other is legend)
     if legend is not None:
         legend.SetTitleText(f"{quantity}\n({unit_text(unit)})")
         legend.SetLabelFormat("%.2f")
-        legend.SetVisibility(True)
+        legend.SetNumberOfLabels(LEGEND_LABELS)
+        legend.SetSize(*LEGEND_SIZE)
+        legend.SetPosition(*LEGEND_PLACE)
+        for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
+            text.SetFontSize(LEGEND_FONT)
+        legend.SetViewNodeIDs(map_view_ids(scene, besides) if besides else [])
     return legend
 
 

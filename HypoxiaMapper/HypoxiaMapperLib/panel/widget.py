@@ -1,35 +1,32 @@
-"""The mapper panel in Qt: shows what the plain classes say, and hands them what the user does. Steps 1 and 2."""
+"""The mapper panel in Qt: shows what the plain classes say, and hands them what the user does. Step 1."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
-from vtk import vtkCollection
 
 from ..errors import HypoxiaError
-from ..jobs import read_result, write_job
 from ..methods import all_methods
-from .child import PACKAGE_PARENT, ChildRun, python_executable, time_left_text, worker_arguments
-from .choices import ALIGNMENT_TEXTS, MapperChoices, MapperDecisions, SegmentChoice, guess_choices, why_method_is_grey
+from ..timeseries import Timing
+from .child import ChildRun
+from .choices import ALIGNMENT_TEXTS, MapperChoices, MapperDecisions, SegmentChoice, guess_choices
+from .input_rows import SEGMENTATION, VOLUME, InputRows, node_list_of, restrict
 from .labels import fit_labels
-from .map_nodes import map_to_node
+from .map_nodes import FACTS, INSIDE, PART
 from .map_section import MapSection
-from .method_form import MethodForm, new_form
+from .method_form import MethodForm
+from .method_section import MethodSection
 from .node_images import STATED_UNITS, NodeImages, database_files, state_unit, suv_line
-from .packages import install, missing_packages
-from .parameters import INPUT_ROLE, TRACER_CHOICES, MapperParameters
+from .parameters import INPUT_ROLE, REGION, TRACER_CHOICES, MapperParameters
 from .patient_loader import Loaded, load_patient
-from .views import unit_text
-
-POLL_MS = 100
-VOLUME = "vtkMRMLScalarVolumeNode"
+from .patient_scope import nodes_in
+from .series_choice import SeriesCatalogue, database_patient_files
 
 
 class MapperPanel:
@@ -47,21 +44,25 @@ class MapperPanel:
         self.ui, self.scene = ui, scene
         self.parameters: MapperParameters | None = None
         self.images = NodeImages(database_files)
-        self.decisions = MapperDecisions(self.images)
-        self.run_state: ChildRun | None = None
-        self._job_folder: tempfile.TemporaryDirectory[str] | None = None
-        self._job_choices = MapperChoices()
-        self._job_prints: dict[str, str] = {}
-        self._input_selectors: dict[str, Any] = {}
+        self.catalogue = SeriesCatalogue(database_patient_files, self.images.scan)
+        self.decisions = MapperDecisions(self.images, self.catalogue)
         self._gui_tag: Any = None
         self._updating = False
-        self.form = MethodForm(ui.parametersWidget, self._on_parameters)
+        self.rows = InputRows(ui.inputsWidget, scene, self._on_selection)
+        self.method_section = MethodSection(self)
         self.map_section = MapSection(self)
-        self.timer = qt.QTimer()
-        self.timer.interval = POLL_MS
-        self.timer.connect("timeout()", self.poll)
         self._fill_lists()
         self._connect()
+
+    @property
+    def run_state(self) -> ChildRun | None:
+        """The computation that runs."""
+        return self.method_section.run_state
+
+    @property
+    def form(self) -> MethodForm:
+        """The parameters of the method."""
+        return self.method_section.form
 
     def _fill_lists(self) -> None:
         """Entries of the lists that do not depend on the scene."""
@@ -69,19 +70,14 @@ class MapperPanel:
             self.ui.alignmentComboBox.addItem(_(text), key)
         for text in STATED_UNITS:
             self.ui.unitComboBox.addItem(text)
-        for name, method in all_methods().items():
-            self.ui.methodComboBox.addItem(method.title, name)
-            if why_method_is_grey(method):
-                # Qt keeps the flags of a list's item in this role; 0 makes it grey.
-                self.ui.methodComboBox.setItemData(self.ui.methodComboBox.count - 1, 0, qt.Qt.UserRole - 1)
         self.ui.tracerComboBox.toolTip = f"{self.ui.tracerComboBox.toolTip} ({', '.join(TRACER_CHOICES[1:])})"
 
     def _connect(self) -> None:
-        """Signals of steps 1 and 2."""
+        """Signals of step 1."""
         ui = self.ui
         ui.loadFolderButton.clicked.connect(self.on_load_folder)
         ui.guessButton.clicked.connect(self.fill_in)
-        ui.patientSelector.currentItemChanged.connect(self._on_selection)
+        ui.patientSelector.currentItemChanged.connect(self.on_patient)
         ui.stateUnitButton.clicked.connect(self.on_state_unit)
         ui.gtvSelector.currentNodeChanged.connect(self._on_selection)
         ui.gtvSelector.currentSegmentChanged.connect(self._on_selection)
@@ -89,10 +85,6 @@ class MapperPanel:
         ui.referenceSelector.currentSegmentChanged.connect(self._on_selection)
         ui.placeSphereButton.clicked.connect(self.on_place_sphere)
         ui.alignmentComboBox.currentIndexChanged.connect(self._on_selection)
-        ui.methodComboBox.currentIndexChanged.connect(self._on_method)
-        ui.installButton.clicked.connect(self.on_install)
-        ui.runButton.clicked.connect(self.on_run)
-        ui.cancelButton.clicked.connect(self.on_cancel)
 
     # Parameter node
 
@@ -104,13 +96,11 @@ class MapperPanel:
 
     def forget(self) -> None:
         """The scene closes: let go of everything that came from it."""
-        self.timer.stop()
-        if self.run_state is not None:
-            self.run_state.cancel()
-            self.run_state = None
+        self.method_section.forget()
         self.set_parameters(None)
         self.images.clear()
-        self.decisions = MapperDecisions(self.images)
+        self.catalogue.clear()
+        self.decisions = MapperDecisions(self.images, self.catalogue)
         self.map_section.forget()
 
     def set_parameters(self, parameters: MapperParameters | None) -> None:
@@ -120,17 +110,18 @@ class MapperPanel:
         if parameters is None:
             return
         self._gui_tag = parameters.connectGui(self.ui)
-        self._show_method()
+        self.show_method()
         self.refresh()
 
     def choices(self) -> MapperChoices:
         """What the parameter node holds."""
         p = self.parameters
         node = p.parameterNode
-        method = all_methods().get(p.method)
+        method = all_methods()[p.method]
+        series, segments = json.loads(p.series_inputs), json.loads(p.region_segments)
         return MapperChoices(
             planning=p.planning_volume,
-            inputs={s.key: node.GetNodeReference(INPUT_ROLE + s.key) for s in (method.inputs if method else ())},
+            inputs={s.key: node.GetNodeReference(INPUT_ROLE + s.key) for s in method.inputs if s.kind == "volume"},
             gtv=SegmentChoice(p.gtv_segmentation, p.gtv_segment),
             reference=SegmentChoice(p.reference_segmentation, p.reference_segment),
             reference_roi=p.reference_roi,
@@ -138,6 +129,13 @@ class MapperPanel:
             method=p.method,
             params=json.loads(p.method_parameters),
             alignment=p.alignment,
+            series={s.key: series.get(s.key, "") for s in method.inputs if s.kind != "volume"},
+            regions={
+                key: SegmentChoice(node.GetNodeReference(REGION + key), segments.get(key, ""))
+                for key in self.rows.regions
+            },
+            timing=Timing(p.frame_time, p.time_unit, p.frame_interval_s or None),
+            motion_reference=p.motion_reference,
         )
 
     def store(self, choices: MapperChoices) -> None:
@@ -145,12 +143,23 @@ class MapperPanel:
         p = self.parameters
         with slicer.util.NodeModify(p.parameterNode):
             p.planning_volume = choices.planning
-            for key, node in choices.inputs.items():
-                p.parameterNode.SetNodeReferenceID(INPUT_ROLE + key, node.GetID() if node is not None else None)
             p.gtv_segmentation, p.gtv_segment = choices.gtv.node, choices.gtv.segment_id
             p.reference_segmentation, p.reference_segment = choices.reference.node, choices.reference.segment_id
             p.alignment, p.method = choices.alignment, choices.method
+            self._store_rows(choices.inputs, choices.series, choices.regions)
         self.refresh()
+
+    def _store_rows(self, inputs: Any, series: Any, regions: Any) -> None:
+        """What the rows of the method hold into the parameter node; that of other methods stays."""
+        p = self.parameters
+        for key, node in inputs.items():
+            p.parameterNode.SetNodeReferenceID(INPUT_ROLE + key, node.GetID() if node is not None else None)
+        p.series_inputs = json.dumps({**json.loads(p.series_inputs), **series})
+        for key, choice in regions.items():
+            home = choice.node.GetID() if choice.node is not None else None
+            p.parameterNode.SetNodeReferenceID(REGION + key, home)
+        named = {key: choice.segment_id for key, choice in regions.items()}
+        p.region_segments = json.dumps({**json.loads(p.region_segments), **named})
 
     # Step 1
 
@@ -175,26 +184,57 @@ class MapperPanel:
         return loaded
 
     def fill_in(self, *_args: Any) -> None:
-        """Fill in what is empty from DICOM tags and segment names."""
-        volumes = [n for n in self._nodes(VOLUME) if not n.GetAttribute("Hypoxia.Map")]
-        self.store(guess_choices(self.choices(), volumes, self._nodes("vtkMRMLSegmentationNode"), self.images))
+        """Fill in what is empty from DICOM tags and segment names, of the chosen patient or study."""
+        volumes = [n for n in self._nodes(VOLUME) if not any(n.GetAttribute(a) for a in (FACTS, PART, INSIDE))]
+        infos = self.catalogue.infos(volumes)
+        self.store(guess_choices(self.choices(), volumes, self._nodes(SEGMENTATION), self.images, infos))
 
     def _nodes(self, class_name: str) -> list[Any]:
         """Nodes of the chosen patient or study, or of the whole scene."""
-        tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)
-        root = self.ui.patientSelector.currentItem()
-        if tree is None or not root:
-            return slicer.util.getNodesByClass(class_name, self.scene)
-        found = vtkCollection()
-        tree.GetDataNodesInBranch(root, found, class_name)
-        return [found.GetItemAsObject(n) for n in range(found.GetNumberOfItems())]
+        return nodes_in(self.scene, self.ui.patientSelector.currentItem(), class_name)
+
+    def on_patient(self, *_args: Any) -> None:
+        """Another patient or study: only its nodes are offered, others are let go of; what is empty is filled in."""
+        if self._updating or self.parameters is None:
+            return
+        inside = {node.GetID() for c in (VOLUME, SEGMENTATION) for node in self._nodes(c)}
+        keep = lambda node: node if node is not None and node.GetID() in inside else None  # noqa: E731
+        c = self.choices()
+        own = lambda choice: choice if keep(choice.node) is not None else SegmentChoice()  # noqa: E731
+        kept = dataclasses.replace(
+            c, planning=keep(c.planning), inputs={k: keep(n) for k, n in c.inputs.items()}, gtv=own(c.gtv),
+            reference=own(c.reference), regions={k: own(choice) for k, choice in c.regions.items()},
+            series=dict.fromkeys(c.series, "") if keep(c.planning) is None else c.series,
+        )  # fmt: skip
+        self._updating = True
+        self._restrict()
+        self._updating = False
+        self.store(kept)
+        self.fill_in()
+
+    def _restrict(self) -> None:
+        """Offer only nodes of the chosen patient or study."""
+        ui = self.ui
+        segments = [node_list_of(s) for s in (ui.gtvSelector, ui.referenceSelector, *self.rows.regions.values())]
+        item = ui.patientSelector.currentItem()
+        restrict(self.scene, item, [ui.planningSelector, *self.rows.volumes.values()], segments)
 
     def on_state_unit(self) -> None:
         """Take the user's word for the unit of the first input."""
-        node = next((n for n in self.choices().inputs.values() if n is not None), None)
+        node = self._without_unit(self.choices())
         if node is not None:
             state_unit(node, self.ui.unitComboBox.currentText)
             self.refresh()
+
+    def _without_unit(self, choices: MapperChoices) -> Any:
+        """The first chosen image whose unit is unknown."""
+        for node in choices.inputs.values():
+            if node is not None:
+                try:
+                    self.images.describe(node)
+                except HypoxiaError:
+                    return node
+        return None
 
     def on_place_sphere(self) -> None:
         """Make an ROI and let the user place it."""
@@ -218,111 +258,18 @@ class MapperPanel:
             p.reference_segmentation = ui.referenceSelector.currentNode()
             p.reference_segment = ui.referenceSelector.currentSegmentID()
             p.alignment = ui.alignmentComboBox.currentData
-            for key, selector in self._input_selectors.items():
-                node = selector.currentNode()
-                p.parameterNode.SetNodeReferenceID(INPUT_ROLE + key, node.GetID() if node is not None else None)
+            self._store_rows(self.rows.chosen_nodes(), self.rows.chosen_series(), self.rows.chosen_regions())
         self.refresh()
 
-    # Step 2
-
-    def _on_method(self, *_args: Any) -> None:
-        """Another method: other inputs, other parameters."""
-        if not self._updating and self.parameters is not None:
-            self.parameters.method = self.ui.methodComboBox.currentData
-            self.parameters.method_parameters = "{}"
-            self._show_method()
-            self.fill_in()
-
-    def _show_method(self) -> None:
-        """Rows for the inputs and parameters of the chosen method."""
+    def show_method(self) -> None:
+        """Rows for the inputs, regions and parameters of the chosen method."""
         method = all_methods()[self.parameters.method]
         self._updating = True
-        self.ui.methodComboBox.currentIndex = self.ui.methodComboBox.findData(self.parameters.method)
-        layout = new_form(self.ui.inputsWidget)
-        self._input_selectors = {}
-        for spec in method.inputs:
-            selector = slicer.qMRMLNodeComboBox()
-            selector.nodeTypes = [VOLUME]
-            selector.noneEnabled, selector.addEnabled, selector.removeEnabled = True, False, False
-            selector.setMRMLScene(self.scene)
-            selector.toolTip = f"{spec.description}: {spec.quantity}" + (
-                f" of {', '.join(spec.tracers)}" * bool(spec.tracers)
-            )
-            selector.currentNodeChanged.connect(self._on_selection)
-            layout.addRow(f"{spec.description[:1].upper()}{spec.description[1:]}:", selector)
-            self._input_selectors[spec.key] = selector
+        self.rows.show(method)
+        self._restrict()
+        self.ui.timingWidget.visible = any(spec.kind == "time" for spec in method.inputs)
+        self.method_section.show(method)
         self._updating = False
-        self.form.show(method, json.loads(self.parameters.method_parameters))
-
-    def _on_parameters(self) -> None:
-        """Form into parameter node."""
-        self.parameters.method_parameters = json.dumps(self.form.values(), sort_keys=True)
-        self.refresh()
-
-    def on_install(self) -> None:
-        """Offer the packages of the method."""
-        method = all_methods()[self.parameters.method]
-        with slicer.util.tryWithErrorDisplay(_("The packages could not be installed."), waitCursor=True):
-            install(method.packages, "Hypoxia Mapper")
-        self.refresh()
-
-    def on_run(self) -> None:
-        """Start the computation in a child process."""
-        self.ui.methodStatusLabel.text = ""
-        with slicer.util.tryWithErrorDisplay(_("The computation could not be started."), waitCursor=True):
-            self._job_choices = self.choices()
-            try:
-                job = self.decisions.make_job(self._job_choices)
-            except HypoxiaError as error:
-                self.ui.methodStatusLabel.text = str(error)
-                return
-            self._job_folder = tempfile.TemporaryDirectory(prefix="hypoxia-job-")
-            self._job_prints = self.decisions.fingerprint(self._job_choices)
-            write_job(job, Path(self._job_folder.name))
-            arguments = worker_arguments(python_executable(), Path(self._job_folder.name))
-            self.run_state = ChildRun(slicer.util.launchConsoleProcess(arguments, cwd=str(PACKAGE_PARENT)))
-            self.timer.start()
-        self.refresh()
-
-    def on_cancel(self) -> None:
-        """End the computation."""
-        if self.run_state is not None:
-            self.run_state.cancel()
-            self.poll()
-
-    def poll(self) -> None:
-        """Show progress; take the result when the process has ended."""
-        run = self.run_state
-        if run is None:
-            return
-        code = run.poll()
-        self.ui.progressBar.value = round(100 * run.fraction)
-        self.ui.methodStatusLabel.text = f"{run.text}  {time_left_text(run.seconds_left())}".strip()
-        if code is None:
-            return
-        self.timer.stop()
-        self.run_state = None
-        message = _("Cancelled.") if run.cancelled else self._take_result()
-        self._job_folder.cleanup()
-        self.ui.progressBar.value = 0
-        self.refresh()
-        self.ui.methodStatusLabel.text = message
-        fit_labels(self.ui.methodStatusLabel)
-
-    def _take_result(self) -> str:
-        """Put the result into the scene; what to tell the user."""
-        try:
-            result = read_result(Path(self._job_folder.name))
-        except HypoxiaError as error:
-            return str(error)
-        choices = self._job_choices
-        name = self.scene.GenerateUniqueName(result.map.volume.quantity)
-        prints = self._job_prints
-        nodes = {"planning": choices.planning, **choices.inputs}
-        node = map_to_node(self.scene, result, name, prints, choices.method, nodes, choices.params)
-        self.parameters.map_volume = node
-        self.map_section.show_new_map(node)
-        return "\n".join([_("Map ready."), *result.map.warnings])
 
     # What is shown
 
@@ -341,18 +288,10 @@ class MapperPanel:
             self._show_choices(choices)
             missing = self.decisions.missing_images(choices)
             self.ui.imagesStatusLabel.text = "\n".join(missing) or _("Complete.")
-            reason = self.decisions.why_not_run(choices, self.run_state is not None)
-            self.ui.runButton.enabled = not reason
-            self.ui.runButton.toolTip = reason or _("Compute the map in a process of its own")
-            self.ui.cancelButton.enabled = self.run_state is not None
-            method = all_methods()[choices.method]
-            why = why_method_is_grey(method)
-            self.ui.methodNoteLabel.text = why or f"{method.quantity} ({unit_text(method.unit)}). {method.citation}"
-            self.ui.installButton.visible = bool(missing_packages(method.packages))
-            self.ui.deviceLabel.text = _("GPU if there is one, else CPU") if "torch" in method.packages else _("CPU")
+            self.method_section.refresh(choices)
             self.map_section.refresh(choices)
             ui = self.ui
-            fit_labels(ui.researchLabel, ui.suvLabel, ui.imagesStatusLabel, ui.methodNoteLabel, ui.staleLabel)
+            fit_labels(ui.researchLabel, ui.suvLabel, ui.imagesStatusLabel, ui.staleLabel, ui.modelLabel)
         finally:
             self._updating = False
 
@@ -363,15 +302,16 @@ class MapperPanel:
             selector.setCurrentNode(choice.node)
             if choice.node is not None:
                 selector.setCurrentSegmentID(choice.segment_id)
-        for key, selector in self._input_selectors.items():
-            selector.setCurrentNode(choices.inputs.get(key))
+        self.rows.show_choices(choices, self.decisions.infos(choices))
         ui.alignmentComboBox.currentIndex = ui.alignmentComboBox.findData(choices.alignment)
-        node = next((n for n in choices.inputs.values() if n is not None), None)
-        try:
-            ui.suvLabel.text = suv_line(*self.images.describe(node)) if node is not None else "–"
-            unknown = False
-        except HypoxiaError as error:
-            ui.suvLabel.text, unknown = str(error), True
+        lines, pets = [], [n for n in choices.inputs.values() if n is not None]
+        for node in pets:
+            try:
+                lines.append(suv_line(*self.images.describe(node)))
+            except HypoxiaError as error:
+                lines.append(str(error))
+        ui.suvLabel.text = "\n".join(lines) or "–"
+        unknown = self._without_unit(choices) is not None
         ui.unitComboBox.enabled = ui.stateUnitButton.enabled = unknown
 
     def table_volume_ml(self) -> float:

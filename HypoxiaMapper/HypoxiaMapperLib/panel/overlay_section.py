@@ -1,0 +1,202 @@
+"""What the views show of a map, in Qt: which of its maps, window, opacity, legend, layout, plots."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..mrml import node_to_volume, segment_to_region
+from .map_nodes import INSIDE, curves_of, inside_only, map_facts, parts_of, set_window, show_map, window_of
+from .plots import show_curve
+from .views import LEFT, colour_legend, leave_side_by_side, overlay, set_display_threshold, show_above, side_by_side
+
+if TYPE_CHECKING:
+    from .map_section import MapSection
+
+# The views wait this many times what their last change took, so that slider and numbers never wait for a slow renderer.
+_WAIT_FACTOR = 4
+_LONGEST_WAIT_MS = 300
+
+
+class OverlaySection:
+    """The overlay and the layouts of step 3."""
+
+    def __init__(self, section: MapSection) -> None:
+        self.section, self.panel, self.ui, self.scene = section, section.panel, section.ui, section.scene
+        self.shown: Any = None  # the node that the views show: a map, or its view cut to the GTV
+        self._parts: list[str] = []
+        self._beside, self._updating = False, False
+        self._view_waits, self._wait_ms = False, 0
+        self.view_timer = qt.QTimer()
+        self.view_timer.setSingleShot(True)
+        self.view_timer.connect("timeout()", self._show_threshold)
+        ui = self.ui
+        for signal in (
+            ui.onlyHypoxicCheckBox.toggled, ui.insideGtvCheckBox.toggled, ui.opacitySlider.valueChanged,
+            ui.windowLowSpinBox.valueChanged, ui.windowHighSpinBox.valueChanged,
+        ):  # fmt: skip
+            signal.connect(self.show)
+        ui.overlayComboBox.currentIndexChanged.connect(self.on_part)
+        ui.fourUpButton.clicked.connect(self.on_four_up)
+        ui.sideBySideButton.clicked.connect(self.on_side_by_side)
+        ui.threeDButton.clicked.connect(self.on_three_d)
+        ui.plotsButton.clicked.connect(self.on_plots)
+        ui.curveButton.clicked.connect(self.on_curve)
+        ui.voxelCurveButton.clicked.connect(self.on_voxel_curve)
+
+    def forget(self) -> None:
+        """The scene closes."""
+        self.view_timer.stop()
+        self._view_waits, self._beside, self.shown = False, False, None
+
+    def refresh(self, node: Any) -> None:
+        """The list of overlays and which buttons work."""
+        ui, names = self.ui, list(parts_of(node)) if node is not None else []
+        if names != self._parts:
+            self._parts, self._updating = names, True
+            ui.overlayComboBox.clear()
+            for name in names:
+                ui.overlayComboBox.addItem(_(name))
+            self._updating = False
+        for name in ("fourUpButton", "sideBySideButton", "threeDButton", "plotsButton"):
+            getattr(ui, name).enabled = node is not None
+        curves = curves_of(map_facts(node)) if node is not None else ()
+        ui.curveButton.enabled = ui.voxelCurveButton.enabled = bool(curves)
+
+    def part(self) -> Any:
+        """The map chosen in the list of overlays."""
+        node = self.section.map_node()
+        parts = list(parts_of(node).values()) if node is not None else []
+        index = self.ui.overlayComboBox.currentIndex
+        return parts[index] if 0 <= index < len(parts) else node
+
+    def on_part(self, *_args: Any) -> None:
+        """Another map of the same computation, with its own window."""
+        if not self._updating:
+            self.take_window()
+            self.show()
+
+    def take_window(self) -> None:
+        """The window of the chosen map into the panel."""
+        part, p = self.part(), self.panel.parameters
+        if part is not None and p is not None:
+            self._updating = True
+            p.window_low, p.window_high = window_of(part)
+            self._updating = False
+
+    def show(self, *_args: Any) -> None:
+        """The chosen map over the CT, with window and opacity; transparent below the window and outside the GTV."""
+        part, p, ui = self.part(), self.panel.parameters, self.ui
+        if part is None or p is None or self._updating:
+            return
+        # The widgets are asked: the parameter node learns of a change after this.
+        low, high = ui.windowLowSpinBox.value, ui.windowHighSpinBox.value
+        shown = self._inside(part) if ui.insideGtvCheckBox.checked else part
+        if high > low:
+            set_window(part, (low, high))
+            show_map(self.scene, shown, (low, high))
+        self.shown = shown
+        if ui.onlyHypoxicCheckBox.checked and self.section.table is not None and part is self.section.map_node():
+            set_display_threshold(shown, p.threshold, self.section.table.comparison)
+        else:
+            show_above(shown, low)
+        if self._beside:
+            self._show_beside()
+        else:
+            overlay(self.scene, p.planning_volume, shown, ui.opacitySlider.value)
+        quantity, unit = part.GetAttribute("Hypoxia.Quantity"), part.GetAttribute("Hypoxia.Unit")
+        colour_legend(self.scene, shown, quantity, unit, LEFT if self._beside else "")
+
+    def _inside(self, part: Any) -> Any:
+        """The map cut to the GTV; the map itself while there is no GTV."""
+        gtv = self.panel.choices().gtv
+        if not gtv.exists():
+            return part
+        print_ = self.panel.decisions.fingerprints.segment(gtv.node, gtv.segment_id)
+        known = f"{part.GetID()} {part.GetImageData().GetMTime()} {print_}"
+        view = part.GetNodeReference(INSIDE)
+        if view is not None and view.GetAttribute(INSIDE) == known:
+            return view
+        volume = node_to_volume(part)
+        return inside_only(self.scene, part, segment_to_region(gtv.node, gtv.segment_id, volume.image), known)
+
+    def follow_threshold(self) -> None:
+        """Tell the views that the slider moved; they follow when they can."""
+        if self.ui.onlyHypoxicCheckBox.checked and not self._view_waits:
+            self._view_waits = True
+            self.view_timer.start(self._wait_ms)
+
+    def _show_threshold(self) -> None:
+        """The views follow the slider, the less often the longer they take."""
+        self._view_waits = False
+        p, table = self.panel.parameters, self.section.table
+        if p is None or self.shown is None or table is None or not p.only_hypoxic:
+            return
+        if self.part() is not self.section.map_node():
+            return
+        start = time.monotonic()
+        set_display_threshold(self.shown, p.threshold, table.comparison)
+        self._wait_ms = min(_LONGEST_WAIT_MS, round(1000 * _WAIT_FACTOR * (time.monotonic() - start)))
+
+    def on_four_up(self) -> None:
+        """Three slices and 3D, linked."""
+        self._layout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+
+    def on_side_by_side(self) -> None:
+        """The method's image beside the map, both axial."""
+        self._layout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView, beside=True)
+
+    def on_three_d(self) -> None:
+        """3D view alone."""
+        self._layout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUp3DView)
+        segmentation = self.panel.parameters.hypoxic_segmentation
+        if segmentation is not None:
+            segmentation.CreateClosedSurfaceRepresentation()
+        slicer.util.resetThreeDViews()
+
+    def on_plots(self) -> None:
+        """Slices and a plot; the button changes between both charts."""
+        plots = self.section.plots
+        view = self.scene.GetFirstNodeByClass("vtkMRMLPlotViewNode")
+        if plots is not None:
+            now = view.GetPlotChartNodeID() if view is not None else None
+            self.show_plot(plots.histogram if now == plots.curve.GetID() else plots.curve)
+
+    def on_curve(self) -> None:
+        """Measured and fitted curve of the region."""
+        self.show_plot(show_curve(self.scene, curves_of(map_facts(self.section.map_node()))[0]))
+
+    def on_voxel_curve(self) -> None:
+        """Measured and fitted curve of the voxel under the cross-hair, computed by the worker."""
+        crosshair = self.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        if crosshair is not None:
+            ras = crosshair.GetCrosshairRAS()
+            self.panel.method_section.start((-ras[0], -ras[1], ras[2]))
+
+    def show_plot(self, chart: Any) -> None:
+        """Slices and a chart."""
+        self._layout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpPlotView)
+        view = self.scene.GetFirstNodeByClass("vtkMRMLPlotViewNode")
+        if view is not None:
+            view.SetPlotChartNodeID(chart.GetID())
+
+    def _layout(self, number: int, beside: bool = False) -> None:
+        """Change the layout and show the map in it."""
+        self._beside = beside
+        if not beside:
+            leave_side_by_side(self.scene)
+        manager = slicer.app.layoutManager()
+        if manager is not None:
+            manager.setLayout(number)
+        self.show()
+
+    def _show_beside(self) -> None:
+        """The method's image in the left view; the planning image where the method has none in the scene."""
+        p = self.panel.parameters
+        image = next((n for n in self.panel.choices().inputs.values() if n is not None), p.planning_volume)
+        if image is not None and p.planning_volume is not None:
+            side_by_side(self.scene, image, self.shown, p.planning_volume)
