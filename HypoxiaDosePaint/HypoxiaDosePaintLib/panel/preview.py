@@ -66,21 +66,27 @@ def remove_targets(scene: Any) -> None:
 
 
 def _show_labels(scene: Any, result: Result) -> None:
-    """A point in the middle of each target that carries a dose, named after it."""
+    """A point in each target that carries a dose, named after it: the lower the dose the higher up, so none overlap."""
     labels = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", LABELS_NAME)
     labels.SetAttribute(TARGETS, "1")
     labels.CreateDefaultDisplayNodes()
-    for structure in result.images.structures:
+    dosed = [s for s in result.images.structures if s.dose is not None]
+    for number, structure in enumerate(sorted(dosed, key=lambda s: -s.dose.dose_gy if s.dose else 0.0)):
         if structure.dose is not None:
-            centre = LPS_TO_RAS @ [*_middle_mm(structure), 1.0]
+            centre = LPS_TO_RAS @ [*_middle_mm(structure, number / len(dosed)), 1.0]
             text = f"{structure.name}: {structure.dose.dose_gy:g} Gy in {structure.dose.fractions}"
             labels.AddControlPoint([float(c) for c in centre[:3]], text)
     labels.SetLocked(True)
 
 
-def _middle_mm(structure: Structure) -> tuple[float, ...]:
-    """The voxel of a structure nearest to its centre of gravity, in LPS mm."""
+def _middle_mm(structure: Structure, height: float) -> tuple[float, ...]:
+    """The voxel nearest to the centre of gravity of a slice, in LPS mm; height 0: middle slice, 1: uppermost."""
     inside = np.argwhere(structure.region.array)
-    nearest = inside[np.argmin(((inside - inside.mean(axis=0)) ** 2).sum(axis=1))]
+    middle, top = (int(inside[:, 0].min()) + int(inside[:, 0].max())) // 2, int(inside[:, 0].max())
     mask: sitk.Image = structure.region.mask
+    if mask.GetDirection()[8] < 0:  # slices go down
+        top = int(inside[:, 0].min())
+    wanted = round(middle + height * (top - middle))
+    inside = inside[np.abs(inside[:, 0] - wanted) == np.abs(inside[:, 0] - wanted).min()]
+    nearest = inside[np.argmin(((inside - inside.mean(axis=0)) ** 2).sum(axis=1))]
     return tuple(mask.TransformIndexToPhysicalPoint([int(i) for i in nearest[::-1]]))

@@ -17,6 +17,7 @@ from .patient_scope import hidden_ids
 from .series_choice import SEPARATOR, candidates
 
 VOLUME, SEGMENTATION = "vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode"
+LONGEST_LABEL = 36  # characters beside a field
 OWN_REGIONS = ("gtv", "reference")  # have rows of their own in the .ui
 _SERIES_TIP = "Choose a DICOM series of the patient, or type its description or UID, or a NIfTI file; several with ;"
 
@@ -42,7 +43,9 @@ class InputRows:
     def show(self, method: Method) -> None:
         """Rows for a method."""
         layout = new_form(self._container)
-        layout.setRowWrapPolicy(qt.QFormLayout.WrapLongRows)
+        specs = [*method.inputs, *(r for r in method.regions if r.key not in OWN_REGIONS)]
+        long = any(len(_label(spec)) > LONGEST_LABEL for spec in specs)  # a long label would make the panel wide
+        layout.setRowWrapPolicy(qt.QFormLayout.WrapAllRows if long else qt.QFormLayout.WrapLongRows)
         self._specs = {spec.key: spec for spec in method.inputs}
         self.volumes, self.series, self.regions = {}, {}, {}
         for spec in method.inputs:
@@ -141,4 +144,5 @@ def node_list_of(segment_selector: Any) -> Any:
 def _label(spec: InputSpec | RegionSpec) -> str:
     """Description with a capital letter, and whether it may be left out."""
     optional = "" if spec.required else f" ({_('optional')})"
-    return f"{spec.description[:1].upper()}{spec.description[1:]}{optional}:"
+    text = spec.description.partition(";")[0]  # the rest is in the tool tip
+    return f"{text[:1].upper()}{text[1:]}{optional}:"

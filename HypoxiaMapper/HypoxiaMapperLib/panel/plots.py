@@ -13,6 +13,7 @@ from .views import unit_text
 OWNER = "Hypoxia.PlotOf"  # attribute of the nodes: which plot they belong to
 _BLUE, _RED, _GRAY = (0.2, 0.45, 0.8), (0.85, 0.2, 0.2), (0.4, 0.4, 0.4)  # on the plot's own white ground
 CURVE_CHART = "Hypoxia curve"
+LEGEND_SHARE = 0.5  # of the span of the values, left free above them
 
 
 class ThresholdPlots:
@@ -69,7 +70,18 @@ def show_curve(scene: Any, curve: FitCurve) -> Any:
             series.SetMarkerStyle(series.MarkerStyleCircle if key == "measured" else series.MarkerStyleCross)
             series.SetLineStyle(series.LineStyleNone)
         _set_columns(series.GetTableNode(), x[kept], values[kept])
+    _leave_room_for_legend(chart, np.concatenate([measured, fitted, measured - fitted if modelled else nothing]))
     return chart
+
+
+def _leave_room_for_legend(chart: Any, values: np.ndarray) -> None:
+    """The legend lies in the upper corner, over the curve if the axis ends with it."""
+    finite = values[np.isfinite(values)]
+    if finite.size:
+        low, high = float(finite.min()), float(finite.max())
+        span = high - low or 1.0
+        chart.SetYAxisRangeAuto(False)
+        chart.SetYAxisRange(low - 0.1 * span, high + LEGEND_SHARE * span)
 
 
 def _chart(scene: Any, name: str) -> Any:
