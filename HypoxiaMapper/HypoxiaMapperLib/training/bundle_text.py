@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..inference.channels import FUNCTIONAL, KEYS, N_INPUTS
+from ..inference.channels import CHANNELS, FUNCTIONAL, KEYS, N_INPUTS
 from .config import SYNTHETIC_LABEL, TrainingConfig
 from .dataset import GATE_PERCENTILES, Case
 
@@ -53,7 +53,10 @@ def metadata_of(config: TrainingConfig, training: Sequence[Case]) -> dict[str, A
 
 
 def ranges_of(training: Sequence[Case]) -> dict[str, Any]:
-    """Lowest 1st and highest 99th percentile of each image in any GTV, voxel sizes and GTV volumes trained on."""
+    """Lowest 1st and highest 99th percentile of each image in any GTV, voxel sizes and GTV volumes trained on.
+
+    Of relative channels (``"relative": true``) the values are over the median of the box.
+    """
     percentiles = np.stack([case.percentiles for case in training])
     spacings = np.stack([case.spacings_mm for case in training])
     volumes = [case.gtv_ml for case in training]
@@ -69,6 +72,7 @@ def ranges_of(training: Sequence[Case]) -> dict[str, Any]:
             "median": float(np.median(found[:, 1])),
             "percentiles": [GATE_PERCENTILES[0], GATE_PERCENTILES[-1]],
             "patients": int(there.sum()),
+            "relative": CHANNELS[i].relative,
         }
         spacing_range[key] = [float(spacings[there, i].min()), float(spacings[there, i].max())]
     return {

@@ -39,7 +39,8 @@ class Case:
     ratio : numpy.ndarray
         float16, shape (z, y, x): what is learned; NaN where unknown.
     percentiles : numpy.ndarray
-        Shape (channels, 3): ``GATE_PERCENTILES`` of each image in its unit inside the GTV; NaN where missing.
+        Shape (channels, 3): ``GATE_PERCENTILES`` of each image inside the GTV, in its unit (relative channels: over
+        the median of the box); NaN where missing.
     spacings_mm : numpy.ndarray
         Shape (channels, 3): voxel size of the image as it came; NaN where missing.
     """
@@ -111,7 +112,10 @@ def make_case(data: DataConfig, patient: str) -> Case:
     percentiles = np.full((len(CHANNELS), len(GATE_PERCENTILES)), np.nan)
     spacings = np.full((len(CHANNELS), 3), np.nan)
     for key, values in prepared.values.items():
-        percentiles[KEYS.index(key)] = np.nanpercentile(values[prepared.gtv], GATE_PERCENTILES)
+        level = 1.0
+        if CHANNELS[KEYS.index(key)].relative:
+            level = float(np.median(values[np.isfinite(values) & (values > 0)]))
+        percentiles[KEYS.index(key)] = np.nanpercentile(values[prepared.gtv], GATE_PERCENTILES) / level
         spacings[KEYS.index(key)] = prepared.spacings_mm[key]
     return Case(
         patient,

@@ -24,6 +24,7 @@ from .bundle_text import metadata_of
 from .checkpoint import Checkpoint
 from .config import TrainingConfig, as_json, load_config
 from .dataset import Case, load_cases, split_patients
+from .gate import add_gate_and_baselines
 from .ranks import Ranks, open_ranks
 from .samples import Batch, Sampler
 from .validation import validate
@@ -77,7 +78,8 @@ def train(config_path: Path | str, out: Path | str, resume: bool = False, progre
             for member in range(config.members):
                 _train_member(config, member, out, cases, parts, ranks, progress)
         if ranks.first:
-            _write(config, out, [cases[name] for name in parts["training"]])
+            training, validation = ([cases[name] for name in parts[part]] for part in ("training", "validation"))
+            _write(config, out, training, validation, progress)
         ranks.wait()
     return out / BUNDLE
 
@@ -306,15 +308,18 @@ def write_log(out: Path, members: int) -> None:
     part.replace(out / LOG)
 
 
-def _write(config: TrainingConfig, out: Path, training: Sequence[Case]) -> None:
-    """The bundle with its log and configuration."""
+def _write(
+    config: TrainingConfig, out: Path, training: Sequence[Case], validation: Sequence[Case], progress: Progress
+) -> None:
+    """The bundle with gate, baselines, log and configuration: whole or not at all."""
     states = []
     for member in range(config.members):
         folder = _folder(out, member)
         states.append(checkpoint.read_weights(folder, checkpoint.read_state(folder)))
     work = out / f".{BUNDLE}"
     shutil.rmtree(work, ignore_errors=True)
-    write_bundle(work, metadata_of(config, training), config.network_def, states)
+    bundle = write_bundle(work, metadata_of(config, training), config.network_def, states)
+    add_gate_and_baselines(bundle, training, validation, config.modality_dropout, progress)
     shutil.copyfile(out / LOG, work / "docs" / LOG)
     shutil.copyfile(out / CONFIG, work / "configs" / "train.json")
     work.rename(out / BUNDLE)
