@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from .errors import GeometryError, RequestError
 from .methods import FitCurve, HypoxiaMap, Method, Progress
+from .methods._voxelwise import VOXEL
 from .resample import require_same_frame, resample_region, resample_series, resample_to
 from .timeseries import FrameStack
 from .volume import Region, Volume, describe_grid, image_like
@@ -111,7 +112,7 @@ def curves_at(
     placement: Placement,
     progress: Progress,
 ) -> tuple[FitCurve, ...]:
-    """Measured and fitted curve of one voxel of a series: the method is run on a region of that voxel alone.
+    """Measured and fitted curve of one voxel of a series: fitted as the map is, with all the GTV decides.
 
     Parameters
     ----------
@@ -137,10 +138,8 @@ def curves_at(
     array = np.zeros(tuple(reversed(grid.GetSize())), np.uint8)
     array[index[2], index[1], index[0]] = 1
     name = f"voxel {index[0] + 1}, {index[1] + 1}, {index[2] + 1}"
-    own = {k: placement.region_on(region, grid, frame_uid) for k, region in regions.items() if k != "gtv"}
-    own["gtv"] = Region(name, image_like(array, grid), frame_uid, "at the cross-hair")
-    fields = {"extent": "around_gtv", "fit_margin_mm": 0.0}
-    params = replace(params, **{key: value for key, value in fields.items() if hasattr(params, key)})
+    own = {key: placement.region_on(region, grid, frame_uid) for key, region in regions.items()}
+    own[VOXEL] = Region(name, image_like(array, grid), frame_uid, "at the cross-hair")
     return method.compute(_on_grid_of(grid, frame_uid, images), own, params, progress).curves
 
 

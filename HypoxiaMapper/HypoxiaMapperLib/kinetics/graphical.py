@@ -32,12 +32,19 @@ def patlak(
     RequestError
         If fewer than three frames are left, or plasma is not positive in one of them.
     """
+    x, y = patlak_points(data, input_function, frames, start_min)
+    return fit_linear(np.stack([x, np.ones_like(x)], axis=1), y, (KI, V0), mask)
+
+
+def patlak_points(
+    data: np.ndarray, input_function: InputFunction, frames: Frames, start_min: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stretched time (points,) and Ct/Cp (points, ...) of a Patlak plot; errors as ``patlak``."""
     late = _late(frames, start_min, data)
     plasma = input_function.on_frames(frames)[late]
     _require_positive(plasma)
-    x = input_function.integral_on_frames(frames)[late] / plasma
-    scaled = np.asarray(data[late], dtype=float) / plasma.reshape(-1, *[1] * (data.ndim - 1))
-    return fit_linear(np.stack([x, np.ones_like(x)], axis=1), scaled, (KI, V0), mask)
+    ratio = np.asarray(data[late], dtype=float) / plasma.reshape(-1, *[1] * (data.ndim - 1))
+    return input_function.integral_on_frames(frames)[late] / plasma, ratio
 
 
 def patlak_dce(data: np.ndarray, input_function: InputFunction, frames: Frames,
@@ -59,6 +66,13 @@ def logan(data: np.ndarray, input_function: InputFunction, frames: Frames, start
     RequestError
         If fewer than three frames are left.
     """
+    return fit_lines(*logan_points(data, input_function, frames, start_min), VT, INTERCEPT)
+
+
+def logan_points(
+    data: np.ndarray, input_function: InputFunction, frames: Frames, start_min: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """int(Cp)/Ct and int(Ct)/Ct of a Logan plot, both (points, ...); errors as ``logan``."""
     late = _late(frames, start_min, data)
     curve = np.asarray(data, dtype=float)
     column = (-1, *[1] * (data.ndim - 1))
@@ -66,7 +80,7 @@ def logan(data: np.ndarray, input_function: InputFunction, frames: Frames, start
     running = np.cumsum(activity, axis=0) - activity / 2  # up to mid-frame
     tissue = np.where(curve[late] > 0, curve[late], np.nan)
     plasma = input_function.integral_on_frames(frames)[late].reshape(column)
-    return fit_lines(plasma / tissue, running[late] / tissue, VT, INTERCEPT)
+    return plasma / tissue, running[late] / tissue
 
 
 def late_ratio(data: np.ndarray, reference: np.ndarray, frames: Frames, start_min: float, end_min: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +236,7 @@ def to_concentration(
         return found.astype(np.float32), code
 
     data, code = in_blocks(convert, voxels.data, t10, b1)
-    return DceData(Voxels(voxels.series, voxels.mask, voxels.gtv, data), frames, code, baseline, t10, tuple(notes))
+    return DceData(replace(voxels, data=data), frames, code, baseline, t10, tuple(notes))
 
 
 def arrivals(data: DceData) -> tuple[np.ndarray, np.ndarray]:

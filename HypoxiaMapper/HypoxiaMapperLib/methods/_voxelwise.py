@@ -19,6 +19,8 @@ from ..timeseries import FrameStack, ParameterSeries, TimeSeries
 from ..volume import Region, Volume, image_like, require_same_grid
 from ._base import FitCurve, HypoxiaMap, parameter
 
+VOXEL = "voxel"
+"""Region every method of a series takes beside its own: its curve is shown in place of the GTV's, fitted as the map."""
 NO_THRESHOLD = "none published: the user must give one"
 NO_THRESHOLD_WARNING = (
     "No published threshold parts hypoxic from other tissue on this map: give your own (--threshold), and say where it "
@@ -79,12 +81,18 @@ class Voxels:
         Of these, the ones inside the GTV, shape (voxels,).
     data : numpy.ndarray
         Their curves, shape (frames, voxels).
+    shown : numpy.ndarray
+        The ones whose mean curve is shown, shape (voxels,): the GTV, or the region ``VOXEL``.
+    shown_name : str
+        Name of the region shown.
     """
 
     series: FrameStack
     mask: np.ndarray
     gtv: np.ndarray
     data: np.ndarray
+    shown: np.ndarray
+    shown_name: str
 
     def grid_array(self, values: np.ndarray, fill: float = np.nan) -> np.ndarray:
         """Values (voxels,) put back on the grid (z, y, x)."""
@@ -108,11 +116,11 @@ class Voxels:
         InputError
             If there is none.
         """
-        curves = self.data[:, self.gtv].astype(float)
-        curves = curves[:, np.isfinite(curves).all(axis=0)]
-        if curves.shape[1] == 0:
-            raise InputError("No voxel of the GTV has a finite value in every frame.", "Check series and region.")
-        return curves.mean(axis=1)
+        return _mean_curve(self.data[:, self.gtv], "the GTV")
+
+    def shown_mean(self) -> np.ndarray:
+        """Mean curve of the region shown, as ``gtv_mean``."""
+        return _mean_curve(self.data[:, self.shown], self.shown_name)
 
     def values_of(self, volume: Volume) -> np.ndarray:
         """Values of another map on the same grid, shape (voxels,).
@@ -124,6 +132,14 @@ class Voxels:
         """
         require_same_grid(volume.image, self.series.grid, f"{volume.quantity} and the series")
         return volume.array[self.mask].astype(float)
+
+
+def _mean_curve(data: np.ndarray, name: str) -> np.ndarray:
+    """Mean of the curves (frames, voxels) without a gap."""
+    curves = data[:, np.isfinite(data).all(axis=0)].astype(float)
+    if curves.shape[1] == 0:
+        raise InputError(f"No voxel of {name} has a finite value in every frame.", "Check series and region.")
+    return curves.mean(axis=1)
 
 
 def require_time_series(inputs: Mapping[str, Any], key: str) -> TimeSeries:
@@ -158,7 +174,7 @@ def require_parameter_series(inputs: Mapping[str, Any], key: str, name: str) -> 
 
 
 def gather_voxels(series: FrameStack, regions: Mapping[str, Region], params: ExtentParams) -> Voxels:
-    """Curves of the voxels to fit: the GTV with a margin, or the whole image.
+    """Curves of the voxels to fit: the GTV with a margin, or the whole image; with a region ``VOXEL`` the GTV and it.
 
     Raises
     ------
@@ -168,17 +184,20 @@ def gather_voxels(series: FrameStack, regions: Mapping[str, Region], params: Ext
         If the GTV holds no voxel of the series.
     """
     gtv = regions["gtv"]
-    require_same_grid(gtv.mask, series.grid, "GTV and series")
-    inside = gtv.array
-    if not inside.any():
-        raise InputError(f"{gtv.name} holds no voxel of the series.", "Check that the series covers the tumour.")
+    inside = on_grid_of(gtv, series.grid, "the series")
+    if VOXEL in regions:
+        # What the method takes from the GTV (arrival, baseline) stays that of the map.
+        shown = on_grid_of(regions[VOXEL], series.grid, "the series")
+        both = inside | shown
+        return Voxels(series, both, inside[both], series.voxels(both), shown[both], regions[VOXEL].name)
     if params.extent == "whole_image":
         everywhere = np.ones(inside.shape, bool)
         # No copy: a whole dynamic series is the largest thing in memory.
-        return Voxels(series, everywhere, inside.ravel(), series.frames.reshape(series.count, -1))
+        flat = inside.ravel()
+        return Voxels(series, everywhere, flat, series.frames.reshape(series.count, -1), flat, gtv.name)
     spacing = tuple(reversed(series.grid.GetSpacing()))
     mask = ndimage.distance_transform_edt(~inside, sampling=spacing) <= params.fit_margin_mm
-    return Voxels(series, mask, inside[mask], series.voxels(mask))
+    return Voxels(series, mask, inside[mask], series.voxels(mask), inside[mask], gtv.name)
 
 
 def frames_of(series: TimeSeries) -> Frames:

@@ -80,18 +80,18 @@ class BoldR2star(Method):
             noise = float(np.nanmean(series.frames[:, inside])) / RAYLEIGH_MEAN_PER_SD
         if params.fit == "log_linear":
             result = r2_star_log_linear(voxels.data, echo_s)
-            mean = r2_star_log_linear(voxels.gtv_mean()[:, None], echo_s)
+            mean = r2_star_log_linear(voxels.shown_mean()[:, None], echo_s)
             fitted = np.exp(mean.values["lnS0"] - echo_s * mean.values["R2star"])
         else:
             if not noise:
                 notes.append("No noise level was given: late echoes in the noise floor bias R2* low.")
             model = R2StarNoiseFloor(echo_s, noise)
             result = fit(model, voxels.data, options=params.options(), progress=progress)
-            mean = fit(model, voxels.gtv_mean()[:, None])
+            mean = fit(model, voxels.shown_mean()[:, None])
             fitted = np.sqrt((mean.values["S0"] * np.exp(-echo_s * mean.values["R2star"])) ** 2 + 2 * noise**2)
         if not np.isfinite(result.values["R2star"]).any():
             raise RequestError("No voxel has a positive signal at every echo.", "Check the series and the region.")
-        curve = curve_of(regions["gtv"].name, series.values, voxels.gtv_mean(), fitted, "echo time (ms)", "signal")
+        curve = curve_of(voxels.shown_name, series.values, voxels.shown_mean(), fitted, "echo time (ms)", "signal")
         return fit_map(
             voxels, result, "R2star", {"R2star": (self.quantity, self.unit), "S0": ("S0", series.unit)},
             f"R2* {params.fit}, {len(echo_s)} echoes {1000 * echo_s[0]:g} to {1000 * echo_s[-1]:g} ms", warnings=notes,

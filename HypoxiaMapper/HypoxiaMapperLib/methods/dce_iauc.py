@@ -71,7 +71,7 @@ class DceIauc(Method):
         voxels = gather_voxels(series, regions, params)
         baseline = dce_baseline(series, voxels, frames, regions, params)
         data = to_concentration(inputs, series, voxels, frames, baseline, params, params.relaxivity)
-        mean = require_uptake(data)
+        require_uptake(data)
         progress(0.5, "areas under the curves")
         arrival, code = arrivals(data)
         (area,) = in_blocks(lambda c, a: (area_after_arrival(c, frames, a, params.seconds),), data.voxels.data, arrival)
@@ -87,7 +87,8 @@ class DceIauc(Method):
         errors = {"IAUC": np.where(np.isfinite(area), error, np.nan)}
         units = {"IAUC": self.unit, "arrival": "s"}
         result = plain_result({"IAUC": area, "arrival": arrival * 60}, errors, code, units)
-        curve = curve_of(regions["gtv"].name, frames.mid_min, mean, mean, "time (min)", "concentration (mmol/L)")
+        mean = data.voxels.shown_mean()
+        curve = curve_of(data.voxels.shown_name, frames.mid_min, mean, mean, "time (min)", "concentration (mmol/L)")
         progress(1.0, "area map ready")
         return fit_map(
             data.voxels, result, "IAUC", {"IAUC": (quantity, self.unit), "arrival": ("arrival time", "s")},

@@ -105,7 +105,7 @@ class DceTofts(Method):
         voxels = gather_voxels(series, regions, params)
         baseline = dce_baseline(series, voxels, frames, regions, params)
         data = to_concentration(inputs, series, voxels, frames, baseline, params, params.relaxivity)
-        mean = require_uptake(data)
+        require_uptake(data)
         source, notes = dce_input(series, data, regions, params)
         source.require_unit(CONCENTRATION_UNIT, "The concentration")
         arrival, code = arrivals(data)
@@ -115,7 +115,7 @@ class DceTofts(Method):
         return fit_map(
             data.voxels, result, "Ktrans", QUANTITIES, f"{params.model} model, input {source.source}", falls=True,
             warnings=[*data.notes, *notes],
-            curves=(_gtv_curve(data, mean, source, params, regions["gtv"].name),),
+            curves=(_shown_curve(data, source, params),),
             details={
                 "model": params.model, "input_function": source.source, "baseline_frames": baseline.stop,
                 "relaxivity_l_per_mmol_s": params.relaxivity, "hematocrit": params.hematocrit,
@@ -141,8 +141,9 @@ def _fit(data: DceData, curves: np.ndarray, preset: np.ndarray, source: InputFun
                           options=params.options(), progress=progress)  # fmt: skip
 
 
-def _gtv_curve(data: DceData, mean: np.ndarray, source: InputFunction, params: DceToftsParams, name: str) -> FitCurve:
-    """Mean concentration of the GTV and the model through it."""
+def _shown_curve(data: DceData, source: InputFunction, params: DceToftsParams) -> FitCurve:
+    """Mean concentration of the region shown and the model through it."""
+    mean = data.voxels.shown_mean()
     result = _fit(data, mean[:, None], np.zeros(1, np.uint8), source, params, no_progress)
     delay = float(result.values["delay"][0]) if "delay" in result.values else 0.0
     moved = source.held_until(data.frames.end_min[-1] + abs(delay)).delayed(delay)
@@ -152,7 +153,8 @@ def _gtv_curve(data: DceData, mean: np.ndarray, source: InputFunction, params: D
     else:
         model = MODELS[params.model](moved, data.frames)
         fitted = model.curves(np.array([result.values[q.name] for q in model.parameters]))[:, 0]
-    return curve_of(name, data.frames.mid_min, mean, fitted, "time (min)", f"concentration ({CONCENTRATION_UNIT})")
+    return curve_of(data.voxels.shown_name, data.frames.mid_min, mean, fitted, "time (min)",
+                    f"concentration ({CONCENTRATION_UNIT})")  # fmt: skip
 
 
 METHOD = DceTofts()

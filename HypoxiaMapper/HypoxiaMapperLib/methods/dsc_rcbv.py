@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class DscRcbv(Method):
         found = relative_blood_volume(change, frames, is_reference)
         scaled = _scaled(found, params, slice(ends[1], None))
         progress(1.0, "rCBV map ready")
-        return _map(voxels, found, scaled, change, params, ends[0], regions["gtv"].name, frames.mid_min, baseline.stop)
+        return _map(voxels, found, scaled, change, params, ends[0], frames.mid_min, baseline.stop)
 
 
 def _scaled(found: BloodVolume, params: DscRcbvParams, white_matter: slice) -> tuple[np.ndarray, str, str]:
@@ -138,7 +138,7 @@ def _landmarks(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _map(
     voxels: Voxels, found: BloodVolume, scaled: tuple[np.ndarray, str, str], change: np.ndarray, params: DscRcbvParams,
-    count: int, name: str, time_min: np.ndarray, baseline_frames: int,
+    count: int, time_min: np.ndarray, baseline_frames: int,
 ) -> HypoxiaMap:  # fmt: skip
     """Maps of the voxels around the tumour."""
     values, quantity, unit = scaled
@@ -147,9 +147,8 @@ def _map(
     result = plain_result(
         {"rCBV": values[:count], "uncorrected": found.uncorrected[:count], "K2": found.leakage[:count]}, {}, code, {}
     )
-    inside = change[:, :count][:, voxels.gtv]
-    mean = inside[:, np.isfinite(inside).all(axis=0)].mean(axis=1)
-    curve = curve_of(name, time_min, mean, mean, "time (min)", "delta R2* (/s)")
+    mean = replace(voxels, data=change[:, :count]).shown_mean()
+    curve = curve_of(voxels.shown_name, time_min, mean, mean, "time (min)", "delta R2* (/s)")
     return fit_map(
         voxels, result, "rCBV",
         {"rCBV": (quantity, unit), "uncorrected": ("rCBV area without leakage correction", AREA_UNIT),

@@ -66,7 +66,7 @@ class DwiAdc(Method):
         """
         series = require_parameter_series(inputs, "dwi", "b-value")
         voxels = gather_voxels(series, regions, params)
-        b, mean = series.values, voxels.gtv_mean()
+        b, mean = series.values, voxels.shown_mean()
         if params.fit == "log_linear":
             result = adc_log_linear(voxels.data, b, params.least_b)
             line = adc_log_linear(mean[:, None], b, params.least_b)
@@ -82,7 +82,7 @@ class DwiAdc(Method):
             result = fit(model, voxels.data[used], options=params.options(), progress=progress)
             line = fit(model, mean[used][:, None])
             fitted = line.values["S0"] * np.exp(-b * line.values["ADC"])
-        curve = curve_of(regions["gtv"].name, b, mean, np.asarray(fitted), "b (s/mm2)", "signal")
+        curve = curve_of(voxels.shown_name, b, mean, np.asarray(fitted), "b (s/mm2)", "signal")
         progress(1.0, "ADC map ready")
         return fit_map(
             voxels, result, "ADC", {"ADC": (self.quantity, self.unit)},

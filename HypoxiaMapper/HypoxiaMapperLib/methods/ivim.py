@@ -68,12 +68,12 @@ class IvimMethod(Method):
         """
         series = require_parameter_series(inputs, "dwi", "b-value")
         voxels = gather_voxels(series, regions, params)
-        b, mean = series.values, voxels.gtv_mean()
+        b, mean = series.values, voxels.shown_mean()
         result = _fit(voxels.data, b, params, progress)
         line = _fit(mean[:, None], b, params, no_progress)
         s0, f, d, fast = (line.values[n][0] for n in ("S0", "f", "D", "Dstar"))
         fitted = s0 * ((1 - f) * np.exp(-b * d) + f * np.exp(-b * fast))
-        curve = curve_of(regions["gtv"].name, b, mean, fitted, "b (s/mm2)", "signal")
+        curve = curve_of(voxels.shown_name, b, mean, fitted, "b (s/mm2)", "signal")
         progress(1.0, "IVIM maps ready")
         return fit_map(
             voxels, result, params.main_map, QUANTITIES, f"IVIM {params.fit}", falls=True,

@@ -12,7 +12,7 @@ from ..errors import RequestError
 from ..tracers import HYPOXIA_TRACERS
 from ..volume import Region, Volume, image_like
 from ._base import HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progress, parameter
-from ._voxelwise import require_time_series
+from ._voxelwise import VOXEL, curve_of, require_time_series
 from .tracer_ratio import TracerRatio, TracerRatioParams
 
 
@@ -84,7 +84,14 @@ class LateRatio(Method):
         )  # fmt: skip
         found = TracerRatio().compute({"pet": volume}, regions, params, progress)
         window = [float(series.frame_start_s[first] / 60), float(series.frame_end_s[last] / 60)]
-        return replace(found, details={**found.details, "window_min": window})
+        shown = regions.get(VOXEL, regions["gtv"])
+        uptake = series.region_curve(shown)
+        curve = curve_of(shown.name, series.frame_mid_s / 60, uptake, uptake, "time (min)",
+                         f"{series.quantity} ({series.unit})")  # fmt: skip
+        return replace(
+            found, details={**found.details, "window_min": window}, curves=(curve,),
+            warnings=(*series.facts.get("motion_warnings", ()), *found.warnings),
+        )  # fmt: skip
 
 
 METHOD = LateRatio()

@@ -140,12 +140,12 @@ class OeMri(Method):
             )
         progress(0.9, "classes ready")
         mean_change = np.where(code == FitCode.OK, change[oxygen].mean(axis=0), np.nan)
-        return _map(series, voxels, params, regions["gtv"].name, classes, mean_change, p_value, change, code,
+        return _map(series, voxels, params, classes, mean_change, p_value, change, code,
                     has_perfusion, [*notes, CLASS_NOTE, REPEATABILITY_NOTE])  # fmt: skip
 
 
 def _map(
-    series: TimeSeries, voxels: Voxels, params: OeMriParams, name: str, classes: np.ndarray, mean_change: np.ndarray,
+    series: TimeSeries, voxels: Voxels, params: OeMriParams, classes: np.ndarray, mean_change: np.ndarray,
     p_value: np.ndarray, change: np.ndarray, code: np.ndarray, has_perfusion: bool, notes: list[str],
 ) -> HypoxiaMap:  # fmt: skip
     """The map asked for with the others beside it."""
@@ -163,8 +163,8 @@ def _map(
         "delta_r1": ("delta R1 under oxygen", "/s"), "p_value": ("p of oxygen against air", "{ratio}"),
         "oxygen_class": ("oxygen class (1 pOxy-E, 2 pOxy-R, 3 not perfused)", "{count}"),
     }  # fmt: skip
-    mean = change[:, voxels.gtv & np.isfinite(change).all(axis=0)].mean(axis=1)
-    curve = curve_of(name, frames_of(series).mid_min, mean, mean, "time (min)", "delta R1 (/s)")
+    mean = replace(voxels, data=change).shown_mean()
+    curve = curve_of(voxels.shown_name, frames_of(series).mid_min, mean, mean, "time (min)", "delta R1 (/s)")
     fractions = class_fractions(classes, voxels.gtv)
     if not has_perfusion:
         fractions = {"oxygen_enhancing": fractions["perfused_enhancing"],

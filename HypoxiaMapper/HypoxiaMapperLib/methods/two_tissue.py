@@ -15,7 +15,7 @@ from ..kinetics.input_function import InputFunction
 from ..kinetics.timing import Frames
 from ..kinetics.tissue import TwoTissueIrreversible, TwoTissueReversible
 from ..volume import Region
-from ._base import HypoxiaMap, Method, Progress, no_progress, parameter
+from ._base import FitCurve, HypoxiaMap, Method, Progress, no_progress, parameter
 from ._pet_input import ARTERY, GTV, PET_SERIES, PetInputParams, pet_input
 from ._voxelwise import FitParams, Voxels, curve_of, fit_map, frames_of, gather_voxels, require_time_series
 
@@ -90,10 +90,10 @@ class TwoTissue(Method):
         names = list(MODELS) if params.model in ("aic", "bic") else [params.model]
         results = {}
         for k, name in enumerate(names):
-            results[name] = _fit(name, source, frames, voxels, params,
+            results[name] = _fit(name, source, frames, voxels.data, params,
                                  lambda f, t, k=k: progress((k + f) / len(names), t))  # type: ignore[misc]  # fmt: skip
         result, shares = _chosen(results, params.model)
-        curve = _gtv_curve(voxels, regions["gtv"].name, source, frames, names[-1])
+        curve = _shown_curve(voxels, source, frames, params, names)
         progress(1.0, "kinetic maps ready")
         found = fit_map(
             voxels, result, params.main_map, QUANTITIES,
@@ -110,16 +110,16 @@ class TwoTissue(Method):
         return found
 
 
-def _fit(name: str, source: InputFunction, frames: Frames, voxels: Voxels, params: TwoTissueParams,
+def _fit(name: str, source: InputFunction, frames: Frames, data: np.ndarray, params: TwoTissueParams,
          progress: Progress) -> FitResult:  # fmt: skip
     """One model in every voxel, with or without a search for the delay."""
     kind: Any = MODELS[name]
     weights = frames.duration_min
     if params.delay_range_s == 0:
-        return fit(kind(source, frames), voxels.data, weights=weights, options=params.options(), progress=progress)
+        return fit(kind(source, frames), data, weights=weights, options=params.options(), progress=progress)
     held = source.held_until(frames.end_min[-1] + params.delay_range_s / 60)
     delays = list(np.linspace(-1, 1, 9) * params.delay_range_s / 60)
-    return fit_with_delay(lambda d: kind(held.delayed(d), frames), delays, voxels.data, weights=weights,
+    return fit_with_delay(lambda d: kind(held.delayed(d), frames), delays, data, weights=weights,
                           options=params.options(), progress=progress)  # fmt: skip
 
 
@@ -150,13 +150,19 @@ def _chosen(results: dict[str, FitResult], criterion: str) -> tuple[FitResult, d
     ), shares  # fmt: skip
 
 
-def _gtv_curve(voxels: Voxels, name: str, source: InputFunction, frames: Frames, model: str) -> Any:
-    """Mean curve of the GTV and the model through it."""
-    kind: Any = MODELS[model]
-    built, mean = kind(source, frames), voxels.gtv_mean()
-    result = fit(built, mean[:, None], weights=frames.duration_min)
-    p = np.array([result.values[q.name] for q in built.parameters])
-    return curve_of(name, frames.mid_min, mean, built.curves(p)[:, 0], "time (min)",
+def _shown_curve(
+    voxels: Voxels, source: InputFunction, frames: Frames, params: TwoTissueParams, names: list[str]
+) -> FitCurve:
+    """Mean curve of the region shown and the model through it, the better one where two were fitted."""
+    mean = voxels.shown_mean()
+    results = {name: _fit(name, source, frames, mean[:, None], params, no_progress) for name in names}
+    best = min(results, key=lambda name: float(getattr(results[name], "bic" if params.model == "bic" else "aic")[0]))
+    values = results[best].values
+    delay = float(values["delay"][0]) if "delay" in values else 0.0
+    kind: Any = MODELS[best]
+    model = kind(source.held_until(frames.end_min[-1] + abs(delay)).delayed(delay), frames)
+    fitted = model.curves(np.array([values[q.name] for q in model.parameters]))[:, 0]
+    return curve_of(voxels.shown_name, frames.mid_min, mean, fitted, "time (min)",
                     f"{voxels.series.quantity} ({voxels.series.unit})")  # fmt: skip
 
 
