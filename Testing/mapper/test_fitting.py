@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import least_squares
 
 from HypoxiaMapperLib.errors import HypoxiaError, InputError, RequestError
@@ -91,9 +92,14 @@ def test_extended_tofts_coverage(tofts: tuple) -> None:
         assert np.nanmean(np.abs(deviation) < 1.96) == pytest.approx(0.95, abs=0.02), parameter.name
 
 
-def test_float32_stays_within_a_bound_of_float64() -> None:
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU (torch.cuda.is_available() is false)")
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NO_GPU)])
+def test_float32_stays_within_a_bound_of_float64_on_the_cpu(device: str) -> None:
     for model, data in (tofts_case(3000, 0.02)[::2], two_tissue_case()):
-        double, single = fit(model, data), fit(model, data, options=FitOptions(dtype="float32"))
+        double = fit(model, data, options=FitOptions(device="cpu"))
+        single = fit(model, data, options=FitOptions(device=device, dtype="float32"))
         assert single.values[model.parameters[0].name].dtype == np.float32
         both = (double.code == FitCode.OK) & (single.code == FitCode.OK)
         assert both.mean() > 0.97
@@ -102,6 +108,17 @@ def test_float32_stays_within_a_bound_of_float64() -> None:
             error = double.errors[parameter.name][both]
             # Rounding must be small beside the noise: a twentieth of the standard error for 99 of 100 voxels.
             assert np.quantile(gap / error, 0.99) < 0.05, parameter.name
+
+
+@NO_GPU
+def test_float64_on_the_gpu_is_that_of_the_cpu() -> None:
+    for model, data in (tofts_case(3000, 0.02)[::2], two_tissue_case()):
+        cpu, gpu = (fit(model, data, options=FitOptions(device=device)) for device in ("cpu", "cuda"))
+        both = (cpu.code == FitCode.OK) & (gpu.code == FitCode.OK)
+        assert both.mean() > 0.97
+        for parameter in model.parameters:
+            gap = np.abs(gpu.values[parameter.name] - cpu.values[parameter.name])[both]
+            assert np.quantile(gap / cpu.errors[parameter.name][both], 0.99) < 0.01, parameter.name
 
 
 def two_tissue_case() -> tuple[TwoTissueReversible, np.ndarray]:
@@ -255,8 +272,6 @@ def test_bad_options_are_refused(make: Callable[[], object], words: str) -> None
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("this machine has the device whose absence is tested")
     with pytest.raises(RequestError, match="cuda is not available"):
@@ -267,8 +282,6 @@ def test_tables_keep_their_promise() -> None:
     backend = choose_backend(FitOptions())
     for model in (ExtendedTofts(parker_input(5.0, 0.5), DCE_FRAMES),
                   TwoTissueIrreversible(feng_input(PET_FRAMES.end_min[-1]), PET_FRAMES)):  # fmt: skip
-        import torch
-
         table = compress(model, np.ones(model.n_frames), backend)
         theta = np.random.default_rng(0).uniform(0.0, model.theta_limits[1], 400)
         exact = model.family(theta)
