@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -64,10 +65,10 @@ def decoded_size_mib(folder: Path) -> float:
 def main() -> None:
     """Run the benchmarks asked for (all by default) and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help="scan, contours, memory (default: all)")
+    parser.add_argument("parts", nargs="*", help="scan, contours, memory, fitting (default: all)")
     parser.add_argument("--repeats", type=int, default=5, help="counted turns of each task (default %(default)s)")
     arguments = parser.parse_args()
-    parts = arguments.parts or ["scan", "contours", "memory"]
+    parts = arguments.parts or ["scan", "contours", "memory", "fitting"]
     rows: list[list[str]] = []
     with tempfile.TemporaryDirectory(prefix="hypoxia-bench-") as scratch:
         folder = Path(scratch)
@@ -80,7 +81,11 @@ def main() -> None:
         if "memory" in parts:
             rows += memory_rows(folder / "memory")
     print(f"Machine: {machine()}. Best of {arguments.repeats} turns.{os.linesep}")
-    print(table(HEADER, rows))
+    if rows:
+        print(table(HEADER, rows))
+    if "fitting" in parts:  # a table of its own, in a process of its own: its peak memory is measured
+        print(flush=True)
+        subprocess.run([sys.executable, Path(__file__).with_name("bench_fitting.py"), "--memory"], check=True)
 
 
 if __name__ == "__main__":
