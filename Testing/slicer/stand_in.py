@@ -105,9 +105,7 @@ def parameterNodeWrapper(cls: type) -> type:  # noqa: N802
     return cls
 
 
-class _Link:
-    """guiConnectors.py: the widget classes that a SlicerParameterName may stand on here."""
-
+class _Link:  # guiConnectors.py: classes with a SlicerParameterName
     # Class: type of the parameter, signal, property.
     KINDS: typing.ClassVar[dict[str, tuple[type, str, str]]] = {
         "QCheckBox": (bool, "toggled", "checked"), "QComboBox": (str, "currentIndexChanged", ""),
@@ -163,9 +161,7 @@ class ScriptedLoadableModuleWidget:
         return str(Path(sys.modules[self.moduleName].__file__).parent / "Resources" / name)
 
 
-class ScriptedLoadableModuleLogic:
-    """ScriptedLoadableModule.py: one parameter node per scene."""
-
+class ScriptedLoadableModuleLogic:  # one parameter node per scene
     def getParameterNode(self) -> Any:  # noqa: N802
         name = type(self).__name__.removesuffix("Logic")
         node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLScriptedModuleNode")
@@ -189,9 +185,7 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
             self.on_message[message]()
 
 
-class Application:
-    """qSlicerCoreApplication.h."""
-
+class Application:  # qSlicerCoreApplication.h.
     def __init__(self, temporary_path: Path) -> None:
         self.temporaryPath = str(temporary_path)
 
@@ -203,13 +197,11 @@ class Application:
 
     testingEnabled = staticmethod(lambda: True)  # noqa: N815
 
-    def _nothing(self, *_: Any) -> None:
-        """As with --no-main-window."""
+    def _nothing(self, *_: Any) -> None:  # as with --no-main-window
+        return
 
     setOverrideCursor = restoreOverrideCursor = layoutManager = _nothing  # noqa: N815
-
-    def startupEnvironment(self) -> Any:  # noqa: N802
-        return QtCore.QProcessEnvironment.systemEnvironment()
+    startupEnvironment = staticmethod(QtCore.QProcessEnvironment.systemEnvironment)  # noqa: N815
 
 
 def _make_scene(folder: Path) -> Any:
@@ -289,9 +281,6 @@ def select_module(name: str) -> None:
     getattr(slicer.modules, key).enter()
 
 
-class ModuleParent(PythonQtObject, QtWidgets.QWidget):
-    """qSlicerScriptedLoadableModuleWidget.h: ``isEntered``."""
-
+class ModuleParent(PythonQtObject, QtWidgets.QWidget):  # qSlicerScriptedLoadableModuleWidget.h
     _entered = False
-
     isEntered = QtCore.Property(bool, lambda self: self._entered)  # noqa: N815

@@ -1,7 +1,7 @@
 """Qt and CTK for running the panels without Slicer: PySide6 behaving as PythonQt does, no more than the panels use.
 
 Test stand-in only; it never ships. Mirrored: PythonQt (properties are attributes; ``connect("signal()", slot)``; an
-unknown attribute raises), CTK Libs/Widgets/{ctkCollapsibleButton,ctkSliderWidget,ctkDirectoryButton}.h.
+unknown attribute raises), CTK Libs/Widgets/{ctkCollapsibleButton,ctkSliderWidget,...}.h.
 """
 
 from __future__ import annotations
@@ -111,8 +111,18 @@ class ctkDirectoryButton(PythonQtObject, QtWidgets.QPushButton):  # noqa: N801
     directory = Property(str, lambda self: self._directory, _set)
 
 
+class ctkPathLineEdit(PythonQtObject, QtWidgets.QLineEdit):  # noqa: N801  # ctkPathLineEdit.h
+    currentPathChanged = Signal(str)  # noqa: N815
+
+    def _set(self, value: str) -> None:
+        self.setText(value)
+        self.currentPathChanged.emit(value)
+
+    currentPath = Property(str, lambda self: QtWidgets.QLineEdit.text(self), _set)  # noqa: N815
+
+
 ctk = types.ModuleType("ctk", "Only the classes named here; another one raises.")
-for _class in (ctkCollapsibleButton, ctkSliderWidget, ctkDirectoryButton):
+for _class in (ctkCollapsibleButton, ctkSliderWidget, ctkDirectoryButton, ctkPathLineEdit):
     setattr(ctk, _class.__name__, _class)
 
 

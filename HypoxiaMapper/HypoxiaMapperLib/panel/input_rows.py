@@ -43,7 +43,7 @@ class InputRows:
     def show(self, method: Method) -> None:
         """Rows for a method."""
         layout = new_form(self._container)
-        specs = [*method.inputs, *(r for r in method.regions if r.key not in OWN_REGIONS)]
+        specs: list[InputSpec | RegionSpec] = [*method.inputs, *(r for r in method.regions if r.key not in OWN_REGIONS)]
         long = any(len(_label(spec)) > LONGEST_LABEL for spec in specs)  # a long label would make the panel wide
         layout.setRowWrapPolicy(qt.QFormLayout.WrapAllRows if long else qt.QFormLayout.WrapLongRows)
         self._specs = {spec.key: spec for spec in method.inputs}

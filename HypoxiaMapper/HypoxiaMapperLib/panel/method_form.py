@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+import ctk
 import qt
 
 from ..methods import Method
 
+PATHS = ("bundle", "input_csv", "calibration")  # parameters that name a folder or a file
 _WIDEST = 1e6  # where a parameter declares no limit
 
 
@@ -49,7 +51,9 @@ class MethodForm:
         self._fields = {}
         for parameter in fields(method.Params):
             default = parameter.default if parameter.default is not MISSING else _empty(parameter.type)
-            field = _field(parameter.metadata, values.get(parameter.name, default), self._changed)
+            value = values.get(parameter.name, default)
+            is_path = parameter.name in PATHS
+            field = (_path_field if is_path else _field)(parameter.metadata, value, self._changed)
             field.widget.toolTip = tool_tip(parameter.metadata)
             layout.addRow(f"{parameter.metadata['label']}:", field.widget)
             self._fields[parameter.name] = field
@@ -115,6 +119,14 @@ def _field(metadata: Mapping[str, Any], value: Any, changed: Callable[[], None])
     widget.text = str(value)
     widget.textChanged.connect(told)
     return _Field(widget, "text")
+
+
+def _path_field(_metadata: Mapping[str, Any], value: Any, changed: Callable[[], None]) -> _Field:
+    """A line with a button to browse for a folder or a file."""
+    widget = ctk.ctkPathLineEdit()
+    widget.currentPath = str(value)
+    widget.currentPathChanged.connect(lambda *_: changed())
+    return _Field(widget, "currentPath")
 
 
 def _number_field(metadata: Mapping[str, Any], value: float, told: Callable[..., None]) -> _Field:

@@ -46,10 +46,13 @@ def side_by_side(scene: Any, left: Any, right: Any, background: Any) -> None:
         view.SetForegroundVolumeID(None if first else right.GetID())
         view.SetLinkedControl(1)
         view.SetHotLinkedControl(1)
-    second = next((n for n in all_nodes(scene, "vtkMRMLSliceNode") if n.GetLayoutName() == RIGHT), None)
+    views = {view.GetLayoutName(): view for view in all_nodes(scene, "vtkMRMLSliceNode")}
+    first_view, second = views.get(LEFT), views.get(RIGHT)
     if second is not None and second.GetAttribute(ORIENTATION) is None:
         second.SetAttribute(ORIENTATION, second.GetOrientation())
         second.SetOrientation("Axial")
+        if first_view is not None:  # the same magnification
+            second.SetFieldOfView(*first_view.GetFieldOfView())
 
 
 def leave_side_by_side(scene: Any) -> None:
@@ -134,7 +137,7 @@ def colour_legend(scene: Any, shown: Any, quantity: str, unit: str, besides: str
         other.SetVisibility(other is legend)
     if legend is not None:
         legend.SetTitleText(f"{quantity}\n({unit_text(unit)})")
-        legend.SetLabelFormat("%.2f")
+        legend.SetLabelFormat("%.3g")
         legend.SetNumberOfLabels(LEGEND_LABELS)
         legend.SetSize(*LEGEND_SIZE)
         legend.SetPosition(*LEGEND_PLACE)
