@@ -304,8 +304,10 @@ class MapperPanel:
                 selector.setCurrentSegmentID(choice.segment_id)
         self.rows.show_choices(choices, self.decisions.infos(choices))
         ui.alignmentComboBox.currentIndex = ui.alignmentComboBox.findData(choices.alignment)
-        lines, pets = [], [n for n in choices.inputs.values() if n is not None]
-        for node in pets:
+        specs = all_methods()[choices.method].inputs
+        pets = [choices.inputs.get(spec.key) for spec in specs if spec.modality == "PT" and spec.kind == "volume"]
+        lines = []
+        for node in filter(None, pets):
             try:
                 lines.append(suv_line(*self.images.describe(node)))
             except HypoxiaError as error:
