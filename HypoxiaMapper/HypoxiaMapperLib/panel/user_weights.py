@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import qt
@@ -11,6 +12,8 @@ from slicer.i18n import tr as _
 from ..errors import HypoxiaError
 from ..inference.user_models import PUBLISHED_MODELS, PublishedModel, register
 from ..methods import Method
+
+COLUMNS = 90  # of the text of a dialog
 
 
 def locate(method: Method) -> str:
@@ -32,6 +35,6 @@ def locate(method: Method) -> str:
 
 def terms_text(model: PublishedModel) -> str:
     """What a person accepts by giving a name."""
-    return "\n\n".join(
-        (model.terms, model.how_to_get, model.citation, _("If you have read and accept the terms, enter your name:"))
-    )
+    asked = _("If you have read and accept the terms, enter your name:")
+    # The dialog does not break lines itself.
+    return "\n\n".join(textwrap.fill(text, COLUMNS) for text in (model.terms, model.how_to_get, model.citation, asked))
