@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from HypoxiaMapperLib.errors import HypoxiaError, InputError, RequestError
-from HypoxiaMapperLib.fitting import FitCode, fit
+from HypoxiaMapperLib.fitting import FitCode, Model, fit
 from HypoxiaMapperLib.kinetics import csh, decay, dsc, model_po2, oxygen_mri
 from HypoxiaMapperLib.kinetics.dce_signal import VariableFlipAngle, signal_to_concentration, spgr_signal
 from HypoxiaMapperLib.kinetics.timing import Frames
@@ -260,3 +260,29 @@ def test_cutting_line_comes_from_the_users_file(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
         csh.CuttingLine.from_json(path)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4, 1e9])
+def test_the_unit_of_the_signal_changes_nothing(scale: float) -> None:
+    """Scanners write signals from thousandths to tens of millions; a fit that stops early by that would say OK."""
+    rng = np.random.default_rng(12)
+    flips = np.array([3.0, 6.0, 10.0, 20.0, 30.0])
+    b = np.array([0, 10, 20, 50, 100, 200, 400, 600, 800.0])
+    echo = np.array([0.004, 0.009, 0.014, 0.025, 0.04])
+    slow, fast = np.exp(-b[:, None] * 1e-3), np.exp(-b[:, None] * 0.03)
+    cases: list[tuple[Model, np.ndarray, str]] = [
+        (VariableFlipAngle(flips, 0.02), spgr_signal(1.4, 1.0, 0.02, flips)[:, None], "M0"),
+        (decay.Ivim(b), 0.85 * slow + 0.15 * fast, "S0"),
+        (decay.MonoExponential(b, decay.ADC), slow, "S0"),
+        (decay.R2StarNoiseFloor(echo, 0.0), np.exp(-30 * echo)[:, None], "S0"),
+    ]
+    for model, clean, size in cases:
+        data = clean * (1 + 0.03 * rng.standard_normal((len(clean), 50)))
+        plain, scaled = fit(model, data), fit(model, scale * data)
+        np.testing.assert_array_equal(scaled.code, plain.code)
+        good = plain.code == FitCode.OK
+        assert good.mean() > 0.5
+        for name in plain.values:
+            factor = scale if name == size else 1.0
+            np.testing.assert_allclose(scaled.values[name][good] / factor, plain.values[name][good], rtol=2e-3,
+                                       err_msg=f"{type(model).__name__} {name}")  # fmt: skip

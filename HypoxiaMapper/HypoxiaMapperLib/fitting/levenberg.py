@@ -139,7 +139,8 @@ def _step(
     diagonal = torch.diagonal(normal).T.clone()
     # A parameter without any influence gets a unit of its own, so that its step is zero and not NaN.
     largest = diagonal.max(dim=0).values.clamp_min(torch.finfo(normal.dtype).tiny)
-    diagonal = torch.where(diagonal <= 1e-14 * largest, largest, diagonal)
+    # Nothing but zero counts as that: parameters have units, so a small number may be a strong influence.
+    diagonal = torch.where(diagonal <= 0, largest, diagonal)
     factor = cholesky(normal, diagonal * (1.0 + damping), free)
     step = cholesky_solve(factor, free_gradient) * free
     gain = (step * (free_gradient + damping * diagonal * step)).sum(0)

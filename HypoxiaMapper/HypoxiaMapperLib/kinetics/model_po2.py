@@ -36,6 +36,8 @@ def toma_dasu(
 def bowen(uptake: np.ndarray, form: str) -> np.ndarray:
     """Bowen's linear, polynomial or sigmoid map (PMC2858011): an empty slot.
 
+    Its abstract speaks of functions from Cu-ATSM uptake to prescribed dose, not of pO2, and holds no coefficient.
+
     Raises
     ------
     RequestError
