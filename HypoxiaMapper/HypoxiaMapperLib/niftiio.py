@@ -18,11 +18,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError, OutputError, RequestError
-from .suv import decay_factor, suvbw_factor
+from .suv import MAXIMUM_WEIGHT_KG, POSSIBLE_ACTIVITY_MBQ, decay_factor, suvbw_factor
 from .timeseries import PARAMETERS, UNSTATED, ParameterSeries, TimeSeries, Timing
 from .volume import Volume
 
 PET_UNITS = {"bq/ml": 1.0, "kbq/ml": 1e3, "mbq/ml": 1e6}
+SUV_UNIT = "g/ml"
 _ACTIVITY_UNITS = {"bq": 1.0, "kbq": 1e3, "mbq": 1e6, "gbq": 1e9}
 _TRACERS = (("miso", "FMISO"), ("faza", "FAZA"), ("hx4", "HX4"), ("ef5", "EF5"), ("atsm", "Cu-ATSM"), ("fdg", "FDG"))
 _MR_FIELDS = {  # BIDS in seconds or degrees; facts of this software
@@ -70,18 +71,24 @@ def read_nifti_pet(path: Path, weight_kg: float | None = None, frame_of_referenc
     start = _numbers(facts, "FrameTimesStart", path)
     duration = _numbers(facts, "FrameDuration", path)
     unit = str(facts.get("Units", ""))
-    if unit.lower() not in PET_UNITS:
-        raise InputError(f"{path.name}: Units is {unit or 'absent'}.", f"Known: {', '.join(PET_UNITS)}.")
-    frames *= np.float32(PET_UNITS[unit.lower()])
+    in_suv = unit.lower() == SUV_UNIT
+    if unit.lower() not in PET_UNITS and not in_suv:
+        raise InputError(
+            f"{path.name}: Units is {unit or 'absent'}.", f"Known: {', '.join(PET_UNITS)}, {SUV_UNIT} (SUVbw)."
+        )
+    frames *= np.float32(PET_UNITS.get(unit.lower(), 1.0))
     injected_s = float(facts.get("InjectionStart", 0.0))
     known = _pet_facts(facts, path, weight_kg)
     known |= {"time_zero": "injection", "time_source": "FrameTimesStart and FrameDuration, s (BIDS)"}
     quantity, unit, operations = "Activity concentration", "Bq/ml", [f"read {path.name}, {len(frames)} frames"]
     weight, activity = known["weight_kg"], known["injected_activity_mbq"]
-    if weight and activity:
+    if in_suv:
+        quantity, unit = "SUVbw", SUV_UNIT
+        operations.append("already SUVbw, as Units says")
+    elif weight and activity:
         factor = suvbw_factor(weight, activity * 1e6) / _decay_since_injection(facts, injected_s, known, path)
         frames *= np.float32(factor)
-        quantity, unit = "SUVbw", "g/ml"
+        quantity, unit = "SUVbw", SUV_UNIT
         known["suv_factors"] = [factor] * len(frames)
         operations.append(f"Bq/ml to SUVbw, factor {factor:.6g}")
     return TimeSeries(
@@ -257,10 +264,18 @@ def _pet_facts(facts: Mapping[str, Any], path: Path, weight_kg: float | None) ->
         )
     tracer = next((word for key, word in _TRACERS if key in name.lower()), "unknown")
     weight = weight_kg if weight_kg is not None else facts.get("BodyWeight")
+    activity_mbq = float(activity) * _ACTIVITY_UNITS[unit.lower()] / 1e6 if activity else None
+    if activity_mbq and not POSSIBLE_ACTIVITY_MBQ[0] <= activity_mbq <= POSSIBLE_ACTIVITY_MBQ[1]:
+        raise InputError(
+            f"{sidecar_of(path).name}: InjectedRadioactivity is {activity_mbq:g} MBq, which nobody injects for PET.",
+            "Check InjectedRadioactivityUnits.",
+        )
+    if weight and float(weight) > MAXIMUM_WEIGHT_KG:
+        raise InputError(f"{sidecar_of(path).name}: BodyWeight is {float(weight):g} kg.", "Give kilograms, not grams.")
     return {
         "file": path.name, "tracer": tracer, "tracer_source": f"TracerName {name!r}",
         "weight_kg": float(weight) if weight else None,
-        "injected_activity_mbq": float(activity) * _ACTIVITY_UNITS[unit.lower()] / 1e6 if activity else None,
+        "injected_activity_mbq": activity_mbq,
         "half_life_s": facts.get("RadionuclideHalfLife"), "units_in_file": str(facts.get("Units", "")),
     }  # fmt: skip
 
@@ -300,7 +315,7 @@ def _values_of(facts: Mapping[str, Any], path: Path, parameter: str) -> np.ndarr
     if parameter == "b-value":
         bval = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".bval")
         try:
-            return np.array(bval.read_text(encoding="utf-8").split(), dtype=float)
+            return np.array(bval.read_text(encoding="utf-8").replace(",", " ").split(), dtype=float)
         except (OSError, ValueError) as error:
             raise InputError(f"{bval.name}: {error}.", "Put a .bval file beside the image.") from error
     name, factor = {"echo time": ("EchoTime", 1000.0), "flip angle": ("FlipAngle", 1.0),

@@ -15,6 +15,11 @@ from collections.abc import Callable
 from .errors import InputError
 
 _MEAN_SEX_CODES = ("O", "")  # "other" and unknown: mean of the two formulas (METHODS section 1)
+# A choice, wide of every PET protocol: outside, the number is in another unit (kBq reads as 1/1000, and SUV as 1000
+# times too high), and SUV may not be computed from it. It holds for files in SUV, too: the scanner divided by it.
+POSSIBLE_ACTIVITY_MBQ = (1.0, 10_000.0)
+MAXIMUM_WEIGHT_KG = 1000.0
+"""Heavier than anyone known: grams or a typing error."""
 
 
 def decay_factor(elapsed_s: float, half_life_s: float) -> float:

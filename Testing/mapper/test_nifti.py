@@ -103,6 +103,14 @@ def test_without_weight_the_activity_is_kept(tmp_path):
     assert read_nifti_pet(tmp_path / "pet.nii", weight_kg=70).quantity == "SUVbw"
 
 
+def test_images_in_suv_stay_as_they_are(tmp_path):
+    image = np.full((3, 2, 3, 4), 1.5)
+    facts = {k: v for k, v in PET.items() if k not in ("BodyWeight", "InjectedRadioactivity")}
+    series = read_nifti_pet(sidecar(write_by_hand(tmp_path / "pet.nii", image), **{**facts, "Units": "g/mL"}))
+    np.testing.assert_array_equal(series.frames, image)
+    assert (series.quantity, series.unit) == ("SUVbw", "g/ml")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -114,6 +122,8 @@ def test_without_weight_the_activity_is_kept(tmp_path):
         ({"FrameTimesStart": [0, 60000, 180000], "FrameDuration": [60000, 120000, 300000]}, "more than a day"),
         ({"InjectedRadioactivityUnits": ""}, "InjectedRadioactivityUnits"),
         ({"ImageDecayCorrected": False}, "ImageDecayCorrected"),
+        ({"InjectedRadioactivityUnits": "Bq"}, "InjectedRadioactivity is 0.00037 MBq"),
+        ({"BodyWeight": 70000}, "BodyWeight is 70000 kg"),
     ],
 )
 def test_bad_pet_sidecars_are_refused(tmp_path, changes, words):
@@ -183,3 +193,9 @@ def test_a_map_comes_back_as_written(tmp_path):
     assert json.loads((tmp_path / "map.json").read_text())["Units"] == "/min"
     with pytest.raises(OutputError, match="exists already"):
         write_nifti(volume, tmp_path / "map.nii.gz")
+
+
+def test_b_values_may_stand_between_commas(tmp_path):
+    path = sidecar(write_by_hand(tmp_path / "dwi.nii", np.ones((3, 2, 3, 4))))
+    path.with_suffix(".bval").write_text("0, 400,800\n")
+    assert read_nifti_parameter([path], "b-value").values.tolist() == [0, 400, 800]

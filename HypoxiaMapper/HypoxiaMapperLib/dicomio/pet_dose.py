@@ -9,15 +9,12 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from ..errors import InputError
+from ..suv import MAXIMUM_WEIGHT_KG, POSSIBLE_ACTIVITY_MBQ
 from ..tracers import FLUORINE18_HALF_LIFE_S
 
 _MBQ_LIMIT = 1e4  # a smaller Radionuclide Total Dose (0.01 MBq) cannot be in Bq: it was written in MBq
 _USUAL_ACTIVITY_MBQ = (20.0, 1500.0)
-# A choice, wide of every PET protocol: outside, the number is in another unit (kBq reads as 1/1000, and SUV as 1000
-# times too high), and SUV may not be computed from it. It holds for files in SUV, too: the scanner divided by it.
-_POSSIBLE_ACTIVITY_MBQ = (1.0, 10_000.0)
 _USUAL_WEIGHT_KG = (2.0, 400.0)
-_MAXIMUM_WEIGHT_KG = 1000.0  # heavier than anyone known: grams or a typing error
 _MAXIMUM_HEIGHT_CM = 300.0  # taller than anyone known: centimetres in a field for metres
 _FLUORINE18_CODES = {"C-111A1", "77004003"}  # Radionuclide Code Sequence, CID 4020
 _FLUORINE18_TRACERS = ("FDG", "FMISO", "FAZA", "HX4", "EF5")  # Cu-ATSM comes with several nuclides
@@ -44,7 +41,7 @@ def read_weight_and_dose(headers: Sequence[Dataset], tracer: str) -> tuple[dict[
     require_one_injection(headers)
     header, warnings = headers[0], []
     weight_kg = number(header, "PatientWeight")
-    if weight_kg and weight_kg > _MAXIMUM_WEIGHT_KG:
+    if weight_kg and weight_kg > MAXIMUM_WEIGHT_KG:
         raise InputError(f"Patient's Weight (0010,1030) is {weight_kg:g} kg.", "Enter it in kilograms, not grams.")
     if weight_kg and not _USUAL_WEIGHT_KG[0] <= weight_kg <= _USUAL_WEIGHT_KG[1]:
         warnings.append(f"Patient's Weight (0010,1030) is {weight_kg:g} kg: unusual.")
@@ -178,10 +175,10 @@ def _activity(item: Dataset, warnings: list[str]) -> tuple[float | None, str]:
         warnings.append(f"{source} is {activity_bq:g}, taken as MBq instead of Bq.")
         activity_bq, source, read_as = activity_bq * 1e6, f"{source}, read as MBq", "MBq"
     activity_mbq = activity_bq / 1e6
-    if not _POSSIBLE_ACTIVITY_MBQ[0] <= activity_mbq <= _POSSIBLE_ACTIVITY_MBQ[1]:
+    if not POSSIBLE_ACTIVITY_MBQ[0] <= activity_mbq <= POSSIBLE_ACTIVITY_MBQ[1]:
         raise InputError(
             f"Radionuclide Total Dose (0018,1074) is {stated:g}: as {read_as} it is {activity_mbq:g} MBq, which nobody "
-            f"injects for PET (believed: {_POSSIBLE_ACTIVITY_MBQ[0]:g} to {_POSSIBLE_ACTIVITY_MBQ[1]:g} MBq).",
+            f"injects for PET (believed: {POSSIBLE_ACTIVITY_MBQ[0]:g} to {POSSIBLE_ACTIVITY_MBQ[1]:g} MBq).",
             "Enter it in Bq; it may have been written in kBq or GBq.",
         )
     if not _USUAL_ACTIVITY_MBQ[0] <= activity_mbq <= _USUAL_ACTIVITY_MBQ[1]:
