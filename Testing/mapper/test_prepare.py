@@ -185,7 +185,7 @@ def spaced(spacing_mm: float) -> Volume:
         (lambda: {"fdg": spaced(25.0)}, InputError, "25 x 2 x 2 mm"),
         (lambda: {"fdg": volume("fdg", uniform("fdg").image, frame="9.9")}, GeometryError, "9.9"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_refused(images, error, words):
     with pytest.raises(error) as caught:
