@@ -15,7 +15,9 @@ from HypoxiaMapperLib.tracers import TracerProtocol
 from .planqa import dice
 from .prescription import Protocol
 from .result import ProofRow, Result
+from .sidecar import model_data
 from .subvolume import find_subvolume
+from .wording import map_mark, threshold_text, volume_word
 
 if TYPE_CHECKING:
     from HypoxiaMapperLib.simulate.digital_patient import DigitalPatient
@@ -30,6 +32,8 @@ def result_facts(result: Result, out: Path) -> dict[str, Any]:
         "comparison": result.comparison,
         "threshold_source": result.threshold_source,
         "surrogate": result.method["surrogate"],
+        "map_label": map_mark(result.images.map),
+        "model": model_data(result),
         "findings": [asdict(f) for f in result.findings],
         "targets": [asdict(t) for t in result.targets],
         "dropped": [asdict(d) for d in result.dropped],
@@ -45,17 +49,18 @@ def result_facts(result: Result, out: Path) -> dict[str, Any]:
 
 def result_lines(result: Result, out: Path) -> str:
     """A result on one screen."""
-    surrogate = "  (surrogate, not measured hypoxia)" if result.method["surrogate"] else ""
-    word = "Surrogate volume" if surrogate else "Hypoxic volume"
+    mark, word = map_mark(result.images.map), volume_word(result.images.map.surrogate).capitalize()
+    unit = result.images.map.volume.unit
     lines = [
-        f"Map              {result.images.map.volume.quantity}{surrogate}",
-        f"Threshold        {result.comparison} {result.threshold:g}  [{result.threshold_source}]",
+        f"Map              {result.images.map.volume.quantity}{f'  ({mark})' if mark else ''}",
+        f"Threshold        {threshold_text(result.threshold, result.comparison, unit)}  [{result.threshold_source}]",
         f"{word:<17}{result.hypoxic_volume_ml:.2f} ml, {100 * result.hypoxic_fraction:.1f} % of the GTV",
     ]
     lines += [
         f"  {f.gtv:<14} {f.hypoxic_volume_ml:.2f} of {f.gtv_volume_ml:.2f} ml, maximum {f.map_maximum:.3g}"
         for f in result.findings
     ]
+    lines += _model_lines(result)
     lines += ["", f"{'Structure':<17}{'ml':>9}{'Gy':>7}{'Gy/fx':>7}{'EQD2 a/b 10':>13}{'cropped ml':>12}"]
     lines += [_target_line(row) for row in result.targets]
     deficits = ", ".join(f"{gap:.1f} Gy at {p:g} mmHg" for p, gap in result.prescription.deficits_gy().items())
@@ -75,6 +80,28 @@ def result_lines(result: Result, out: Path) -> str:
     else:
         lines += ["NOT ACCEPTED     no DICOM was written; read the report and run again with --accepted-by NAME"]
     return "\n".join([*lines, f"Report           {out / 'report.html'}", "Research use only."])
+
+
+def _model_lines(result: Result) -> list[str]:
+    """The trained model behind the map, if there is one: what it is, what it was given, how far it can be believed."""
+    model = result.images.map.model
+    if model is None:
+        return []
+    low, high = model.hypoxic_volume_band_ml
+    failed = [f"{f.check} {f.value} (allowed: {f.allowed})" for f in model.distribution if not f.passed]
+    override = result.request.override_for("distribution")
+    state = f"{len(model.distribution)} of {len(model.distribution)} checks passed" if not failed else (
+        f"FAILED: {'; '.join(failed)}{f'. Overridden by {override}' if override else ''}")  # fmt: skip
+    return [
+        f"Model            {model.title} ({model.name} {model.version}): {model.label}",
+        f"  trained on     {model.training_data}",
+        f"  images         {', '.join(model.images_used)}; without {', '.join(model.images_missing) or 'none'}",
+        f"  volume         {model.hypoxic_volume_ml:.2f} ml, 5-95 % band {low:.2f} to {high:.2f} ml",
+        f"  distribution   {state}",
+        *(f"  baseline       {b.name}: {b.hypoxic_volume_ml:.2f} ml, voxel-wise r {b.correlation:.2f}"
+          for b in model.baselines),
+        f"  weights        SHA-256 {', '.join(d[:12] for d in model.weights_sha256)}; ran on {model.device}",
+    ]  # fmt: skip
 
 
 def _target_line(row: Any) -> str:

@@ -1,4 +1,5 @@
-"""Limits on a hypoxic subvolume: how much of a GTV must be imaged, and how much of it may be boosted.
+"""Limits on a hypoxic subvolume: how much of a GTV must be imaged, how much of it may be boosted,
+and which images a trained model may be asked about.
 
 A limit is lifted by a person's name and reason for this one limit, never silently.
 """
@@ -6,6 +7,7 @@ A limit is lifted by a person's name and reason for this one limit, never silent
 from __future__ import annotations
 
 from HypoxiaMapperLib.errors import LimitError
+from HypoxiaMapperLib.methods import HypoxiaMap
 
 from .request import SubvolumeOptions
 
@@ -69,6 +71,39 @@ def limit_fraction(gtv_names: str, hypoxic_ml: float, gtv_ml: float, maximum: fl
         hint = 'Check threshold and reference region, or give --override "volume name: reason".'
         raise LimitError(f"{text}.", hint)
     return [f"{text}. Overridden by {override.strip()}."]
+
+
+def require_distribution(hypoxia_map: HypoxiaMap, override: str) -> None:
+    """Refuse to hand out a learned map of images unlike those its model was trained on, unless a person answers for it.
+
+    Raises
+    ------
+    LimitError
+        Naming every check that failed, if there is no override.
+    """
+    text = _distribution(hypoxia_map)
+    if text and not override.strip():
+        raise LimitError(
+            f"{text}, so nothing is exported.",
+            'Check these images, use another method, or give --override "distribution name: reason".',
+        )
+
+
+def note_on_distribution(hypoxia_map: HypoxiaMap, override: str) -> list[str]:
+    """What must be said of a learned map that failed its distribution check; nothing if it passed."""
+    text = _distribution(hypoxia_map)
+    if not text:
+        return []
+    return [f"{text}. Overridden by {override.strip()}." if override.strip() else f"{text}, so it is not exported."]
+
+
+def _distribution(hypoxia_map: HypoxiaMap) -> str:
+    """The failed checks of the model behind a map; empty when there is none."""
+    model = hypoxia_map.model
+    if model is None or model.in_distribution:
+        return ""
+    failed = "; ".join(f"{f.check} {f.value} (allowed: {f.allowed})" for f in model.distribution if not f.passed)
+    return f"The images are unlike those that {model.title} was trained on: {failed}"
 
 
 def _coverage(gtv_name: str, gtv_ml: float, imaged_ml: float) -> str:

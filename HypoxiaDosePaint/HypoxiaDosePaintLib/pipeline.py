@@ -18,6 +18,7 @@ from HypoxiaMapperLib.volume import Region, Volume
 from .alignment import TRANSFORM_FILE, find_alignment, require_reviewed, write_transform
 from .bystanders import bystander_warnings, refuse_tumour_reference
 from .dicomrt.export import export_set
+from .limits import note_on_distribution
 from .mapping import compute_map
 from .margins import describe_margins
 from .output import require_free, staged_output
@@ -251,6 +252,7 @@ def _warnings(parts: Parts) -> tuple[str, ...]:
     """All warnings, the ones that change a decision first."""
     over = ceiling_reasons(parts.prescription.boost)
     found = [f"Dose ceiling overridden ({'; '.join(over)}) by {parts.prescription.override}."] if over else []
+    found += note_on_distribution(parts.hypoxia_map, parts.request.override_for("distribution"))
     found += parts.registration.warnings
     found += [*parts.hypoxia_map.warnings, *parts.subvolume.warnings, *parts.targets.warnings, *parts.inputs.warnings]
     found += bystander_warnings(parts.inputs, parts.targets.structures)

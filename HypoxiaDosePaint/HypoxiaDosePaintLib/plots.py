@@ -1,4 +1,4 @@
-"""The two curves of the report as inline SVG: histogram of the map, hypoxic volume against threshold."""
+"""The curves of the report as inline SVG: histogram of the map, hypoxic volume against threshold, fits of regions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import io
 from typing import Any
 
 import numpy as np
+
+from HypoxiaMapperLib.methods import FitCurve
 
 from .result import Result
 from .wording import ml_text, percent_text, threshold_text, unit_text, volume_word
@@ -49,6 +51,35 @@ def volume_by_threshold_svg(result: Result) -> str:
         share = axes.secondary_yaxis("right", functions=(lambda v: 100 * v / gtv_ml, lambda v: v * gtv_ml / 100))
         share.set_ylabel("% of GTV")
     return _svg(figure, "volume")
+
+
+def fit_curve_svg(curve: FitCurve, name: str) -> str:
+    """Measured points of a region with the model's curve, and the residual (measured - fitted) below.
+
+    Parameters
+    ----------
+    name : str
+        Unique on the page.
+    """
+    figure, _ = _figure()
+    figure.clear()
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    x, measured, fitted = (np.array(v, dtype=float) for v in (curve.x, curve.measured, curve.fitted))
+    above.plot(x, measured, "o", color=REST_COLOUR, markersize=4, label="measured")
+    above.plot(x, fitted, color=HYPOXIC_COLOUR, linewidth=1.8, label="fitted model")
+    above.legend(frameon=False, fontsize=9)
+    above.set_title(curve.name.replace("$", r"\$"), fontsize=10, loc="left")
+    above.set_ylabel(_readable(curve.y_label))
+    residual = measured - fitted
+    below.axhline(0, color=LINE_COLOUR, linewidth=1)
+    below.vlines(x, 0, residual, color=REST_COLOUR, linewidth=1)
+    below.plot(x, residual, "o", color=REST_COLOUR, markersize=3)
+    below.set_ylabel("residual")
+    below.set_xlabel(_readable(curve.x_label))
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e4e7ea")
+    return _svg(figure, name)
 
 
 def _hypoxic(x: np.ndarray, result: Result) -> np.ndarray:

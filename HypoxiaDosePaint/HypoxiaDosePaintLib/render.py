@@ -81,6 +81,8 @@ def _layout(plan: Plan, available: set[str], volume: str) -> dict[str, Picture]:
     layout = {o: Picture(f"{o.capitalize()} slice through the {volume}", ((panes[o],),)) for o in ORIENTATIONS}
     if "solid_axial" in available:
         layout["three_d"] = Picture("Targets in 3D", (row("solid")[1:] + row("solid")[:1],), colour_bar=False)
+    if "uncertainty_axial" in panes:
+        layout["uncertainty"] = Picture("Uncertainty of the map", (row("uncertainty"),), overlay="uncertainty")
     layout["overview"] = Picture("Overview", (row("overview"),))
     tiles = [p for p in plan.panes if p.key.startswith("slice_")]
     pages = range(0, len(tiles), TILES_PER_PAGE)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from HypoxiaMapperLib.errors import OutputError
+from HypoxiaMapperLib.inference.channels import CHANNELS
 
 from . import wording
-from .plots import histogram_svg, volume_by_threshold_svg
+from .plots import fit_curve_svg, histogram_svg, volume_by_threshold_svg
 from .request import Margins
 from .result import Result
 
@@ -21,6 +22,7 @@ PICTURE_CAPTIONS = {
     "coronal": "The same, coronal.",
     "sagittal": "The same, sagittal.",
     "three_d": "Gross tumour, {volume} and planning targets as surfaces.",
+    "uncertainty": "Standard deviation of the map, voxel by voxel: where it is large the map may be wrong.",
     "overview": "Where it lies in the patient.",
     "slices": "Contours on every slice of the {volume}, from superior to inferior.",
     "registration": "Look at this before accepting: outlines must follow the PET, and squares must join.",
@@ -71,7 +73,12 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
         r=result,
         map_unit=result.images.map.volume.unit,
         map_quantity=result.images.map.volume.quantity,
-        surrogate=wording.SURROGATE_LABEL if result.images.map.surrogate else "",
+        surrogate=result.images.map.surrogate,
+        mark=wording.map_mark(result.images.map),
+        model=result.images.map.model,
+        distribution_override=result.request.override_for("distribution"),
+        image_names=image_names,
+        curves=[fit_curve_svg(c, f"curve{n}") for n, c in enumerate(result.images.map.curves)],
         research_use=wording.RESEARCH_USE,
         threshold=wording.threshold_text(result.threshold, result.comparison, result.images.map.volume.unit),
         state=acceptance(result),
@@ -85,7 +92,7 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
         request_json=result.request.to_json(),
         choices=choices(result),
         steps=result.images.map.volume.operations,
-        details={k: v for k, v in result.details.items() if k != "map_operations"},  # shown as steps
+        details={k: v for k, v in result.details.items() if k not in ("map_operations", "curves")},  # shown as such
     )
 
 
@@ -96,6 +103,12 @@ def acceptance(result: Result) -> dict[str, Any]:
                 "No DICOM was exported."}  # fmt: skip
     files = f"{len(result.exported)} DICOM files exported." if result.exported else "No DICOM was exported."
     return {"accepted": True, "title": f"Accepted by {result.accepted_by}", "text": files}
+
+
+def image_names(keys: Sequence[str]) -> str:
+    """Names of a model's images; a key that is no channel of this software stands for itself."""
+    titles = {channel.key: channel.title for channel in CHANNELS}
+    return ", ".join(titles.get(key, key) for key in keys) or "none"
 
 
 def choices(result: Result) -> dict[str, Any]:

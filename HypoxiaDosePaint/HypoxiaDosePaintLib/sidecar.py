@@ -15,7 +15,7 @@ import numpy as np
 from HypoxiaMapperLib.errors import OutputError
 
 from .result import Result, TargetRow
-from .wording import RESEARCH_USE
+from .wording import RESEARCH_USE, map_mark
 
 FORMAT = "hypoxia-result-1"
 
@@ -35,13 +35,25 @@ def result_to_json(result: Result) -> str:
             "eqd2_late_gy": level.eqd2_late_gy,
             "bed_tumour_gy": level.bed_tumour_gy,
         }
+    data["model"] = model_data(result)
     data["prescription"]["offset_pressure_mmhg"] = _plain(prescription.offset_pressure_mmhg)
     data["prescription"]["residual_deficit_gy"] = {f"{p:g}_mmhg": d for p, d in prescription.deficits_gy().items()}
     return json.dumps(data, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
+def model_data(result: Result) -> dict[str, Any] | None:
+    """The trained model behind the map and who overrode its distribution check, as plain data; None without a model."""
+    model = result.images.map.model
+    if model is None:
+        return None
+    override = result.request.override_for("distribution")
+    return {**_plain(model), "in_distribution": model.in_distribution, "distribution_override": override}
+
+
 def write_targets_csv(result: Result, path: Path) -> None:
     """Write the target table, one line per structure, field names carrying units.
+
+    The last column holds what must stand wherever the map stands (``wording.map_mark``).
 
     Raises
     ------
@@ -52,9 +64,9 @@ def write_targets_csv(result: Result, path: Path) -> None:
     try:
         with path.open("x", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
-            writer.writerow(names)
+            writer.writerow([*names, "map_label"])
             for row in result.targets:
-                writer.writerow([_cell(getattr(row, name)) for name in names])
+                writer.writerow([*(_cell(getattr(row, name)) for name in names), map_mark(result.images.map)])
     except FileExistsError as error:
         raise OutputError(f"{path} exists already.", "Choose a new output folder.") from error
     except OSError as error:

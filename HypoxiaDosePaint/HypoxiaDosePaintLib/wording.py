@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+from HypoxiaMapperLib.methods import HypoxiaMap
+
 RESEARCH_USE = "Research use only"
 SURROGATE_LABEL = "SURROGATE, not a measurement of hypoxia"
 _UNITS = {"[hnsf'U]": "HU", "mm[Hg]": "mmHg", "1": "", "{ratio}": "ratio"}
@@ -13,6 +15,12 @@ _UNITS = {"[hnsf'U]": "HU", "mm[Hg]": "mmHg", "1": "", "{ratio}": "ratio"}
 def volume_word(surrogate: bool) -> str:
     """What the volume beyond the threshold is called: that of a surrogate must never read as hypoxic."""
     return "surrogate volume" if surrogate else "hypoxic volume"
+
+
+def map_mark(hypoxia_map: HypoxiaMap) -> str:
+    """What must stand wherever a map stands: that it is a surrogate, and the label of its model; empty for neither."""
+    label = hypoxia_map.model.label if hypoxia_map.model else ""
+    return "; ".join(part for part in (SURROGATE_LABEL if hypoxia_map.surrogate else "", label) if part)
 
 
 def map_word(surrogate: bool) -> str:

@@ -42,7 +42,12 @@ TARGET_CATEGORY = Code("130041", "DCM", "RT Target")
 ORGAN_CATEGORY = Code("91723000", "SCT", "Anatomical Structure")
 OTHER_CATEGORY = Code("130046", "DCM", "Non-specific Volume")
 
-_NOT_IN_WORDS = ("surrogate", "software", "request")  # said otherwise, or too long: the private block has them all
+_NOT_IN_WORDS = (
+    "surrogate",
+    "label",
+    "software",
+    "request",
+)  # said elsewhere, or too long: all are in the private block
 _PATIENT_STUDY = (  # type 2 (present, possibly empty) of the Patient and General Study modules, PS3.3 C.7.1.1, C.7.2.1
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
     "StudyID", "AccessionNumber",
@@ -141,14 +146,19 @@ def _is_valid(element: DataElement) -> bool:
 
 
 def surrogate_text(provenance: Mapping[str, Any]) -> str:
-    """What a surrogate map is and is not; empty for a map of hypoxia."""
+    """What a map is and is not, its model's label included; empty for a measured map of hypoxia."""
+    label = str(provenance.get("label", ""))
     if not provenance.get("surrogate"):
-        return ""
+        return label
+    if label:
+        return f"Surrogate; {label}"  # shorter: with the label it must fit 64 characters
     return f"{'FDG surrogate' if _is_fdg(provenance) else 'Surrogate'}, not measured hypoxia"
 
 
 def object_label(provenance: Mapping[str, Any]) -> str:
     """Label of an object in letters that CS and SH hold (at most 16)."""
+    if provenance.get("label"):
+        return "MODEL_PREDICTED"
     if not provenance.get("surrogate"):
         return "HYPOXIA"
     return "FDG_SURROGATE" if _is_fdg(provenance) else "SURROGATE"
@@ -159,7 +169,7 @@ def _is_fdg(provenance: Mapping[str, Any]) -> bool:
 
 
 def title(provenance: Mapping[str, Any], text: str) -> str:
-    """A long string (LO, 64 characters) that names a surrogate before anything else."""
+    """A long string (LO, 64 characters) that names a surrogate and a model's label before anything else."""
     return "; ".join(part for part in (surrogate_text(provenance), text) if part)[:64]
 
 

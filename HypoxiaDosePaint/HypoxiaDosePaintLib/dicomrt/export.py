@@ -18,6 +18,7 @@ from HypoxiaMapperLib.errors import OutputError, ProofError, RequestError
 from HypoxiaMapperLib.methods import Progress, no_progress
 from HypoxiaMapperLib.volume import Volume
 
+from ..limits import require_distribution
 from ..result import ProofRow, Result
 from ..structures import Code, Structure
 from ..wording import map_word
@@ -53,6 +54,8 @@ def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progr
     ------
     RequestError
         If nobody accepted the result, or no structure carries a dose.
+    LimitError
+        If a learned map failed its distribution check and nobody overrode it.
     OutputError
         If the output exists or cannot be written.
     ProofError
@@ -60,6 +63,7 @@ def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progr
     """
     if not result.accepted_by.strip():
         raise RequestError("The result was not accepted by a person.", 'Give --accepted-by "Name" to export DICOM.')
+    require_distribution(result.images.map, result.request.override_for("distribution"))
     target = out / FOLDER
     if target.exists():
         raise OutputError(f"{target} exists already.", "Nothing is overwritten: choose another output folder.")
@@ -101,6 +105,7 @@ def proof_reference(result: Result, planning: ImageSeries, folder: Path) -> dict
         maps["RTDOSE.dcm"] = _map_record(dose, box, DOSE_COMMENT)
     return {
         "structures": {s.name: _structure_record(s) for s in structures},
+        "label": provenance_of(result)["label"],
         "fractions": result.prescription.boost.fractions,
         "maps": maps,
         "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())},
@@ -122,9 +127,11 @@ def prescribed_dose(result: Result) -> Volume:
 
 def provenance_of(result: Result) -> dict[str, Any]:
     """What every object says about its origin, as plain data."""
+    model = result.images.map.model
     return {
         "software": result.software,
         "surrogate": bool(result.images.map.surrogate),
+        "label": model.label if model else "",
         "method": str(result.method["name"]),
         "quantity": f"{result.method['quantity']} [{result.method['unit']}]",
         "threshold": f"{result.comparison} {result.threshold:g} ({result.threshold_source})",
@@ -132,10 +139,29 @@ def provenance_of(result: Result) -> dict[str, Any]:
         "protocol": result.prescription.protocol,
         "registration": result.registration.mode,
         "accepted_by": result.accepted_by,
+        **({"model": model_facts(result)} if model else {}),
         "created": result.created,
         # Folders are left out: they belong to this computer, and may hold names.
         "request": {k: v for k, v in asdict(result.request).items() if k not in ("folder", "output")},
         "input_uids": {use.role: use.series_uid for use in result.series},
+    }
+
+
+def model_facts(result: Result) -> dict[str, Any]:
+    """What identifies the model behind a map, and what was said of its images; empty without a model."""
+    model = result.images.map.model
+    if model is None:
+        return {}
+    return {
+        "name": model.name,
+        "version": model.version,
+        "weights_sha256": list(model.weights_sha256),
+        "images_used": list(model.images_used),
+        "images_missing": list(model.images_missing),
+        "in_distribution": model.in_distribution,
+        "distribution_override": result.request.override_for("distribution"),
+        "training_data": model.training_data,
+        "device": model.device,
     }
 
 

@@ -14,6 +14,7 @@ CENTROID_TOLERANCE_MM = 0.1
 VOLUME_TOLERANCE = 0.02
 DOSE_TOLERANCE_GY = 0.005
 MAP_TOLERANCE = 1e-5  # relative: float32 is exact to 6e-8, the mean of many a little less
+LABEL_CHARACTERS = 50  # of a model's label fit a long string in any case
 DOSE_COMMENT = "PRESCRIPTION, NOT CALCULATED"
 
 
@@ -95,6 +96,22 @@ def roi_faults(ds: Dataset, rois: Mapping[str, RoiRead], reference: Mapping[str,
     return faults
 
 
+def label_faults(objects: Mapping[str, Dataset | str], label: str) -> list[str]:
+    """Places that do not carry the label of the model behind the map: every object's title and every part of it."""
+    faults = []
+    for name, ds in objects.items():
+        if isinstance(ds, str):
+            continue
+        texts = {"series": _text(ds, "SeriesDescription")}
+        if "ContentDescription" in ds:
+            texts["content"] = _text(ds, "ContentDescription")
+        texts |= {f"ROI {i.ROIName}": _text(i, "ROIDescription") for i in ds.get("StructureSetROISequence", [])}
+        texts |= {f"segment {i.SegmentLabel}": _text(i, "SegmentDescription") for i in ds.get("SegmentSequence", [])}
+        faults += [f"{name}: the description of {part} lacks {label!r}" for part, text in texts.items()
+                   if label[:LABEL_CHARACTERS] not in text]  # fmt: skip
+    return faults
+
+
 def plan_faults(
     ds: Dataset, structure_set: Dataset | str | None, rois: Mapping[str, RoiRead], reference: Mapping[str, Any]
 ) -> list[str]:
@@ -118,7 +135,7 @@ def plan_faults(
         name = names.get(int(item.ReferencedROINumber), f"ROI {item.ReferencedROINumber}")
         found[name] = float(item.TargetPrescriptionDose)
         by_number[int(item.DoseReferenceNumber)] = name
-        faults += _dose_item_faults(item, name, wanted.get(name), reference["fractions"])
+        faults += _dose_item_faults(item, name, wanted.get(name), reference)
     in_group = {
         by_number.get(int(r.ReferencedDoseReferenceNumber), f"dose reference {r.ReferencedDoseReferenceNumber}"): float(
             r.TargetPrescriptionDose
@@ -129,15 +146,19 @@ def plan_faults(
     return faults + _dose_faults(in_group, wanted, " in the fraction group")
 
 
-def _dose_item_faults(item: Dataset, name: str, dose_gy: float | None, fractions: int) -> list[str]:
+def _dose_item_faults(item: Dataset, name: str, dose_gy: float | None, reference: Mapping[str, Any]) -> list[str]:
     """Type and words of one dose reference, and doses that were never prescribed."""
     faults = []
     kind = (str(item.DoseReferenceType), str(item.DoseReferenceStructureType))
     if kind != ("TARGET", "VOLUME"):
         faults.append(f"the dose of {name} is of type {', '.join(kind)} instead of TARGET, VOLUME")
-    words = "" if dose_gy is None else f"{name} {dose_gy:g} Gy in {fractions} fractions"
-    if str(item.DoseReferenceDescription) != words:
-        faults.append(f"the dose of {name} is described as {str(item.DoseReferenceDescription)!r}, not {words!r}")
+    short = "" if dose_gy is None else f"{name} {dose_gy:g} Gy"
+    words = short and f"{short} in {reference['fractions']} fractions"
+    label, found = str(reference.get("label", "")), str(item.DoseReferenceDescription)
+    # 64 characters: beside a model's label there may be no room for the fractions
+    same = found.startswith(short) and found.endswith(label[: 62 - len(short)]) if label else found == words
+    if not same:
+        faults.append(f"the dose of {name} is described as {found!r}, not {'; '.join(filter(None, (words, label)))!r}")
     other = [e.keyword for e in item if e.keyword.endswith("Dose") and e.keyword != "TargetPrescriptionDose"]
     return faults + [f"{name} has a {keyword}" for keyword in other]
 

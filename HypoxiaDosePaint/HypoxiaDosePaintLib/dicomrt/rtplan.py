@@ -70,7 +70,10 @@ def write_rtplan(
     ds.RTPlanGeometry, ds.PlanIntent, ds.ApprovalStatus = "PATIENT", "RESEARCH", "UNAPPROVED"
     ds.PrescriptionDescription = describe_part(provenance, _words(prescription))
     ds.ReferencedStructureSetSequence = [reference_item(RTStructureSetStorage, rtstruct_uid)]
-    ds.DoseReferenceSequence = [_dose_reference(n, number, s, d) for n, (number, s, d) in enumerate(targets, start=1)]
+    ds.DoseReferenceSequence = [
+        _dose_reference(n, number, s, d, str(provenance.get("label", "")))
+        for n, (number, s, d) in enumerate(targets, start=1)
+    ]
     ds.FractionGroupSequence = [_fraction_group(fractions, [level for _, _, level in targets])]
     return save(ds, path)
 
@@ -85,13 +88,22 @@ def _words(prescription: Prescription) -> str:
     return f"{text}. Ceiling overridden by {prescription.override}" if prescription.override else text
 
 
-def _dose_reference(number: int, roi_number: int, structure: Structure, level: DoseLevel) -> Dataset:
+def _dose_words(structure: Structure, level: DoseLevel, label: str) -> str:
+    """Name, dose and model's label of a target in a long string (64 characters); fractions only where there is room."""
+    short = f"{structure.name} {level.dose_gy:g} Gy"
+    full = f"{short} in {level.fractions} fractions"
+    if not label:
+        return full
+    return f"{full}; {label}" if len(full) + len(label) <= 62 else f"{short}; {label}"[:64]
+
+
+def _dose_reference(number: int, roi_number: int, structure: Structure, level: DoseLevel, label: str) -> Dataset:
     """Item of the Dose Reference Sequence: the total dose of a target volume in gray."""
     item = Dataset()
     item.DoseReferenceNumber = number
     item.DoseReferenceUID = new_uid()
     item.DoseReferenceStructureType = "VOLUME"
-    item.DoseReferenceDescription = f"{structure.name} {level.dose_gy:g} Gy in {level.fractions} fractions"
+    item.DoseReferenceDescription = _dose_words(structure, level, label)
     item.DoseReferenceType = "TARGET"
     item.ReferencedROINumber = roi_number
     item.TargetPrescriptionDose = format_ds(level.dose_gy)

@@ -22,6 +22,7 @@ from .common import (
     RESEARCH_TEXT,
     acceptor,
     category_code,
+    describe_part,
     finish_object,
     highdicom_equipment,
     new_uid,
@@ -118,7 +119,7 @@ def _segment(number: int, structure: Structure, provenance: Mapping[str, Any]) -
         tracking_id=structure.name,
         display_color=CIELabColor.from_rgb(*structure.colour),
     )
-    segment.SegmentDescription = structure.description[:1024]
+    segment.SegmentDescription = describe_part(provenance, structure.description)
     return segment
 
 

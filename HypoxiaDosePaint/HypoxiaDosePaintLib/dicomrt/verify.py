@@ -3,7 +3,8 @@
 What was shown is known from the masks (right after writing) or from the small record ``proof_reference`` in
 ``result.json`` (any time later, ``hypoxia verify DIR``)::
 
-    {"structures": {name: {"volume_ml": float, "centroid_mm": [x, y, z], "dose_gy": float or null,
+    {"label": str (of the model behind the map, or empty),
+     "structures": {name: {"volume_ml": float, "centroid_mm": [x, y, z], "dose_gy": float or null,
                            "interpreted_type": str, "code": str}},
      "fractions": int,
      "maps": {file: {"quantity": str, "unit": str, "minimum": float, "maximum": float, "mean": float,
@@ -37,6 +38,7 @@ from .proof_objects import (
     CENTROID_TOLERANCE_MM,
     VOLUME_TOLERANCE,
     identity_faults,
+    label_faults,
     map_faults,
     plan_faults,
     roi_faults,
@@ -158,6 +160,8 @@ def _set_rows(
     rois: dict[str, RoiRead] = {}
     masks: dict[str, Planes] = {}
     rows = [_object_row("identity", identity_faults(objects, grid))]
+    if reference.get("label"):
+        rows.append(_object_row("label of the model", label_faults(objects, str(reference["label"]))))
     for name in ("RTSTRUCT", "SEG", "RTPLAN"):
         ds = objects.get(f"{name}.dcm", "the file is missing")
         faults = [ds] if isinstance(ds, str) else []
@@ -265,7 +269,7 @@ def _read_reference(dicom: Path) -> Mapping[str, Any]:
         if path.is_file():
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))["proof_reference"]
-                return {key: record[key] for key in RECORD_KEYS}
+                return {**{key: record[key] for key in RECORD_KEYS}, "label": record.get("label", "")}
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise InputError(
                     f"{path} holds no record of what was shown ({type(error).__name__}).", "Run the export again."

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..result import Result
-from ..wording import RESEARCH_USE, SURROGATE_LABEL, threshold_text, unit_text, volume_word
-from .plain_views import map_colours
+from ..wording import RESEARCH_USE, map_mark, threshold_text, unit_text, volume_word
+from .plain_views import overlay_colours
 from .plan import Contour, Pane, Plan
 
 BACKGROUND, INK, FAINT, AMBER = (17, 19, 24), (240, 240, 240), (165, 170, 180), (255, 190, 60)
@@ -32,6 +32,7 @@ class Picture:
     rows: tuple[tuple[Pane, ...], ...]
     colour_bar: bool = True
     group: str = "targets"
+    overlay: str = "map"
 
 
 def compose(picture: Picture, views: Mapping[str, np.ndarray], plan: Plan, result: Result, by_slicer: bool) -> bytes:
@@ -63,7 +64,7 @@ def compose(picture: Picture, views: Mapping[str, np.ndarray], plan: Plan, resul
             left += pane.pixels + GAP
         top += row_height + GAP
     if picture.colour_bar:
-        _colour_bar(draw, canvas, plan, result, panes_width + 2 * GAP)
+        _colour_bar(draw, canvas, picture.overlay, plan, result, panes_width + 2 * GAP)
     for number, column in enumerate(columns):
         top = HEADER + (BAR_HEIGHT if picture.colour_bar and number == 0 else 0)
         _legend(draw, column, panes_width + 2 * GAP + number * SIDE_WIDTH, top)
@@ -103,7 +104,7 @@ def _header(draw: Any, picture: Picture, result: Result, width: int) -> None:
     """Title, patient identifier, map and surrogate label."""
     volume = result.images.map.volume
     patient = f"Patient ID {result.patient.get('id', '')}"
-    label = SURROGATE_LABEL if result.images.map.surrogate else ""
+    label = map_mark(result.images.map)
     text = f"{volume.quantity}  ·  {result.method.get('title', '')}"
     for y, left, right, colour, size in ((8, picture.title, patient, INK, 20), (36, text, label, AMBER, 15)):
         right_font, left_font = _font(15, bold=bool(right == label)), _font(size, bold=size == 20)
@@ -157,17 +158,19 @@ def legend_columns(picture: Picture, plan: Plan, height: int) -> list[list[Conto
     return [[], *columns] if picture.colour_bar else columns
 
 
-def _colour_bar(draw: Any, canvas: Any, plan: Plan, result: Result, left: int) -> None:
+def _colour_bar(draw: Any, canvas: Any, overlay: str, plan: Plan, result: Result, left: int) -> None:
     """Colour bar with its window, and the threshold on it and in words."""
     from PIL import Image
 
-    low, high = plan.windows["map"]
+    low, high = plan.windows[overlay]
+    of_map = overlay == "map"
     top, height = HEADER + 34, 240
-    strip = np.repeat((map_colours()[::-1] * 255).astype(np.uint8)[:, None], 26, axis=1)
+    strip = np.repeat((overlay_colours(overlay)[::-1] * 255).astype(np.uint8)[:, None], 26, axis=1)
     canvas.paste(Image.fromarray(strip).resize((26, height)), (left + 6, top))
     draw.rectangle((left + 5, top - 1, left + 32, top + height), outline=FAINT)
-    draw.text((left + 4, top - 32), f"Map ({unit_text(plan.map_unit)})", INK, _font(16, bold=True))
-    marked = low <= result.threshold <= high
+    heading = f"{'Map' if of_map else 'Standard deviation'} ({unit_text(plan.map_unit)})"
+    draw.text((left + 4, top - 32), heading, INK, _font(16, bold=True))
+    marked = of_map and low <= result.threshold <= high
     threshold_y = round(top + height * (1 - (result.threshold - low) / (high - low))) if marked else 0
     for fraction in (0, 0.25, 0.5, 0.75, 1):
         y = top + height * (1 - fraction)
@@ -178,7 +181,7 @@ def _colour_bar(draw: Any, canvas: Any, plan: Plan, result: Result, left: int) -
         draw.line((left + 1, threshold_y, left + 38, threshold_y), (255, 255, 255), 3)
         draw.text((left + 43, threshold_y), f"{result.threshold:.3g} threshold", INK, _font(14, bold=True), anchor="lm")
     text = threshold_text(result.threshold, result.comparison, plan.map_unit)
-    label = f"{volume_word(result.images.map.surrogate)}: {text}"
+    label = f"{volume_word(result.images.map.surrogate)}: {text}" if of_map else "uncertainty of the map"
     draw.text((left + 4, top + 250), _fitted(draw, label, _font(14), SIDE_WIDTH - 12), INK, _font(14))
     draw.text((left + 4, top + 270), f"window {low:g} to {high:g}", FAINT, _font(13))
 

@@ -10,11 +10,15 @@ from .plan import Pane, Plan
 MAP_OPACITY = 0.5
 
 
-def map_colours() -> np.ndarray:
-    """Colours of the map from low to high, shape (256, 3), 0-1."""
+OVERLAYS = {"map": "inferno", "uncertainty": "viridis"}
+"""Images that are laid over another, and their colours: nobody shall take the one for the other."""
+
+
+def overlay_colours(name: str) -> np.ndarray:
+    """Colours of an overlay from low to high, shape (256, 3), 0-1."""
     import matplotlib
 
-    return matplotlib.colormaps["inferno"](np.linspace(0.1, 1.0, 256))[:, :3]
+    return matplotlib.colormaps[OVERLAYS[name]](np.linspace(0.1, 1.0, 256))[:, :3]
 
 
 def plain_pane(plan: Plan, pane: Pane) -> np.ndarray:
@@ -23,12 +27,12 @@ def plain_pane(plan: Plan, pane: Pane) -> np.ndarray:
     if pane.background == "pet":
         gray = 1 - gray
     picture = np.repeat(gray[..., None], 3, axis=2)
-    if pane.show_map:
-        low, high = plan.windows["map"]
+    if pane.overlay:
+        low, high = plan.windows[pane.overlay]
         hidden = 2 * low - high
-        values = _cut(plan.images["map"], pane, sitk.sitkNearestNeighbor, hidden)
+        values = _cut(plan.images[pane.overlay], pane, sitk.sitkNearestNeighbor, hidden)
         level = np.clip((values - low) / (high - low), 0, 1)
-        colours = map_colours()[np.round(level * 255).astype(int)]
+        colours = overlay_colours(pane.overlay)[np.round(level * 255).astype(int)]
         shown = (values > (low + hidden) / 2)[..., None]
         picture = np.where(shown, (1 - MAP_OPACITY) * picture + MAP_OPACITY * colours, picture)
     for contour in plan.drawn(pane.contours):

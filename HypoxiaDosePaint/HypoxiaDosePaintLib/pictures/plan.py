@@ -49,7 +49,7 @@ class Pane:
     width_mm: float
     pixels: int
     background: str = "near"  # near, whole, pet; "solid" for a 3D view
-    show_map: bool = True
+    overlay: str = "map"  # map, uncertainty, or empty
     contours: str = "targets"  # targets, body, or empty
 
 
@@ -85,12 +85,14 @@ def make_plan(result: Result, pixels: int) -> Plan:
     images = result.images
     planning, grid = images.planning, images.planning.image
     box = _box(_tumour_regions(result))
-    shown, window = _shown_map(result, box)
+    shown, window = _shown(result, images.map.volume, box)
     width = max(_zoom_mm(grid, box, name) for name in SCREEN_AXES)
     margin = (width - _box_extent_mm(grid, box)) / 2 + np.array(grid.GetSpacing())
     small = {"near": _crop(grid, box, margin), "map": shown, "whole": _shrink(planning)}
     windows = {"near": _window(planning, small["near"]), "map": window}
     windows["whole"] = windows["near"]
+    if images.map.uncertainty is not None:
+        small["uncertainty"], windows["uncertainty"] = _shown(result, images.map.uncertainty, box)
     if images.pet is not None and needs_sign_off(result):
         small["pet"] = _shrink(images.pet)
         windows["pet"] = SUV_WINDOW if images.pet.unit == "g/ml" else _window(images.pet, small["pet"])
@@ -139,12 +141,15 @@ def _panes(result: Result, box: np.ndarray, small: dict[str, sitk.Image], pixels
     for name in SCREEN_AXES:
         low, zoom = name.lower(), _zoom_mm(grid, box, name)
         panes.append(_pane(grid, low, name, focus, centre, zoom, pixels))
+        if "uncertainty" in small:
+            panes.append(_pane(grid, f"uncertainty_{low}", name, focus, centre, zoom, pixels * 2 // 3,
+                               overlay="uncertainty"))  # fmt: skip
         panes.append(_pane(grid, f"overview_{low}", name, focus, middle, whole, pixels * 2 // 3, background="whole"))
         panes.append(_pane(grid, f"solid_{low}", name, focus, centre, zoom, pixels * 2 // 3, background="solid"))
         if "pet" in small:
             for kind, background, contours in (("outlined", "pet", "body"), ("pet", "pet", ""), ("ct", "whole", "")):
                 panes.append(_pane(grid, f"registration_{kind}_{low}", name, focus, middle, whole, pixels * 2 // 3,
-                                   background=background, show_map=False, contours=contours))  # fmt: skip
+                                   background=background, overlay="", contours=contours))  # fmt: skip
     return (*panes, *_slice_tiles(result, focus, pixels))
 
 
@@ -173,7 +178,7 @@ def _slice_tiles(result: Result, focus: tuple[float, ...], pixels: int) -> list[
 
 def _pane(
     grid: sitk.Image, key: str, orientation: str, focus: tuple[float, ...], centre: np.ndarray, width_mm: float,
-    pixels: int, *, background: str = "near", show_map: bool = True, contours: str = "targets",
+    pixels: int, *, background: str = "near", overlay: str = "map", contours: str = "targets",
 ) -> Pane:  # fmt: skip
     """A pane in the slice through ``focus`` and centred, within that slice, on ``centre``."""
     right, up = screen_vectors(grid, orientation)
@@ -186,7 +191,7 @@ def _pane(
     title = f"{orientation}  {letter} = {position} mm  (slice {round(number) + 1}/{grid.GetSize()[axis]})"
     if background == "solid":
         place, title = centre, _SOLID_TITLES[orientation]
-    return Pane(key, title, _tuple(right), _tuple(up), _tuple(place), width_mm, pixels, background, show_map, contours)
+    return Pane(key, title, _tuple(right), _tuple(up), _tuple(place), width_mm, pixels, background, overlay, contours)
 
 
 def _contours(result: Result, small: dict[str, sitk.Image]) -> tuple[Contour, ...]:
@@ -216,10 +221,10 @@ def _contours(result: Result, small: dict[str, sitk.Image]) -> tuple[Contour, ..
     return tuple(contours)
 
 
-def _shown_map(result: Result, box: np.ndarray) -> tuple[sitk.Image, tuple[float, float]]:
-    """The map near the targets with a window; voxels not to be shown lie one window width below it."""
+def _shown(result: Result, volume: Volume, box: np.ndarray) -> tuple[sitk.Image, tuple[float, float]]:
+    """A map near the targets with a window; voxels not to be shown lie one window width below it."""
     margin = np.full(3, 2 * MAP_MARGIN_MM)
-    part = _crop(result.images.map.volume.image, box, margin)
+    part = _crop(volume.image, box, margin)
     values = sitk.GetArrayViewFromImage(part)
     union = _cropped_union(_tumour_regions(result), box, margin)
     distance = sitk.SignedMaurerDistanceMap(image_like(union.astype(np.uint8), part), False, False, True)

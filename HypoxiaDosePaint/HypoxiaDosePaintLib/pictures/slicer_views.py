@@ -24,7 +24,7 @@ from HypoxiaMapperLib.mrml import (
 from HypoxiaMapperLib.mrml.geometry import LPS_TO_RAS
 from HypoxiaMapperLib.volume import Region, Volume
 
-from .plain_views import MAP_OPACITY, map_colours
+from .plain_views import MAP_OPACITY, OVERLAYS, overlay_colours
 from .plan import Contour, Pane, Plan
 
 JOB_FILE = "plan.json"
@@ -74,11 +74,12 @@ class SlicerViews:
 
     def _volume(self, name: str) -> Any:
         """Node of an image, shown in gray or in the map's colours."""
-        unit = self.plan.map_unit if name == "map" else "1"
+        unit = self.plan.map_unit if name in OVERLAYS else "1"
         node = volume_to_node(self.scene, Volume(self.plan.images[name], name, unit), name)
         low, high = self.plan.windows[name]
-        if name == "map":
-            show_as_map(self.scene, node, (low, high), map_colours().tolist(), transparent_below=low - (high - low) / 2)
+        if name in OVERLAYS:
+            colours = overlay_colours(name).tolist()
+            show_as_map(self.scene, node, (low, high), colours, transparent_below=low - (high - low) / 2)
         else:
             show_as_background(node, (low, high))
         if name == "pet":
@@ -103,7 +104,7 @@ class SlicerViews:
         view = self._slice_view()
         view.update_size(pane.pixels, pane.pixels)
         view.set_background_volume_id(self.nodes[pane.background].GetID())
-        view.set_foreground_volume_id(self.nodes["map"].GetID() if pane.show_map else None)
+        view.set_foreground_volume_id(self.nodes[pane.overlay].GetID() if pane.overlay else None)
         view.set_foreground_opacity(MAP_OPACITY)
         for group, node in self.segmentations.items():
             node.GetDisplayNode().SetVisibility(group == pane.contours)
