@@ -141,7 +141,8 @@ def test_export_waits_for_an_override_where_the_model_was_not_trained(street, co
     learned = dataclasses.replace(result, images=dataclasses.replace(result.images, map=hypoxia_map))
     accepted = Acceptance(True, True, True, "Dr A")
     reason = street.decisions.why_not_export(learned, (), accepted, "/tmp")
-    assert "FDG maximum 60 g/ml (trained on 0 to 40 g/ml)" in reason
+    assert "FDG maximum 60 g/ml (allowed: 0 to 40 g/ml)" in reason
+    assert "Override (step 2)" in reason
     stated = dataclasses.replace(
         learned, request=dataclasses.replace(learned.request, override="distribution Dr A: looked at by two readers")
     )

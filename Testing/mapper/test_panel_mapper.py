@@ -23,6 +23,7 @@ from HypoxiaMapperLib.panel.choices import (  # noqa: E402
     SegmentChoice,
     guess_choices,
     sphere_of_roi,
+    without_unfitting,
 )
 from HypoxiaMapperLib.panel.hypoxic_segment import (  # noqa: E402
     hypoxic_mask,
@@ -98,6 +99,14 @@ def test_roles_are_guessed_from_names_and_never_overwrite(patient):
     assert (found.gtv.segment_id, found.reference.segment_id) == (patient.gtv.segment_id, patient.blood.segment_id)
     chosen = guess_choices(MapperChoices(gtv=patient.blood), [], [patient.structures], patient.images)
     assert chosen.gtv == patient.blood
+
+
+def test_an_image_of_another_tracer_is_let_go_of_with_the_method(patient):
+    fdg = dataclasses.replace(patient.choices, method="fdg_surrogate")
+    assert without_unfitting(patient.choices, patient.images).inputs["pet"] is patient.pet
+    assert without_unfitting(fdg, patient.images).inputs["pet"] is None
+    patient.pet.SetAttribute("Hypoxia.Facts", "{}")  # a person may know what the file does not say
+    assert without_unfitting(fdg, patient.images).inputs["pet"] is patient.pet
 
 
 def test_sphere_of_a_placed_roi_is_in_lps(patient):

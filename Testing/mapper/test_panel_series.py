@@ -22,7 +22,7 @@ from HypoxiaMapperLib.worker import main, run_job
 pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
 from HypoxiaMapperLib.panel.device_line import DeviceQuestion, cpu_text
-from HypoxiaMapperLib.panel.model_text import FAILED, PASSED, model_lines
+from HypoxiaMapperLib.panel.model_text import FAILED, PASSED, model_html, model_rows
 from HypoxiaMapperLib.panel.series_choice import candidates, guess_series, resolve
 
 FRAMES = np.arange(3 * 4 * 6 * 5).reshape(3, 4, 6, 5) + 1.0
@@ -126,15 +126,26 @@ def model(passed: bool) -> ModelUse:
 
 
 def test_a_learned_map_says_what_it_is_in_words():
-    text = "\n".join(model_lines(model(True)))
-    for part in (
-        "synthetic-trained, not clinically validated", "10 simulated patients", "12.30 ml (5-95 %: 10.00 to 15.00 ml)",
-        "Images used: fdg; done without: ct.", PASSED, "scaled FDG: 9.00 ml, r = –",
-    ):  # fmt: skip
-        assert part in text
-    failed = "\n".join(model_lines(model(False)))
-    assert FAILED in failed
-    assert "SUV: 30 (trained on 0 to 20 g/ml)" in failed
+    rows = dict(model_rows(model(True)))
+    assert list(rows)[:3] == ["Label", "Like training?", "Volume"]  # what decides comes first
+    assert rows["Label"] == "synthetic-trained, not clinically validated"
+    assert rows["Volume"] == "12.30 ml hypoxic on the model's own grid (5-95 %: 10.00 to 15.00 ml)"
+    assert rows["Beside it"] == "scaled FDG: 9.00 ml. FDG times a factor"
+    assert rows["Images"] == "used: FDG PET\nnot there: CT"
+    assert rows["Trained on"] == "10 simulated patients"
+    assert rows["Like training?"].startswith(PASSED)
+    failed = model_html(model(False))
+    assert f"<b>{FAILED}</b>: 1 of 1 checks failed; export needs an override." in failed
+    assert "SUV: 30 (allowed: 0 to 20 g/ml)" in failed
+
+
+def test_a_model_without_uncertainty_says_that_it_gives_none():
+    silent = replace(model(True), hypoxic_volume_band_ml=(float("nan"), float("nan")), distribution=(), title="A < B")
+    text = model_html(silent)
+    assert "(5-95 % band: not given by this model)" in text
+    assert "nan" not in text
+    assert "were not compared with the training data" in text
+    assert "A &lt; B" in text
 
 
 def test_the_device_is_asked_in_the_background_and_an_empty_answer_is_no_lie():

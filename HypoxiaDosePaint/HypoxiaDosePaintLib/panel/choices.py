@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from HypoxiaMapperLib.errors import HypoxiaError
+from HypoxiaMapperLib.errors import HypoxiaError, LimitError
 from HypoxiaMapperLib.panel.map_nodes import FACTS, INPUTS, MADE_OF, Fingerprints
 from HypoxiaMapperLib.panel.node_images import NodeImages
 
+from ..limits import require_distribution
 from ..prescription import Prescription, all_protocols, make_prescription
 from ..request import parse_overrides
 from ..result import Result
@@ -182,13 +183,11 @@ class PaintDecisions:
         if changed:
             return f"Changed since the targets were made: {', '.join(changed)}. Make them again."
         lines = acceptance.missing()
-        model = result.images.map.model
-        if model is not None and not model.in_distribution and not result.request.override_for("distribution"):
-            failed = "; ".join(
-                f"{f.check} {f.value} (trained on {f.allowed})" for f in model.distribution if not f.passed
-            )
-            lines.insert(0, f"The images are unlike those that {model.title} was trained on: {failed}. Check them, or "
-                            'override it in step 2: "distribution name: reason".')  # fmt: skip
+        try:
+            require_distribution(result.images.map, result.request.override_for("distribution"))
+        except LimitError as error:
+            way_out = 'Check them, use another method, or write in Override (step 2): "distribution name: reason".'
+            lines.insert(0, f"{error.message} {way_out}")
         if not folder:
             lines.append("Choose a folder.")
         return "\n".join(lines)

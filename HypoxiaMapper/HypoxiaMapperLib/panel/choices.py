@@ -11,7 +11,7 @@ from typing import Any
 from ..dicomio.model import SeriesInfo
 from ..errors import GeometryError, HypoxiaError, RequestError
 from ..jobs import Job
-from ..methods import Method, all_methods
+from ..methods import InputSpec, Method, all_methods
 from ..mrml import segment_to_region
 from ..mrml.geometry import LPS_TO_RAS
 from ..resample import sphere_region
@@ -320,6 +320,29 @@ def guess_choices(
     return dataclasses.replace(
         choices, planning=planning, inputs=inputs, gtv=gtv, reference=reference, series=series, regions=regions
     )
+
+
+def without_unfitting(choices: MapperChoices, images: NodeImages) -> MapperChoices:
+    """The choices without images that the method cannot take by their DICOM tags (another tracer,
+    another kind of MR).
+
+    Methods share names of inputs: an FMISO PET chosen for one must not stand in the way of the FDG of the next.
+    """
+    kept = dict(choices.inputs)
+    for spec in all_methods()[choices.method].inputs:
+        wanted = spec.tracers if spec.modality == "PT" else spec.mr_kinds
+        if wanted and kept.get(spec.key) is not None and _kind(kept[spec.key], spec, images) not in ("", *wanted):
+            kept[spec.key] = None
+    return dataclasses.replace(choices, inputs=kept)
+
+
+def _kind(node: Any, spec: InputSpec, images: NodeImages) -> str:
+    """Tracer of a PET or kind of an MR; empty when nothing says it."""
+    try:
+        found = images.describe(node)[1].get("tracer", "") if spec.modality == "PT" else role_of(node, images)[1]
+    except HypoxiaError:
+        return ""
+    return "" if found == "unknown" else str(found)
 
 
 def segment_ids(segmentation: Any) -> list[str]:

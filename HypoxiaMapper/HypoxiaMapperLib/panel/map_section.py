@@ -13,7 +13,7 @@ from ..mrml import node_to_volume, segment_to_region
 from .choices import MapperChoices
 from .hypoxic_segment import hypoxic_mask, segment_state, write_hypoxic_segment
 from .map_nodes import FACTS, UNCERTAINTY, changed_inputs, map_facts, set_window
-from .model_text import model_lines
+from .model_text import model_html
 from .overlay_section import OverlaySection
 from .plots import ThresholdPlots
 from .threshold import ThresholdTable, make_threshold_table
@@ -97,7 +97,7 @@ class MapSection:
         """What a reader must know of the trained model behind the map."""
         model = make_model(map_facts(node)["model"]) if node is not None else None
         self.ui.modelLabel.visible = model is not None
-        self.ui.modelLabel.text = "\n".join(model_lines(model)) if model is not None else ""
+        self.ui.modelLabel.text = model_html(model) if model is not None else ""
 
     def _make_table(self, node: Any, choices: MapperChoices) -> None:
         """Sort the map inside the GTV when map or GTV has changed, and set the slider."""

@@ -17,7 +17,7 @@ from ..errors import HypoxiaError
 from ..jobs import Job, read_curves, read_result, write_job
 from ..methods import Method, all_methods
 from .child import PACKAGE_PARENT, ChildRun, python_executable, time_left_text, worker_arguments
-from .choices import MapperChoices, why_method_is_grey
+from .choices import MapperChoices, why_method_is_grey, without_unfitting
 from .device_line import DeviceQuestion, uses_torch
 from .labels import fit_labels
 from .map_nodes import map_to_node
@@ -58,12 +58,20 @@ class MethodSection:
 
     def _fill_list(self) -> None:
         """Every method. Those that cannot run here look grey; chosen, they say why and how to mend it."""
-        box = self.ui.methodComboBox
-        grey = qt.QBrush(box.palette.color(qt.QPalette.Disabled, qt.QPalette.Text))
         for name, method in all_methods().items():
-            box.addItem(method.title, name)
-            if why_method_is_grey(method):
-                box.setItemData(box.count - 1, grey, qt.Qt.ForegroundRole)
+            self.ui.methodComboBox.addItem(method.title, name)
+        self._show_grey()
+
+    def _show_grey(self) -> None:
+        """Colour of the methods in the list, anew after something was installed or registered."""
+        box = self.ui.methodComboBox
+        colours = {
+            grey: qt.QBrush(box.palette.color(qt.QPalette.Disabled if grey else qt.QPalette.Active, qt.QPalette.Text))
+            for grey in (True, False)
+        }
+        for number in range(box.count):
+            grey = bool(why_method_is_grey(all_methods()[box.itemData(number)]))
+            box.setItemData(number, colours[grey], qt.Qt.ForegroundRole)
 
     def forget(self) -> None:
         """The scene closes, or the module goes: end what runs."""
@@ -102,6 +110,7 @@ class MethodSection:
             panel.parameters.method = self.ui.methodComboBox.currentData
             panel.parameters.method_parameters = "{}"
             panel.show_method()
+            panel.store(without_unfitting(panel.choices(), panel.images))
             panel.fill_in()
 
     def _on_parameters(self) -> None:
@@ -114,6 +123,7 @@ class MethodSection:
         method = all_methods()[self.panel.parameters.method]
         with slicer.util.tryWithErrorDisplay(_("The packages could not be installed."), waitCursor=True):
             install(method.packages, "Hypoxia Mapper")
+        self._show_grey()
         self.panel.refresh()
 
     def on_locate(self) -> None:
@@ -121,6 +131,7 @@ class MethodSection:
         from .user_weights import locate
 
         self.ui.methodStatusLabel.text = locate(all_methods()[self.panel.parameters.method])
+        self._show_grey()
         self.panel.refresh()
 
     def on_run(self) -> None:

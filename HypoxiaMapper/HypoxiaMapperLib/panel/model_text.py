@@ -1,37 +1,46 @@
-"""What the panel says of the trained model behind a map. Texts only, no Qt."""
+"""What the panel says of the trained model behind a map: headings and texts, what decides first. No Qt."""
 
 from __future__ import annotations
 
+import html
 import math
 
-from ..methods import Finding, ModelUse
+from ..inference.channels import CHANNELS
+from ..methods import Baseline, Finding, ModelUse
 
 PASSED, FAILED = "✔ ok", "✖ OUTSIDE"
 """A sign and a word, for those who cannot tell colours."""
+_TITLES = {channel.key: channel.title for channel in CHANNELS}
+_HEADING_WIDTH = 104  # pixels
 
 
-def model_lines(model: ModelUse) -> list[str]:
-    """Label, training data, images, hypoxic volume with its band, distribution check and baselines, one line each."""
-    low, high = model.hypoxic_volume_band_ml
-    lines = [
-        f"{model.title} {model.version}: {model.label}.",
-        f"Trained on: {model.training_data}",
-        f"Intended use: {model.intended_use}",
-        f"Images used: {', '.join(model.images_used) or 'none'}"
-        + (f"; done without: {', '.join(model.images_missing)}." if model.images_missing else "."),
-        f"Hypoxic volume {model.hypoxic_volume_ml:.2f} ml (5-95 %: {low:.2f} to {high:.2f} ml).",
-        *distribution_lines(model),
-        "Beside it:",
-    ]
-    for baseline in model.baselines:
-        r = "–" if math.isnan(baseline.correlation) else f"{baseline.correlation:.2f}"
-        lines.append(f"  {baseline.name}: {baseline.hypoxic_volume_ml:.2f} ml, r = {r}. {baseline.description}")
-    lines += [f"  Without {key} the map changes by {change:.3g} on average." for key, change in model.occlusion.items()]
-    return [
-        *lines,
-        f"Computed on: {model.device}",
-        f"Weights (SHA-256): {', '.join(w[:12] for w in model.weights_sha256)}",
-    ]
+def model_rows(model: ModelUse) -> list[tuple[str, str]]:
+    """Heading and text of each row; a text may have several lines."""
+    changes = [f"without {_titles((key,))} {change:.3g} on average" for key, change in model.occlusion.items()]
+    rows = [
+        ("Label", model.label),
+        ("Like training?", "\n".join(distribution_lines(model))),
+        ("Volume", _volume(model)),
+        ("Beside it", "\n".join(_baseline(b) for b in model.baselines)),
+        ("Images", f"used: {_titles(model.images_used)}"
+         + (f"\nnot there: {_titles(model.images_missing)}" if model.images_missing else "")),
+        ("Map changes", "\n".join(changes)),
+        ("Trained on", model.training_data),
+        ("Intended for", model.intended_use),
+        ("Model", f"{model.title} {model.version}\nweights {', '.join(w[:8] for w in model.weights_sha256)} (SHA-256)"),
+        ("Computed on", model.device),
+    ]  # fmt: skip
+    return [(heading, text) for heading, text in rows if text]
+
+
+def model_html(model: ModelUse) -> str:
+    """The rows as a table for a label; what failed stands out."""
+    cells = []
+    for heading, text in model_rows(model):
+        shown = html.escape(text).replace("\n", "<br>")
+        strong = f"<b>{shown}</b>" if heading == "Label" else shown.replace(FAILED, f"<b>{FAILED}</b>")
+        cells.append(f"<tr><td width={_HEADING_WIDTH}><b>{heading}</b></td><td>{strong}</td></tr>")
+    return f"<table cellpadding=2>{''.join(cells)}</table>"
 
 
 def distribution_lines(model: ModelUse) -> list[str]:
@@ -41,9 +50,26 @@ def distribution_lines(model: ModelUse) -> list[str]:
         return [f"{FAILED}: the images were not compared with the training data; export needs an override."]
     if not failed:
         return [f"{PASSED}: {len(model.distribution)} checks against the training data passed."]
-    head = f"{FAILED}: {len(failed)} of {len(model.distribution)} checks against the training data failed:"
-    return [head, *(f"  {_finding(finding)}" for finding in failed)]
+    head = f"{FAILED}: {len(failed)} of {len(model.distribution)} checks failed; export needs an override."
+    return [head, *(f"• {_finding(finding)}" for finding in failed)]
 
 
 def _finding(finding: Finding) -> str:
-    return f"{finding.check}: {finding.value} (trained on {finding.allowed})"
+    return f"{finding.check}: {finding.value} (allowed: {finding.allowed})"
+
+
+def _volume(model: ModelUse) -> str:
+    """Hypoxic volume with its band, where the model states one."""
+    low, high = model.hypoxic_volume_band_ml
+    known = not (math.isnan(low) or math.isnan(high))
+    band = f"5-95 %: {low:.2f} to {high:.2f} ml" if known else "5-95 % band: not given by this model"
+    return f"{model.hypoxic_volume_ml:.2f} ml hypoxic on the model's own grid ({band})"
+
+
+def _baseline(baseline: Baseline) -> str:
+    agreement = "" if math.isnan(baseline.correlation) else f", r = {baseline.correlation:.2f}"
+    return f"{baseline.name}: {baseline.hypoxic_volume_ml:.2f} ml{agreement}. {baseline.description}"
+
+
+def _titles(keys: tuple[str, ...]) -> str:
+    return ", ".join(_TITLES.get(key, key) for key in keys)
