@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from HypoxiaMapperLib.errors import GeometryError, RequestError
 from HypoxiaMapperLib.methods import Progress
 from HypoxiaMapperLib.registration import register_rigid
 from HypoxiaMapperLib.resample import require_same_frame
+from HypoxiaMapperLib.timeseries import FrameStack
 
 from .mapping import Alignment
 from .request import Request
@@ -75,6 +77,29 @@ def find_alignment(request: Request, inputs: Inputs, progress: Progress) -> Alig
         raise RequestError(f"Registration mode {mode!r} is unknown.", "Valid: none, rigid, file, stated.")
     _refuse_mirror(use)
     return Alignment(transform, frame_uid, text, use)
+
+
+def leave_out_elsewhere(inputs: Inputs, alignment: Alignment, request: Request) -> Inputs:
+    """Without the optional images nobody named that lie in a frame of reference nothing leads to; each is said.
+
+    A required image, or one the user named, stays: computing the map then says what is missing.
+    """
+    frames = {inputs.planning.volume.frame_of_reference_uid}
+    if alignment.transform is not None:
+        frames.add(alignment.frame_uid)
+    series = [i.image for i in inputs.images.values() if isinstance(i.image, FrameStack)]
+    if series:  # everything is brought to the grid of the first one
+        frames = {series[0].frame_of_reference_uid}
+    kept, notes = {}, []
+    for key, found in inputs.images.items():
+        if found.image.frame_of_reference_uid in frames or found.spec.required or key in request.inputs:
+            kept[key] = found
+        else:
+            notes.append(
+                f"{found.infos[0].description or found.spec.description} ({key}) was left out: it lies in a frame of "
+                "reference of its own, and no registration for it was given. Bring it into the planning CT's first."
+            )
+    return replace(inputs, images=kept, warnings=(*inputs.warnings, *notes))
 
 
 def _file_warnings(path: Path, transform: sitk.Transform) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from HypoxiaMapperLib.dicomio.model import ScanResult, SeriesInfo
+from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
 from HypoxiaMapperLib.errors import InputError, RequestError
 from HypoxiaMapperLib.method_images import NIFTI_FRAME, is_series, read_dicom_input, read_nifti_input, stated_tracer
 from HypoxiaMapperLib.methods import InputSpec, Method, Progress
@@ -16,6 +16,8 @@ from HypoxiaMapperLib.volume import Volume
 from .request import Request
 
 SEPARATOR = ";"
+NONE = "none"
+"""What a request names to do without an optional input."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,15 @@ class MethodInput:
         return self.image.frame(self.image.count - 1 if self.spec.modality == "PT" else 0)
 
 
-def read_inputs(request: Request, method: Method, scan: ScanResult, progress: Progress) -> dict[str, MethodInput]:
+def read_inputs(
+    request: Request, method: Method, scan: ScanResult, progress: Progress, planning: ImageSeries | None = None
+) -> dict[str, MethodInput]:
     """Choose and read every input of a method; optional ones that are not there are left out.
+
+    Parameters
+    ----------
+    planning : ImageSeries, optional
+        The planning CT, which is what a method gets that takes a CT; it is not read again.
 
     Raises
     ------
@@ -59,10 +68,13 @@ def read_inputs(request: Request, method: Method, scan: ScanResult, progress: Pr
         raise RequestError(
             f"Method {method.name} has no input {', '.join(unknown)}.", f"Valid inputs: {', '.join(sorted(known))}."
         )
-    chosen = {spec.key: choose_input(spec, method, scan, request) for spec in method.inputs}
+    own = planning.info if planning else None
+    chosen = {spec.key: choose_input(spec, method, scan, request, own) for spec in method.inputs}
     found = {}
     for number, spec in enumerate(method.inputs):
-        if chosen[spec.key]:
+        if planning is not None and chosen[spec.key] == (planning.info,):
+            found[spec.key] = MethodInput(spec, (planning.info,), planning.volume)
+        elif chosen[spec.key]:
             start, share = number / len(known), 1 / len(known)
             found[spec.key] = _read(spec, chosen[spec.key], request,
                                     lambda f, t, a=start, b=share: progress(a + b * f, t))  # type: ignore[misc]  # fmt: skip
@@ -70,17 +82,27 @@ def read_inputs(request: Request, method: Method, scan: ScanResult, progress: Pr
 
 
 def choose_input(
-    spec: InputSpec, method: Method, scan: ScanResult, request: Request
+    spec: InputSpec, method: Method, scan: ScanResult, request: Request, planning: SeriesInfo | None = None
 ) -> tuple[SeriesInfo, ...] | tuple[Path, ...]:
-    """Series or NIfTI files of an input: as the request names them, else the only candidate; perhaps none."""
+    """Series or NIfTI files of an input: as the request names them, else the only candidate; perhaps none.
+
+    A CT is the planning CT: any other would need a registration of its own.
+    """
     wanted = request.inputs.get(spec.key, "") or (request.pet_series if spec.key == "pet" else "")
     option = f"--input {spec.key}=UID|DESCRIPTION|FILE.nii"
+    if not spec.required:
+        option += f", or {spec.key}={NONE} to do without"
+        if wanted == NONE:
+            return ()
+    if spec.modality == "CT" and planning is not None and wanted in ("", planning.series_uid, planning.description):
+        return (planning,)
     if wanted:
         names = [name.strip() for name in wanted.split(SEPARATOR) if name.strip()]
         if all(name.endswith((".nii", ".nii.gz")) for name in names):
             return tuple(Path(name) for name in names)
         return tuple(_named(name, spec, scan, option) for name in names)
     candidates = [s for s in scan.series if _fits(s, spec, request)]
+    candidates = [s for s in candidates if request.pet_series in (s.series_uid, s.description)] or candidates
     listing = "; ".join(f"{s.description or 'no description'} ({s.series_uid})" for s in candidates)
     if len(candidates) > 1:
         raise RequestError(f"{len(candidates)} series may be the {spec.description}.", f"Choose {option}: {listing}.")
@@ -134,7 +156,8 @@ def _read(
         moved = (f"Frames of {spec.description} were registered to frame {request.motion_reference}; the largest shift "
                  f"was {shifts_mm.max():.1f} mm. Look at the frames before accepting.",)  # fmt: skip
     if not paths and spec.tracers:
-        facts, notes = stated_tracer(image.facts, request.tracer)
+        stated = request.tracer if spec.required or request.tracer in spec.tracers else ""  # else of another input
+        facts, notes = stated_tracer(image.facts, stated)
         image = replace(image, facts=facts)
         if facts.get("tracer") not in spec.tracers:
             raise RequestError(

@@ -15,7 +15,7 @@ from HypoxiaMapperLib.methods import HypoxiaMap, Method, Progress, get_method, n
 from HypoxiaMapperLib.niftiio import write_nifti
 from HypoxiaMapperLib.volume import Region, Volume
 
-from .alignment import TRANSFORM_FILE, find_alignment, require_reviewed, write_transform
+from .alignment import TRANSFORM_FILE, find_alignment, leave_out_elsewhere, require_reviewed, write_transform
 from .bystanders import bystander_warnings, refuse_tumour_reference
 from .dicomrt.export import export_set
 from .limits import note_on_distribution
@@ -111,6 +111,7 @@ def compute(request: Request, progress: Progress = no_progress) -> Computed:
     refuse_tumour_reference(inputs)
     gtv = union(inputs.gtvs, "GTV")
     alignment = find_alignment(request, inputs, lambda f, t: progress(0.5 + 0.1 * f, t))
+    inputs = leave_out_elsewhere(inputs, alignment, request)
     planning = inputs.planning.volume
     regions = {"gtv": gtv, **inputs.regions} | ({"reference": inputs.reference} if inputs.reference else {})
     progress(0.6, f"computing {method.title}")
@@ -283,13 +284,16 @@ def _series_used(inputs: Inputs) -> tuple[SeriesUse, ...]:
 
     tracer = inputs.pet.volume.facts.get("tracer", "")
     first = f"PET ({tracer or 'unknown'})" if inputs.pet.info.modality in ("PT", "") else inputs.pet.info.modality
+    listed = {inputs.planning.info.series_uid, inputs.pet.info.series_uid} - {""}
+    shown = [use(first, inputs.pet.info, inputs.pet.volume.facts)] if inputs.pet.info != inputs.planning.info else []
     others = [
         use(f"{found.spec.key} ({info.modality})", info, found.image.facts if info is found.infos[0] else {})
         for found in inputs.images.values() for info in found.infos
-    ][1:]  # fmt: skip
+        if info is not inputs.pet.info and info.series_uid not in listed
+    ]  # fmt: skip
     return (
         use("planning CT", inputs.planning.info, {"sop_instances": len(inputs.planning.headers)}),
-        use(first, inputs.pet.info, inputs.pet.volume.facts),
+        *shown,
         *others,
         *(use("structure set", s, {"rois": list(s.roi_names)}) for s in inputs.structure_sets),
     )

@@ -29,7 +29,8 @@ from .request import Request
 class Inputs:
     """Everything a run reads: images on their own grids, regions on the planning grid.
 
-    ``pet`` is the image that is shown and registered: the first input of the method (of a series, one frame).
+    ``pet`` is the image that is shown and registered: the first PET of the method, else its first other image (of a
+    series, one frame).
     """
 
     scan: ScanResult
@@ -56,14 +57,15 @@ def gather(request: Request, method: Method, progress: Progress) -> Inputs:
     require_one_patient(scan)
     cts = scan.by_role("planning_ct")
     planning_info = choose_series(cts, request.planning_series, "planning CT", "--planning-series", request.folder)
-    if method.inputs[0].modality == "PT" and method.inputs[0].kind == "volume" and not request.inputs:
+    first = method.inputs[0]
+    if first.required and first.modality == "PT" and first.kind == "volume" and not request.inputs:
         request = replace(request, pet_series=choose_pet(scan, method, request).series_uid)
     names = requested_rois(request, scan, method)
     homes = {name: find_roi(name, scan, request.structure_set) for name in names}
     progress(0.35, f"reading planning CT ({len(planning_info.files)} files)")
     planning = read_image_series(planning_info)
-    images = read_inputs(request, method, scan, lambda f, t: progress(0.5 + 0.35 * f, t))
-    pet = _shown(images)
+    images = read_inputs(request, method, scan, lambda f, t: progress(0.5 + 0.35 * f, t), planning)
+    pet = _shown(images, planning, request)
     progress(0.85, "reading structures")
     regions = {name: read_roi(name, home, planning, scan) for name, home in homes.items()}
     for region in regions.values():
@@ -76,17 +78,27 @@ def gather(request: Request, method: Method, progress: Progress) -> Inputs:
         tuple(regions[n] for n in request.organ_rois),
         tuple({s.series_uid: s for s in homes.values()}.values()),
         (*patient_warnings(scan), *(w for i in images.values() for w in i.warnings),
-         *day_warnings(planning_info, pet.info),
+         *(w for i in images.values() for info in i.infos if info is not planning_info
+           for w in day_warnings(planning_info, info)),
          *(w for r in regions.values() for w in _roi_notes(r))),
         images, {key: regions[name] for key, name in request.region_rois.items()},
     )  # fmt: skip
 
 
-def _shown(images: Mapping[str, MethodInput]) -> ImageSeries:
-    """The first input as the image that is shown and registered."""
+def _shown(images: Mapping[str, MethodInput], planning: ImageSeries, request: Request) -> ImageSeries:
+    """The image that is shown and registered: the first PET, else another image, else the planning CT itself.
+
+    Without a registration one in the planning frame goes before one that is not: the latter cannot be used.
+    """
     if not images:
         raise InputError("The folder holds no image that the method takes.", "Name one with --input KEY=SERIES.")
-    first = next(iter(images.values()))
+
+    def rank(found: MethodInput) -> tuple[int, bool]:
+        elsewhere = found.image.frame_of_reference_uid != planning.volume.frame_of_reference_uid
+        kind = ("PT", "MR", "CT").index(found.spec.modality)
+        return kind, elsewhere and not found.spec.required and request.registration.mode == "none"
+
+    first = min(images.values(), key=rank)
     return ImageSeries(first.infos[0], first.shown, ())
 
 
