@@ -1,0 +1,135 @@
+"""What a bundle can only be told after training: its out-of-distribution gate and the baselines' coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from ..inference.bundle import Bundle, amend_bundle, load_bundle
+from ..inference.channels import KEYS
+from ..inference.distribution import features, mahalanobis
+from ..methods import Progress, no_progress
+from .baselines import BaselineFit
+from .config import ModalityDropout, load_config
+from .dataset import Case, load_cases, split_patients
+from .samples import assemble, choose_images
+
+if TYPE_CHECKING:
+    import torch
+
+LIMIT_PERCENTILE = 99.0
+"""Of the distance over held-out patients (METHODS §6)."""
+FIT_DRAWS, LIMIT_DRAWS = 2000, 1000
+"""Sets of images drawn over all training and all validation patients, at least one for each."""
+RIDGE = 1e-3  # keeps the linear map finite when an image is there in every patient
+
+
+def complete_bundle(folder: Path | str, cache: Path | str = "", progress: Progress = no_progress) -> Bundle:
+    """Fit gate and baselines on the patients a bundle was trained on, and add them to it.
+
+    Parameters
+    ----------
+    folder : path
+        Bundle with its configs/train.json.
+    cache : path
+        Folder of prepared patients; empty: the one the configuration names.
+
+    Raises
+    ------
+    InputError
+        If the bundle does not say what it was trained on.
+    """
+    bundle = load_bundle(folder)
+    config = load_config(bundle.folder / "configs" / "train.json")
+    cache = Path(cache or config.data.cache or "cache")
+    cases = load_cases(config, cache, progress)
+    parts = split_patients(list(cases), config.split)
+    training, validation = ([cases[name] for name in parts[part]] for part in ("training", "validation"))
+    return add_gate_and_baselines(bundle, training, validation, config.modality_dropout, progress)
+
+
+def add_gate_and_baselines(
+    bundle: Bundle,
+    training: Sequence[Case],
+    validation: Sequence[Case],
+    dropout: ModalityDropout,
+    progress: Progress = no_progress,
+) -> Bundle:
+    """Fit gate and baselines and write them into the bundle; see ``complete_bundle``."""
+    baselines = BaselineFit()
+    for case in training:
+        baselines.add(case)
+    gate = fit_gate(bundle.network(0), training, validation, dropout, int(bundle.hypoxia["seed"]), progress)
+    return amend_bundle(bundle.folder, gate, **baselines.coefficients_to_metadata())
+
+
+def fit_gate(
+    network: torch.nn.Module,
+    training: Sequence[Case],
+    validation: Sequence[Case],
+    dropout: ModalityDropout,
+    seed: int,
+    progress: Progress = no_progress,
+) -> dict[str, np.ndarray]:
+    """Gaussian of the features of training patients, any set of images, and the distance held-out ones keep within.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The bundle's first member.
+    dropout : ModalityDropout
+        The mixture of sets of images, as in training.
+
+    Returns
+    -------
+    dict
+        ``coefficients`` (1 + images, F), ``precision`` (F, F) by Ledoit and Wolf's shrinkage
+        (10.1016/S0047-259X(03)00096-4), ``limit`` (1,).
+
+    Raises
+    ------
+    InputError
+        If there are too few patients.
+    """
+    from sklearn.covariance import LedoitWolf
+
+    if len(training) < 2 or not validation:
+        raise InputError(
+            f"{len(training)} training and {len(validation)} validation patients cannot fit a gate.", "Give more."
+        )
+    random = np.random.default_rng([seed, 1])
+    flags, found = _draw(network, training, FIT_DRAWS, dropout, random, progress)
+    design = np.column_stack([np.ones(len(flags)), flags])
+    normal = design.T @ design + RIDGE * np.eye(design.shape[1])
+    coefficients = np.linalg.solve(normal, design.T @ found)
+    shrunk = LedoitWolf(assume_centered=True).fit(found - design @ coefficients)
+    precision = np.asarray(shrunk.precision_)
+    flags, found = _draw(network, validation, LIMIT_DRAWS, dropout, random, progress)
+    distances = [mahalanobis(one, there, coefficients, precision) for one, there in zip(found, flags, strict=True)]
+    limit = np.percentile(distances, LIMIT_PERCENTILE)
+    return {"coefficients": coefficients, "precision": precision, "limit": np.array([limit])}
+
+
+def _draw(
+    network: torch.nn.Module,
+    cases: Sequence[Case],
+    draws: int,
+    dropout: ModalityDropout,
+    random: np.random.Generator,
+    progress: Progress,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Presence flags and features of every patient with some random sets of images."""
+    flags, found = [], []
+    times = max(1, round(draws / len(cases)))
+    for number, case in enumerate(cases, 1):
+        for _ in range(times):
+            shown = choose_images(case.present, dropout, random)
+            inputs = assemble(case.images.astype(np.float32), case.gtv, shown)
+            flags.append(shown.astype(float))
+            found.append(features(network, inputs, case.gtv))
+        progress(number / len(cases), f"features of patient {number} of {len(cases)}")
+    return np.array(flags).reshape(-1, len(KEYS)), np.array(found)
