@@ -17,7 +17,7 @@ from .prescription import Protocol
 from .result import ProofRow, Result
 from .sidecar import model_data
 from .subvolume import find_subvolume
-from .wording import map_mark, threshold_text, volume_word
+from .wording import band_text, map_mark, threshold_text, volume_word
 
 if TYPE_CHECKING:
     from HypoxiaMapperLib.simulate.digital_patient import DigitalPatient
@@ -87,7 +87,6 @@ def _model_lines(result: Result) -> list[str]:
     model = result.images.map.model
     if model is None:
         return []
-    low, high = model.hypoxic_volume_band_ml
     failed = [f"{f.check} {f.value} (allowed: {f.allowed})" for f in model.distribution if not f.passed]
     override = result.request.override_for("distribution")
     state = f"{len(model.distribution)} of {len(model.distribution)} checks passed" if not failed else (
@@ -96,7 +95,7 @@ def _model_lines(result: Result) -> list[str]:
         f"Model            {model.title} ({model.name} {model.version}): {model.label}",
         f"  trained on     {model.training_data}",
         f"  images         {', '.join(model.images_used)}; without {', '.join(model.images_missing) or 'none'}",
-        f"  volume         {model.hypoxic_volume_ml:.2f} ml, 5-95 % band {low:.2f} to {high:.2f} ml",
+        f"  volume         {model.hypoxic_volume_ml:.2f} ml, {band_text(model.hypoxic_volume_band_ml)}",
         f"  distribution   {state}",
         *(f"  baseline       {b.name}: {b.hypoxic_volume_ml:.2f} ml, voxel-wise r {b.correlation:.2f}"
           for b in model.baselines),

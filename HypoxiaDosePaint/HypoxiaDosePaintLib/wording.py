@@ -38,6 +38,14 @@ def ml_text(volume_ml: float) -> str:
     return f"{volume_ml:.2f} ml" if abs(volume_ml) < 10 else f"{volume_ml:.1f} ml"
 
 
+def band_text(band_ml: tuple[float, float]) -> str:
+    """5th to 95th percentile of a model's volume; says so where the model states no uncertainty."""
+    low, high = band_ml
+    if math.isnan(low) or math.isnan(high):
+        return "5-95 % band not given by this model"
+    return f"5-95 % band {low:.2f} to {high:.2f} ml"
+
+
 def gy_text(dose_gy: float | None, decimals: int = 1) -> str:
     """Gray with fixed decimals; a dash where there is no dose."""
     return "–" if dose_gy is None else f"{dose_gy:.{decimals}f} Gy"

@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pydicom
 import pytest
+from pydicom import Dataset
 
 from HypoxiaDosePaintLib.cli_text import result_facts, result_lines
 from HypoxiaDosePaintLib.dicomrt.common import object_label, private_provenance, title
 from HypoxiaDosePaintLib.dicomrt.export import export_set
+from HypoxiaDosePaintLib.dicomrt.proof_objects import _dose_item_faults
 from HypoxiaDosePaintLib.dicomrt.verify import verify_set
 from HypoxiaDosePaintLib.limits import note_on_distribution, require_distribution
 from HypoxiaDosePaintLib.plots import fit_curve_svg
@@ -47,7 +49,7 @@ def test_report_shows_the_model_beside_the_map(result):
     model = sample_model()
     for text in (
         model.title, model.training_data, model.licence, "FDG PET, CT", "hypoxia PET, ADC", "5.31 ml",
-        "3.20 ml to 7.90 ml", "41.2 g/ml", "3.0 to 38.5 g/ml", "Every check passed", "scaled FDG", "0.71", "undefined",
+        "5-95 % band 3.20 to 7.90 ml", "41.2 g/ml", "3.0 to 38.5 g/ml", "Every check passed", "scaled FDG", "0.71", "undefined",
         DIGESTS[0][:12], DIGESTS[1], "Without FDG PET", "0.123",
     ):  # fmt: skip
         assert text in section, text
@@ -58,6 +60,13 @@ def test_report_of_other_images_cannot_be_overlooked():
     assert "NOT every check passed: nothing is exported" in report_html(strange, {})
     overridden = report_html(replace(strange, request=replace(strange.request, override=OVERRIDE)), {})
     assert overridden.count("Dr B. Example: FDG of another scanner") >= 2
+
+
+def test_a_model_without_uncertainty_says_so(result, tmp_path):
+    silent = replace(result.images.map.model, hypoxic_volume_band_ml=(float("nan"), float("nan")))
+    shown = replace(result, images=replace(result.images, map=replace(result.images.map, model=silent)))
+    for text in (report_html(shown, {}), result_lines(shown, tmp_path)):
+        assert "5-95 % band not given by this model" in text
 
 
 def test_report_without_a_model_has_no_such_section():
@@ -125,6 +134,16 @@ def test_an_object_that_lost_its_label_fails_the_proof(delivered, tmp_path, name
         ds.save_as(tmp_path / path.name)
     rows = verify_set(tmp_path, planning.info.files, {**exported.reference, "files": {}})
     assert any(said in row.reason for row in rows if not row.passed)
+
+
+def test_a_label_that_is_cut_at_a_blank_is_no_fault():
+    item = Dataset()
+    item.DoseReferenceType, item.DoseReferenceStructureType = "TARGET", "VOLUME"
+    item.DoseReferenceDescription = "PTV_7000 70 Gy; research use only, non-commercial; not approved"
+    label = "research use only, non-commercial; not approved for clinical use; FDG-derived, not measured hypoxia"
+    facts = {"fractions": 35, "label": label}
+    assert _dose_item_faults(item, "PTV_7000", 70.0, facts) == []
+    assert _dose_item_faults(item, "PTV_7000", 70.0, {**facts, "label": f"not {label}"}) != []
 
 
 def test_titles_keep_to_their_length():

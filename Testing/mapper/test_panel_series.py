@@ -129,7 +129,7 @@ def test_a_learned_map_says_what_it_is_in_words():
     rows = dict(model_rows(model(True)))
     assert list(rows)[:3] == ["Label", "Like training?", "Volume"]  # what decides comes first
     assert rows["Label"] == "synthetic-trained, not clinically validated"
-    assert rows["Volume"] == "12.30 ml hypoxic on the model's own grid (5-95 %: 10.00 to 15.00 ml)"
+    assert rows["Volume"] == "12.30 ml beyond the threshold on the model's own grid (5-95 %: 10.00 to 15.00 ml)"
     assert rows["Beside it"] == "scaled FDG: 9.00 ml. FDG times a factor"
     assert rows["Images"] == "used: FDG PET\nnot there: CT"
     assert rows["Trained on"] == "10 simulated patients"

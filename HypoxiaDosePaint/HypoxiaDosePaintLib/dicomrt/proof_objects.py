@@ -108,7 +108,7 @@ def label_faults(objects: Mapping[str, Dataset | str], label: str) -> list[str]:
         texts |= {f"ROI {i.ROIName}": _text(i, "ROIDescription") for i in ds.get("StructureSetROISequence", [])}
         texts |= {f"segment {i.SegmentLabel}": _text(i, "SegmentDescription") for i in ds.get("SegmentSequence", [])}
         faults += [f"{name}: the description of {part} lacks {label!r}" for part, text in texts.items()
-                   if label[:LABEL_CHARACTERS] not in text]  # fmt: skip
+                   if label[:LABEL_CHARACTERS].rstrip() not in text]  # fmt: skip
     return faults
 
 
@@ -155,8 +155,8 @@ def _dose_item_faults(item: Dataset, name: str, dose_gy: float | None, reference
     short = "" if dose_gy is None else f"{name} {dose_gy:g} Gy"
     words = short and f"{short} in {reference['fractions']} fractions"
     label, found = str(reference.get("label", "")), str(item.DoseReferenceDescription)
-    # 64 characters: beside a model's label there may be no room for the fractions
-    same = found.startswith(short) and found.endswith(label[: 62 - len(short)]) if label else found == words
+    # 64 characters: beside a model's label there may be no room for the fractions; blanks at the end are no part of it
+    same = found.startswith(short) and found.endswith(label[: 62 - len(short)].rstrip()) if label else found == words
     if not same:
         faults.append(f"the dose of {name} is described as {found!r}, not {'; '.join(filter(None, (words, label)))!r}")
     other = [e.keyword for e in item if e.keyword.endswith("Dose") and e.keyword != "TargetPrescriptionDose"]

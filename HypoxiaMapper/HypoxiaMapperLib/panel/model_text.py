@@ -63,7 +63,7 @@ def _volume(model: ModelUse) -> str:
     low, high = model.hypoxic_volume_band_ml
     known = not (math.isnan(low) or math.isnan(high))
     band = f"5-95 %: {low:.2f} to {high:.2f} ml" if known else "5-95 % band: not given by this model"
-    return f"{model.hypoxic_volume_ml:.2f} ml hypoxic on the model's own grid ({band})"
+    return f"{model.hypoxic_volume_ml:.2f} ml beyond the threshold on the model's own grid ({band})"
 
 
 def _baseline(baseline: Baseline) -> str:
