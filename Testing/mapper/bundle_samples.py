@@ -88,12 +88,11 @@ def scene(
     z, y, x = (np.arange(n) - (n - 1) / 2 for n in shape)
     distance = spacing * np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2)
     inside = distance <= radius_mm
-    random = np.random.default_rng(5)
     images = {}
     for key in keys or KEYS:
         channel = CHANNELS[KEYS.index(key)]
         level, step = LEVELS[key]
-        texture = 1 + 0.2 * random.random(shape)
+        texture = 1 + 0.2 * np.random.default_rng(KEYS.index(key)).random(shape)
         values = (level + step * inside * np.cos(distance / radius_mm)) * texture
         tracer = {"fdg": {"tracer": "FDG"}, "hypoxia_pet": {"tracer": "FMISO"}}.get(key, {})
         images[key] = Volume(

@@ -28,15 +28,14 @@ def bundle(tmp_path_factory):
     )
 
 
-def _run(bundle, images, regions, **params):
-    return METHOD.compute(
-        images, regions, METHOD.make_params({"bundle": str(bundle.folder), "device": "cpu", **params})
-    )
+def _run(bundle, images, regions, flips=False, **params):
+    values = {"bundle": str(bundle.folder), "device": "cpu", "flips": flips, **params}
+    return METHOD.compute(images, regions, METHOD.make_params(values))
 
 
 def test_map_lies_inside_the_gtv_with_its_uncertainty_and_parts(bundle):
     images, regions = scene("fdg", "ct")
-    result = _run(bundle, images, regions)
+    result = _run(bundle, images, regions, flips=True)
     inside = regions["gtv"].array
     for volume in (result.volume, result.uncertainty, *result.extra.values()):
         assert np.isfinite(volume.array[inside]).all()
@@ -98,7 +97,7 @@ def test_bundle_without_baselines_and_gate_still_has_a_baseline_and_a_failed_fin
 
 
 def test_same_seed_same_map_bit_for_bit(bundle):
-    first, second = (_run(bundle, *scene("fdg", "adc")) for _ in range(2))
+    first, second = (_run(bundle, *scene("fdg", "adc"), flips=True) for _ in range(2))
     np.testing.assert_array_equal(first.volume.array, second.volume.array)
     np.testing.assert_array_equal(first.uncertainty.array, second.uncertainty.array)
     assert first.model.hypoxic_volume_band_ml == second.model.hypoxic_volume_band_ml
@@ -121,13 +120,13 @@ def _pasted(array, shape, cut):
 
 
 def test_explanations_are_added_where_asked_for(bundle):
-    result = _run(bundle, *scene("fdg", "adc"), explain="both", flips=False)
+    result = _run(bundle, *scene("fdg", "adc"), explain="both")
     assert {"explanation fdg", "explanation adc"} < set(result.extra)
     assert set(result.model.occlusion) == {"fdg", "adc"}
     assert abs(result.details["explanation_completeness_error"]) < 0.05
     outside = ~scene("fdg")[1]["gtv"].array
     assert np.isfinite(result.extra["explanation fdg"].array[outside]).any()
-    assert not _run(bundle, *scene("fdg"), flips=False).model.occlusion
+    assert not _run(bundle, *scene("fdg")).model.occlusion
 
 
 def test_hypoxia_pet_in_suv_is_divided_by_blood(bundle):
@@ -157,18 +156,16 @@ def test_hypoxia_pet_in_suv_is_divided_by_blood(bundle):
 
 def test_units_of_maps_are_converted_stated_or_refused(bundle):
     images, regions = scene("adc", "ktrans")
-    known = _run(bundle, images, regions, flips=False).volume.array
+    known = _run(bundle, images, regions).volume.array
     scaled = {
         "adc": images["adc"].with_array(images["adc"].array * 1e6, "scaled", unit="um2/s"),
         "ktrans": images["ktrans"].with_array(images["ktrans"].array / np.float32(60), "scaled", unit="/s"),
     }
-    np.testing.assert_allclose(_run(bundle, scaled, regions, flips=False).volume.array, known, atol=1e-4)
+    np.testing.assert_allclose(_run(bundle, scaled, regions).volume.array, known, atol=1e-4)
     silent = {**scaled, "adc": replace(scaled["adc"], unit="[arb'U]")}
     with pytest.raises(RequestError, match="adc_unit"):
         _run(bundle, silent, regions)
-    np.testing.assert_allclose(
-        _run(bundle, silent, regions, adc_unit="um2/s", flips=False).volume.array, known, atol=1e-4
-    )
+    np.testing.assert_allclose(_run(bundle, silent, regions, adc_unit="um2/s").volume.array, known, atol=1e-4)
 
 
 def test_missing_images_are_refused_or_listed(bundle):
@@ -247,7 +244,9 @@ def test_bad_parameters_are_refused_by_name(values, words):
 def test_progress_runs_to_its_end_and_can_cancel(bundle):
     seen = []
     images, regions = scene("fdg")
-    METHOD.compute(images, regions, METHOD.make_params({"bundle": str(bundle.folder)}), lambda f, t: seen.append(f))
+    METHOD.compute(
+        images, regions, METHOD.make_params({"bundle": str(bundle.folder), "flips": False}), lambda f, t: seen.append(f)
+    )
     assert seen == sorted(seen)
     assert seen[-1] > 0.9
 

@@ -151,16 +151,18 @@ def _image_findings(channel: Channel, prepared: Prepared, hypoxia: Mapping[str, 
 
 
 def _spacing_findings(channel: Channel, spacing: Sequence[float], trained: Any) -> Iterator[Finding]:
-    """Voxel size the image came with."""
+    """Voxel size the image came with.
+
+    Only coarser is unlike the training: finer voxels are averaged onto the network's grid (``inference.prepare``).
+    """
     if trained is None:
         return
-    low, high = trained
-    edge_low, edge_high = low * (1 - SPACING_TOLERANCE), high * (1 + SPACING_TOLERANCE)
+    coarsest = float(trained[1])
     yield Finding(
         f"{channel.title} voxel size",
         " x ".join(f"{s:.3g}" for s in spacing) + " mm",
-        f"{low:.3g} to {high:.3g} mm",
-        all(edge_low <= s <= edge_high for s in spacing),
+        f"at most {coarsest:.3g} mm",
+        max(spacing) <= coarsest * (1 + SPACING_TOLERANCE),
     )
 
 
