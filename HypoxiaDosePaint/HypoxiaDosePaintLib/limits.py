@@ -103,7 +103,7 @@ def _distribution(hypoxia_map: HypoxiaMap) -> str:
     if model is None or model.in_distribution:
         return ""
     failed = "; ".join(f"{f.check} {f.value} (allowed: {f.allowed})" for f in model.distribution if not f.passed)
-    return f"The images are unlike those that {model.title} was trained on: {failed}"
+    return f"The images are unlike those that {model.name} was trained on: {failed}"
 
 
 def _coverage(gtv_name: str, gtv_ml: float, imaged_ml: float) -> str:

@@ -9,6 +9,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import SimpleITK as sitk
+
 import HypoxiaMapperLib
 from HypoxiaMapperLib.dicomio.model import ImageSeries, SeriesInfo
 from HypoxiaMapperLib.methods import HypoxiaMap, Method, Progress, get_method, no_progress
@@ -164,7 +167,10 @@ def write(result: Result, planning: ImageSeries, folder: Path, progress: Progres
     """Export (if accepted), prove, picture and report a result into a folder; the result with its proof."""
     if result.accepted_by:
         exported = export_set(result, planning, folder, lambda f, t: progress(0.5 * f, t))
-        result = replace(result, exported=exported.files, proof=exported.proof, proof_reference=exported.reference)
+        result = replace(
+            result, exported=exported.files, proof=exported.proof, proof_reference=exported.reference,
+            warnings=(*exported.notes, *result.warnings),
+        )  # fmt: skip
     progress(0.5, "rendering pictures")
     pictures = render_pictures(result, folder / "pictures")
     result = replace(result, warnings=(*pictures.warnings, *result.warnings))
@@ -181,12 +187,23 @@ def write(result: Result, planning: ImageSeries, folder: Path, progress: Progres
 
 
 def _write_further_maps(result: Result, folder: Path) -> None:
-    """Other parameters of a fit and their errors as NIfTI with quantity and unit, on the grid of the series."""
-    extra = result.images.map.extra
-    if extra:
+    """Uncertainty, other parameters of a fit and their errors as NIfTI with quantity and unit, cut to their values."""
+    found = result.images.map
+    volumes = {**({"uncertainty": found.uncertainty} if found.uncertainty else {}), **found.extra}
+    if volumes:
         folder.mkdir()
-    for name, volume in extra.items():
-        write_nifti(volume, folder / f"{name}.nii.gz")
+    for name, volume in volumes.items():
+        write_nifti(_cut_to_values(volume), folder / f"{name.replace(' ', '_')}.nii.gz")
+
+
+def _cut_to_values(volume: Volume) -> Volume:
+    """The part of a volume that holds every defined voxel: a fitted tumour is a hundredth of a planning CT."""
+    defined = np.isfinite(volume.array)
+    if not defined.any():
+        return volume
+    spans = [np.flatnonzero(defined.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
+    first, size = [int(s[0]) for s in spans], [int(s[-1] - s[0] + 1) for s in spans]
+    return replace(volume, image=sitk.RegionOfInterest(volume.image, size, first))
 
 
 def prescribe(request: Request, protocol: Protocol) -> Prescription:

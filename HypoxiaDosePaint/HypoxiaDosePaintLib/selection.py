@@ -266,6 +266,7 @@ def union(regions: Sequence[Region], name: str) -> Region:
 def day_warnings(planning: SeriesInfo, pet: SeriesInfo) -> tuple[str, ...]:
     """A warning when planning CT and PET (or MR) were not made on the same day."""
     what = "PET" if pet.modality in ("PT", "") else pet.modality
+    what += f" {pet.description!r}" if pet.description else ""
     dates = (_day(planning.study_date), _day(pet.study_date))
     if dates[0] is None or dates[1] is None:
         found = f"{planning.study_date or 'none'} and {pet.study_date or 'none'}"

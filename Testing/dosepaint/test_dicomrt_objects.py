@@ -299,8 +299,8 @@ def test_dcmqi_reads_the_map(written):
         ("ADC", ("113041", "DCM")),
         ("Ktrans", ("126312", "DCM")),
         ("SUVbw", ("126401", "DCM")),
-        ("FDG surrogate: FDG scaled to FMISO ratio", ("FDG_SURROGATE__F", "99HYPOX")),
-        ("FDG surrogate: uptake ratio to blood", ("FDG_SURROGATE__U", "99HYPOX")),
+        ("FDG surrogate: FDG scaled to FMISO ratio", ("FDG_SURROGA_11D8", "99HYPOX")),
+        ("FDG surrogate: uptake ratio to blood", ("FDG_SURROGA_CFE7", "99HYPOX")),
         ("model pO2", ("MODEL_PO2", "99HYPOX")),
     ],
 )

@@ -112,12 +112,23 @@ def test_further_maps_are_written_with_the_result(dynamic, tmp_path, monkeypatch
 
     monkeypatch.setattr(pipeline, "render_pictures", lambda result, folder: type("P", (), {"warnings": ()})())
     monkeypatch.setattr(pipeline, "write_report", lambda *a: None)
-    computed = compute(request_of(dynamic))
-    write(computed.result, computed.planning, tmp_path)
-    assert {p.name for p in (tmp_path / "maps").iterdir()} == {
-        "V0.nii.gz", "V0.json", "V0_error.nii.gz", "V0_error.json",
-    }  # fmt: skip
+    computed = compute(request_of(dynamic, accepted_by="Dr A. Example"))
+    result = write(computed.result, computed.planning, tmp_path)
+    names = ("uncertainty", "V0", "V0_error")
+    assert {p.name for p in (tmp_path / "maps").iterdir()} == {f"{n}{e}" for n in names for e in (".nii.gz", ".json")}
     assert json.loads((tmp_path / "maps" / "V0.json").read_text())["Units"] == "mL/mL"
+    nifti, whole = sitk.ReadImage(str(tmp_path / "maps" / "V0.nii.gz")), result.images.map.extra["V0"]
+    assert np.prod(nifti.GetSize()) < 0.1 * whole.array.size  # cut to its values, which keep their place
+    centre = nifti.TransformIndexToPhysicalPoint([n // 2 for n in nifti.GetSize()])
+    index = whole.image.TransformPhysicalPointToIndex(centre)
+    np.testing.assert_allclose(nifti[tuple(n // 2 for n in nifti.GetSize())], whole.image[index], rtol=1e-6)
+    proven = {row.structure for row in result.proof}
+    assert {"MAP", "MAP_UNCERTAINTY", "MAP_V0", "MAP_V0_ERROR"} <= proven
+    ds = dcmread(tmp_path / "dicom" / "MAP_V0.dcm")
+    mapping = ds.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "mL/mL"
+    values = np.frombuffer(ds.FloatPixelData, "<f4")
+    np.testing.assert_allclose(np.nanmax(values), np.nanmax(whole.array), rtol=1e-6)
 
 
 def test_a_shift_between_the_frames_is_undone_by_its_transform(dynamic, tmp_path):

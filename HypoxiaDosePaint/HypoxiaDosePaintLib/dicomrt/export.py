@@ -22,6 +22,7 @@ from ..limits import require_distribution
 from ..result import ProofRow, Result
 from ..structures import Code, Structure
 from ..wording import map_word
+from .further_maps import further_maps, left_out
 from .parametric_map import Box, quantity_code, unit_code, write_parametric_map
 from .readback import plane_digest
 from .rtdose import DOSE_COMMENT, write_rtdose
@@ -42,10 +43,14 @@ class Exported:
     files: tuple[str, ...]
     proof: tuple[ProofRow, ...]
     reference: dict[str, Any]
+    notes: tuple[str, ...] = ()  # what of the result is not in the set
 
 
 def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progress = no_progress) -> Exported:
     """Write RTSTRUCT, RTPLAN, SEG and Parametric Maps (RTDOSE on request) to ``out/dicom``, proven by read-back.
+
+    The Parametric Maps are the map, its further maps (uncertainty, other parameters of a fit, errors) and the
+    prescription.
 
     The set is written to a hidden folder beside its place, read again, and moved there in one step. Whatever fails, the
     hidden folder is removed and nothing is delivered.
@@ -88,7 +93,8 @@ def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progr
             raise OutputError(f"{target} cannot be written: {error.strerror}.", "Free disk space.") from error
         raise
     progress(1.0, "DICOM set delivered")
-    return Exported(tuple(f"{FOLDER}/{p.name}" for p in sorted(target.iterdir())), proof, reference)
+    notes = tuple(left_out(result.images.map, _box(result.images.structures)))
+    return Exported(tuple(f"{FOLDER}/{p.name}" for p in sorted(target.iterdir())), proof, reference, notes)
 
 
 def proof_reference(result: Result, planning: ImageSeries, folder: Path) -> dict[str, Any]:
@@ -96,9 +102,12 @@ def proof_reference(result: Result, planning: ImageSeries, folder: Path) -> dict
     structures = result.images.structures
     box = _box(structures)
     volume = result.images.map.volume
-    planes = {str(planning.headers[k].SOPInstanceUID): plane_digest(volume.array[k][box[1:]])
-              for k in range(box[0].start, box[0].stop)}  # fmt: skip
-    maps = {"MAP.dcm": {**_map_record(volume, box, _map_quantity(result).value), "planes": planes}}
+    shown = {"MAP.dcm": (volume, _map_quantity(result))}
+    shown |= {name: (m.volume, m.quantity) for name, m in further_maps(result.images.map, box).items()}
+    maps = {
+        name: {**_map_record(v, box, code.value), "planes": _plane_digests(v, planning, box)}
+        for name, (v, code) in shown.items()
+    }
     dose = prescribed_dose(result)
     maps["PRESCRIPTION.dcm"] = _map_record(dose, box, PRESCRIPTION_CODE.value)
     if result.request.write_rtdose:
@@ -109,6 +118,14 @@ def proof_reference(result: Result, planning: ImageSeries, folder: Path) -> dict
         "fractions": result.prescription.boost.fractions,
         "maps": maps,
         "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())},
+    }
+
+
+def _plane_digests(volume: Volume, planning: ImageSeries, box: Box) -> dict[str, str]:
+    """Digest of the values of each exported slice by the CT slice's UID."""
+    return {
+        str(planning.headers[k].SOPInstanceUID): plane_digest(volume.array[k][box[1:]])
+        for k in range(box[0].start, box[0].stop)
     }
 
 
@@ -181,6 +198,9 @@ def _write(result: Result, planning: ImageSeries, folder: Path, progress: Progre
     label = f"{map_word(result.images.map.surrogate).capitalize()}: {result.method['title']}"
     write_parametric_map(folder / "MAP.dcm", map_volume, planning, box, label, _map_quantity(result),
                          unit_code(map_volume.unit), provenance, created)  # fmt: skip
+    for name, further in further_maps(result.images.map, box).items():
+        write_parametric_map(folder / name, further.volume, planning, box, further.label, further.quantity,
+                             unit_code(further.volume.unit), provenance, created)  # fmt: skip
     write_parametric_map(folder / "PRESCRIPTION.dcm", dose, planning, box, "Prescribed dose, not calculated",
                          PRESCRIPTION_CODE, unit_code("Gy"), provenance, created)  # fmt: skip
     if result.request.write_rtdose:

@@ -6,6 +6,7 @@ allows in Float Pixel Data, and NaN is named as Float Pixel Padding Value: no re
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -61,7 +62,9 @@ def quantity_code(quantity: str) -> Code:
         return UPTAKE_RATIO
     if quantity in QUANTITY_CODES:
         return QUANTITY_CODES[quantity]
-    value = "".join(c if c.isalnum() else "_" for c in quantity.upper())[:16]  # SH
+    value = "".join(c if c.isalnum() else "_" for c in quantity.upper())
+    if len(value) > 16:  # SH; two long names that begin alike are two codes
+        value = f"{value[:11]}_{hashlib.sha256(quantity.encode()).hexdigest()[:4].upper()}"
     return Code(value, PRIVATE_SCHEME, quantity[:64])
 
 
