@@ -95,3 +95,31 @@ def test_shipped_bundle_stops_wrong_images_of_a_simulated_patient():
     found = {row["mistake"]: row["gate_stopped"] for row in spoiled_rows(case, Ensemble(shipped_bundle(), "cpu"))}
     for mistake in ("FDG SUV ten times too high", "FDG in voxels of 8 mm", "CT as stored values (1024 too high)"):
         assert found[mistake] == 1.0, mistake
+
+
+def test_share_of_the_error_that_a_whole_tumour_has_in_common(monkeypatch):
+    """Errors of a common part and a part of every voxel's own, of variances 3 to 1."""
+    from dataclasses import replace
+
+    from HypoxiaMapperLib.training import gate
+
+    random = np.random.default_rng(5)
+    cases = []
+    for number in range(400):
+        case = plain_case(number % 5)
+        error = np.sqrt(0.75) * random.normal() + 0.5 * random.normal(size=case.gtv.shape)
+        cases.append(replace(case, ratio=error))
+    monkeypatch.setattr(gate, "predict", lambda network, case, *_: (0 * case.ratio, 0 * case.ratio + 1))
+    assert gate.shared_error(None, cases, ANY, seed=1) == pytest.approx(0.75, abs=0.05)
+
+
+def test_the_band_of_hypoxic_volume_widens_with_the_shared_error():
+    from HypoxiaMapperLib.inference.ensemble import Prediction, volume_band
+
+    shape = (12, 12, 12)
+    mean, sd = np.full(shape, 1.2, np.float32), np.full(shape, 0.1, np.float32)
+    prediction = Prediction(mean, sd, sd, 0 * sd, mean[None], "CPU")
+    gtv = np.ones(shape, bool)
+    own, common = (volume_band(prediction, gtv, 1.2, ">", 100.0, shared_error=share) for share in (0.0, 1.0))
+    assert common == pytest.approx((0.0, 100.0)), "a tumour at the threshold is wholly hypoxic, or not at all"
+    assert 30 < own[0] < 50 < own[1] < 70

@@ -135,14 +135,20 @@ class Ensemble:
 
 
 def volume_band(
-    prediction: Prediction, gtv: np.ndarray, threshold: float, comparison: str, gtv_ml: float, seed: int = 0
+    prediction: Prediction,
+    gtv: np.ndarray,
+    threshold: float,
+    comparison: str,
+    gtv_ml: float,
+    seed: int = 0,
+    shared_error: float = 0.0,
 ) -> tuple[float, float]:
     """5th and 95th percentile of the hypoxic volume in ml.
 
     Each draw takes one member's map, adds the stated noise and counts the GTV's voxels that pass. The noise has the
-    aleatoric standard deviation at every voxel and is correlated like PET noise, by a Gaussian of
-    ``CORRELATION_FWHM_MM``; that correlation is an assumption of this software (errors that stretch over the whole
-    tumour are only covered by the members' differences). Draws go round the members, so that each counts alike. As
+    aleatoric standard deviation at every voxel. ``shared_error`` of its variance is one number for the whole tumour
+    (the error of a blood reference, a tumour unlike others); the rest is correlated like PET noise, by a Gaussian of
+    ``CORRELATION_FWHM_MM``, an assumption of this software. Draws go round the members, so that each counts alike. As
     noise lifts voxels near the threshold, the volume of the mean map may lie outside the band.
 
     Parameters
@@ -153,13 +159,16 @@ def volume_band(
         Volume of the GTV; the band is this times the fraction that passes.
     seed : int
         The same seed gives the same band.
+    shared_error : float
+        0 to 1; a bundle carries what was found on its validation patients (``training.gate``).
     """
     compare = COMPARE[comparison]
     box = _box(gtv)
-    inside, spread = gtv[box], prediction.aleatoric_sd[box]
-    members = [member[box] for member in prediction.members]
+    inside, spread, members = gtv[box], prediction.aleatoric_sd[box], prediction.members[(slice(None), *box)]
+    whole = np.random.default_rng([seed, 1]).standard_normal(DRAWS, np.float32) * np.float32(np.sqrt(shared_error))
+    own = np.float32(np.sqrt(1.0 - shared_error))
     fractions = [
-        float(compare(members[draw % len(members)] + spread * noise, threshold)[inside].mean())
+        float(compare(members[draw % len(members)] + spread * (whole[draw] + own * noise), threshold)[inside].mean())
         for draw, noise in enumerate(_noise(inside.shape, seed))
     ]
     low, high = np.percentile(fractions, BAND_PERCENT)

@@ -224,6 +224,7 @@ def _model_use(run: _Run, band_seed: int) -> ModelUse:
     region = run.crop.region(run.gtv)
     mean = back_to(run.prediction.mean, prepared.grid, region)
     facts = {key: volume.facts for key, volume in run.given.items()}
+    shared = float(hypoxia.get("shared_error", 0.0))
     return ModelUse(
         name=bundle.name,
         title=str(hypoxia["title"]),
@@ -237,7 +238,9 @@ def _model_use(run: _Run, band_seed: int) -> ModelUse:
         images_used=prepared.present,
         images_missing=tuple(key for key in KEYS if key not in prepared.present),
         hypoxic_volume_ml=hypoxic_ml(mean, region.array, threshold, comparison, voxel_volume_ml(region.mask)),
-        hypoxic_volume_band_ml=volume_band(run.prediction, prepared.gtv, threshold, comparison, gtv_ml, band_seed),
+        hypoxic_volume_band_ml=volume_band(
+            run.prediction, prepared.gtv, threshold, comparison, gtv_ml, band_seed, shared
+        ),
         distribution=check_distribution(run.ensemble, prepared, facts, gtv_ml),
         baselines=baselines_of(bundle, prepared, run.prediction, region),
         occlusion=run.explained.occlusion,

@@ -84,10 +84,13 @@ UNCERTAINTY = """
 
 ECE: expected calibration error of the probability that a voxel is hypoxic, 15 bins. The 90 % interval of the ratio
 should hold 90 % of the voxels. Error slope: spread of the standardised errors within a patient over that of a
-normal distribution (ideal 1; above 1 the stated spread is too small). The volume band is the 5th to 95th percentile
-of the hypoxic volume and should hold the true volume in 90 % of the patients.
+normal distribution; it is below 1 as far as a whole tumour errs alike ({shared} % of the squared error on the
+validation patients, which the band allows for). The volume band is the 5th to 95th percentile of the hypoxic volume
+and should hold the true volume in 90 % of the patients.
 
 {table}
+
+{words}
 
 ![Calibration]({pictures}/calibration.png)
 
@@ -132,7 +135,7 @@ LIMITATIONS = """
 - Anatomy is simple (head-and-neck-like shapes); misregistration is a shift of up to 3 mm, with no deformation.
 - Test–retest voxel correlation of a hypoxia PET in patients is about 0.65 (EF5): higher agreement than that with a
   single real scan would be suspect.
-- The band of hypoxic volume assumes how errors correlate between voxels.
+- The band of hypoxic volume assumes how errors correlate between voxels, and one share of common error for all.
 """
 
 

@@ -59,7 +59,7 @@ def evaluate(
     cohorts : sequence of str
         ``"training"`` is the held-out cohort; the others shift scanner, coupling or anatomy.
     patients : int
-        Of each cohort.
+        Of the held-out cohort; of each shifted one half as many.
     seed : int
         Another seed takes other patients.
     workers : int
@@ -79,7 +79,7 @@ def evaluate(
     """
     model, out = load_bundle(bundle), Path(out)
     seeds = evaluation_seeds(patients, seed)
-    jobs = [(cohort, number) for cohort in cohorts for number in seeds]
+    jobs = [(cohort, number) for cohort in cohorts for number in seeds[: patients_in(cohort, patients)]]
     for cohort in cohorts:
         if cohort not in COHORTS:
             raise RequestError(f"There is no simulated cohort {cohort!r}.", f"Valid ones: {', '.join(COHORTS)}.")
@@ -114,6 +114,11 @@ def evaluation_seeds(patients: int, seed: int) -> range:
             f"Give 1 to {MOST_PATIENTS} patients and a seed of 0 to {len(EVALUATION_SEEDS) // MOST_PATIENTS - 1}.",
         )
     return range(first, first + patients)
+
+
+def patients_in(cohort: str, patients: int) -> int:
+    """Patients of one cohort: the shifted ones are half as large."""
+    return patients if cohort == HELD_OUT else (patients + 1) // 2
 
 
 def require_unseen(bundle: Bundle, seeds: range) -> None:

@@ -116,7 +116,8 @@ def _uncertainty(prediction: Prediction, truth: np.ndarray, gtv: np.ndarray, bun
     probability = metrics.probability_above(mean, sd, threshold)
     if comparison.startswith("<"):
         probability = 1 - probability
-    low, high = volume_band(prediction, gtv, threshold, comparison, wanted.size * VOXEL_ML)
+    shared = float(bundle.hypoxia.get("shared_error", 0.0))
+    low, high = volume_band(prediction, gtv, threshold, comparison, wanted.size * VOXEL_ML, shared_error=shared)
     return {
         "mean_sd": float(sd.mean()),
         "error_slope": metrics.standardised_slope(mean, sd, wanted),

@@ -17,6 +17,7 @@ from .baselines import BaselineFit
 from .config import ModalityDropout, load_config
 from .dataset import Case, load_cases, split_patients
 from .samples import assemble, choose_images
+from .validation import predict
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,7 @@ LIMIT_PERCENTILE = 99.0
 """Of the distance over held-out patients (METHODS §6)."""
 FIT_DRAWS, LIMIT_DRAWS = 2000, 1000
 """Sets of images drawn over all training and all validation patients, at least one for each."""
+SHARED_DRAWS = 400
 RIDGE = 1e-3  # keeps the linear map finite when an image is there in every patient
 
 
@@ -64,7 +66,8 @@ def add_gate_and_baselines(
     for case in training:
         baselines.add(case)
     gate = fit_gate(bundle.network(0), training, validation, dropout, int(bundle.hypoxia["seed"]), progress)
-    return amend_bundle(bundle.folder, gate, **baselines.coefficients_to_metadata())
+    shared = shared_error(bundle.network(0), validation, dropout, int(bundle.hypoxia["seed"]))
+    return amend_bundle(bundle.folder, gate, shared_error=shared, **baselines.coefficients_to_metadata())
 
 
 def fit_gate(
@@ -112,6 +115,27 @@ def fit_gate(
     distances = [mahalanobis(one, there, coefficients, precision) for one, there in zip(found, flags, strict=True)]
     limit = np.percentile(distances, LIMIT_PERCENTILE)
     return {"coefficients": coefficients, "precision": precision, "limit": np.array([limit])}
+
+
+def shared_error(network: torch.nn.Module, validation: Sequence[Case], dropout: ModalityDropout, seed: int) -> float:
+    """Share of a network's error that is one number for the whole tumour: what the band of hypoxic volume needs.
+
+    Of errors over their stated standard deviation: the variance of their means over the GTV, as a part of their mean
+    square. 0 where every voxel errs on its own, 1 where all of a tumour err alike.
+    """
+    import torch
+
+    random = np.random.default_rng([seed, 2])
+    means, squares = [], []
+    for case in validation:
+        inside = case.gtv & np.isfinite(case.ratio)
+        for _ in range(max(1, round(SHARED_DRAWS / len(validation)))):
+            shown = choose_images(case.present, dropout, random)
+            mean, variance = predict(network, case, shown, torch.device("cpu"))
+            error = (case.ratio[inside].astype(float) - mean[inside]) / np.sqrt(variance[inside])
+            means.append(error.mean())
+            squares.append((error**2).mean())
+    return float(f"{np.mean(np.square(means)) / np.mean(squares):.3g}")
 
 
 def _draw(

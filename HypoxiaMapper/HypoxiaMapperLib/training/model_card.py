@@ -13,11 +13,11 @@ from ..inference.channels import CHANNELS
 from ..simulate.statistics import table_of_statistics
 from . import card_text
 from .evaluation_case import IMAGE_SETS, NETWORK
-from .metrics import NOMINAL_COVERAGE
 from .summary import MEASURES, verdicts
 
 HELD_OUT = "training"
 PICTURES = "pictures"
+OFF_NOMINAL = 0.05
 _NO_NUMBER = "–"
 
 
@@ -34,7 +34,7 @@ def model_card(bundle: Bundle, summary: Mapping[str, Any]) -> str:
         _training(bundle),
         _verdict(summary),
         *(_cohort(name, numbers) for name, numbers in summary["cohorts"].items()),
-        _uncertainty(summary),
+        _uncertainty(bundle, summary),
         _gate(summary),
         card_text.SIMULATOR.format(table=table_of_statistics(summary["simulator"]).rstrip()),
         card_text.LIMITATIONS,
@@ -201,7 +201,7 @@ def _cohort_row(label: str, found: Mapping[str, Any], against: Mapping[str, Any]
     ]
 
 
-def _uncertainty(summary: Mapping[str, Any]) -> str:
+def _uncertainty(bundle: Bundle, summary: Mapping[str, Any]) -> str:
     """Calibration of the network's spread, every cohort and set of images."""
     rows = []
     for name, numbers in summary["cohorts"].items():
@@ -219,7 +219,27 @@ def _uncertainty(summary: Mapping[str, Any]) -> str:
                 ]
             )
     head = ["cohort", "images", "ECE", "90 % interval holds", "error slope", "volume band holds", "band width, ml"]
-    return card_text.UNCERTAINTY.format(table=table(head, rows), levels=len(NOMINAL_COVERAGE), pictures=PICTURES)
+    return card_text.UNCERTAINTY.format(
+        table=table(head, rows),
+        shared=f"{100 * bundle.hypoxia.get('shared_error', 0.0):.0f}",
+        words=_off_nominal(summary),
+        pictures=PICTURES,
+    )
+
+
+def _off_nominal(summary: Mapping[str, Any]) -> str:
+    """In words, where interval or band hold clearly less or more than the 90 % they are said to hold."""
+    lines = []
+    for key, title in (("coverage_90", "The 90 % interval"), ("volume_band_coverage", "The band of hypoxic volume")):
+        off = [
+            f"{images} ({cohort_name(name)}) {100 * share:.0f} %"
+            for name, numbers in summary["cohorts"].items()
+            for images, cell in numbers["sets"].items()
+            if abs((share := cell["maps"][NETWORK][key]) - 0.9) > OFF_NOMINAL
+        ]
+        held = "is within 5 percentage points of its 90 % everywhere" if not off else f"is off: {'; '.join(off)}"
+        lines.append(f"- {title} {held}.")
+    return "\n".join(lines)
 
 
 def _gate(summary: Mapping[str, Any]) -> str:
