@@ -39,6 +39,7 @@ from HypoxiaMapperLib.panel.map_nodes import (  # noqa: E402
     node_to_map,
     parts_of,
     set_window,
+    window_decimals,
     window_of,
 )
 from HypoxiaMapperLib.panel.node_images import state_unit, suv_line  # noqa: E402
@@ -107,6 +108,21 @@ def test_an_image_of_another_tracer_is_let_go_of_with_the_method(patient):
     assert without_unfitting(fdg, patient.images).inputs["pet"] is None
     patient.pet.SetAttribute("Hypoxia.Facts", "{}")  # a person may know what the file does not say
     assert without_unfitting(fdg, patient.images).inputs["pet"] is patient.pet
+
+
+def test_small_values_get_the_decimals_they_need():
+    assert [window_decimals(w) for w in ((0.0, 2.5), (0.0, 60.0), (-2e-4, 3e-4), (1.0, 1.0))] == [2, 2, 6, 2]
+
+
+def test_a_sequence_of_volumes_is_told_how_it_can_be_used(patient):
+    dce = dataclasses.replace(patient.choices, method="dce_tofts")
+    assert not any("Sequence" in line for line in patient.decisions.missing_images(dce))
+    sequence = patient.scene.AddNewNodeByClass("vtkMRMLSequenceNode", "DCE frames")
+    sequence.SetDataNodeAtValue(patient.ct, "0")
+    told = [line for line in patient.decisions.missing_images(dce) if "Sequence 'DCE frames'" in line]
+    assert told
+    assert "4D NIfTI" in told[0]
+    assert patient.decisions.why_not_run(patient.choices) == ""
 
 
 def test_sphere_of_a_placed_roi_is_in_lps(patient):

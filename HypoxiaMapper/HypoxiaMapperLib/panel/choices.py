@@ -20,7 +20,7 @@ from ..volume import Region, Volume
 from .map_nodes import Fingerprints
 from .node_images import NodeImages, role_of
 from .patient_scope import why_not_one_patient
-from .series_choice import SeriesCatalogue, guess_series, resolve
+from .series_choice import SeriesCatalogue, guess_series, resolve, sequence_hint
 
 ALIGNMENT_TEXTS = {
     "same_frame": "Same frame of reference",
@@ -28,6 +28,7 @@ ALIGNMENT_TEXTS = {
     "rigid": "Rigid registration, computed now",
 }
 SPHERE_NAME = "Ref_Sphere"
+NOT_PLACED = "not placed"
 _REGION_WORDS = {"artery": ("artery", "aif", "aorta", "carotid"), "normal_brain": ("normal_brain", "nawm", "brain")}
 _REFERENCE_WORDS = ("ref_blood", "blood", "ref_muscle", "muscle", "aorta", "reference")
 
@@ -110,7 +111,7 @@ class MapperDecisions:
             given = choices.inputs.get(spec.key) if spec.kind == "volume" else choices.series.get(spec.key)
             if not given:
                 if spec.required:
-                    lines.append(f"Choose the {spec.description}.")
+                    lines.append(f"Choose the {spec.description}.{sequence_hint(spec, choices.planning)}")
             elif spec.kind == "volume":
                 lines += self._problems_of_input(spec, choices)
             else:
@@ -131,6 +132,8 @@ class MapperDecisions:
             if spec.key == "reference":
                 if spec.required and not choices.reference.exists() and choices.reference_roi is None:
                     lines.append("Choose a reference segment (blood or muscle), or place a sphere.")
+                elif not choices.reference.exists() and _sphere_print(choices.reference_roi) == NOT_PLACED:
+                    lines.append(f"Place the sphere {choices.reference_roi.GetName()!r} in a slice view.")
             elif spec.required and spec.key != "gtv" and not choices.regions.get(spec.key, SegmentChoice()).exists():
                 lines.append(f"Choose the region {spec.key} ({spec.description}).")
         return lines
@@ -261,11 +264,13 @@ def why_method_is_grey(method: Method) -> str:
 
 
 def _sphere_print(roi: Any) -> str:
-    """Fingerprint of a sphere; one that is still being placed has a fingerprint, too."""
+    """Fingerprint of a sphere; one that is still being placed has a fingerprint, too; empty without one."""
+    if roi is None:
+        return ""
     try:
         return repr(sphere_of_roi(roi))
     except RequestError:
-        return "not placed"
+        return NOT_PLACED
 
 
 def sphere_of_roi(roi: Any) -> tuple[tuple[float, float, float], float]:

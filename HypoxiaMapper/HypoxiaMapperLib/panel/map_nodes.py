@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -28,6 +29,7 @@ PART = "Hypoxia.PartOfMap"  # attribute of the maps that came with a map: the me
 INSIDE = "Hypoxia.InsideGtv"  # node reference role of the view cut to the GTV, and its attribute: what it was made of
 WINDOW = "Hypoxia.Window"  # JSON: values of the first and the last colour
 WINDOW_PERCENTILES = (1.0, 99.0)
+MOST_DECIMALS = 9
 COLOUR_TABLE = "Hypoxia colours"
 MAP_COLOURS = ((0.0, 0.0, 0.3), (0.0, 0.3, 0.9), (0.1, 0.8, 0.7), (0.9, 0.9, 0.1), (0.95, 0.4, 0.05), (0.6, 0.0, 0.0))
 """From low to high, blended in between; perceptibly ordered in light and dark, and for red-green blindness."""
@@ -192,6 +194,12 @@ def window_of(node: Any) -> tuple[float, float]:
 def set_window(node: Any, window: tuple[float, float]) -> None:
     """Keep the window of a map with it."""
     node.SetAttribute(WINDOW, json.dumps(window))
+
+
+def window_decimals(window: tuple[float, float]) -> int:
+    """Decimals that show a window to about three digits: two for a ratio, more where all values are small."""
+    span = abs(window[1] - window[0])
+    return min(MOST_DECIMALS, max(2, 2 - math.floor(math.log10(span)))) if span > 0 else 2
 
 
 def inside_only(scene: Any, node: Any, gtv: Region, known: str) -> Any:

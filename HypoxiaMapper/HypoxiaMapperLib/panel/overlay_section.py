@@ -10,7 +10,17 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..mrml import node_to_volume, segment_to_region
-from .map_nodes import INSIDE, curves_of, inside_only, map_facts, parts_of, set_window, show_map, window_of
+from .map_nodes import (
+    INSIDE,
+    curves_of,
+    inside_only,
+    map_facts,
+    parts_of,
+    set_window,
+    show_map,
+    window_decimals,
+    window_of,
+)
 from .plots import show_curve
 from .views import LEFT, colour_legend, leave_side_by_side, overlay, set_display_threshold, show_above, side_by_side
 
@@ -20,6 +30,7 @@ if TYPE_CHECKING:
 # The views wait this many times what their last change took, so that slider and numbers never wait for a slow renderer.
 _WAIT_FACTOR = 4
 _LONGEST_WAIT_MS = 300
+WIDEST_WINDOW = 1e5
 
 
 class OverlaySection:
@@ -85,7 +96,12 @@ class OverlaySection:
         part, p = self.part(), self.panel.parameters
         if part is not None and p is not None:
             self._updating = True
-            p.window_low, p.window_high = window_of(part)
+            window = window_of(part)
+            decimals = window_decimals(window)
+            for box in (self.ui.windowLowSpinBox, self.ui.windowHighSpinBox):
+                box.decimals, box.singleStep = decimals, 10.0 ** (1 - decimals)
+                box.minimum, box.maximum = -WIDEST_WINDOW, WIDEST_WINDOW
+            p.window_low, p.window_high = window
             self._updating = False
 
     def show(self, *_args: Any) -> None:
@@ -98,7 +114,7 @@ class OverlaySection:
         shown = self._inside(part) if ui.insideGtvCheckBox.checked else part
         if high > low:
             set_window(part, (low, high))
-            show_map(self.scene, shown, (low, high))
+        show_map(self.scene, shown, window_of(part))
         self.shown = shown
         if ui.onlyHypoxicCheckBox.checked and self.section.table is not None and part is self.section.map_node():
             set_display_threshold(shown, p.threshold, self.section.table.comparison)
