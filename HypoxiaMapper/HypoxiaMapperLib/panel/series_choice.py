@@ -128,7 +128,8 @@ def sequence_hint(spec: InputSpec, planning_node: Any) -> str:
         return ""
     return (
         f" Sequence {', '.join(names)} of the scene does not say the times and durations of its frames: choose the "
-        "DICOM series it was loaded from, or export its frames as one 4D NIfTI file with a sidecar and take it with File..."
+        "DICOM series it was loaded from, or export its frames as one 4D NIfTI file with a sidecar and take it with "
+        "File..."
     )
 
 
