@@ -164,7 +164,8 @@ def volume_band(
     """
     compare = COMPARE[comparison]
     box = _box(gtv)
-    inside, spread, members = gtv[box], prediction.aleatoric_sd[box], prediction.members[(slice(None), *box)]
+    inside, spread = gtv[box], prediction.aleatoric_sd[box]
+    members = [member[box] for member in prediction.members]
     whole = np.random.default_rng([seed, 1]).standard_normal(DRAWS, np.float32) * np.float32(np.sqrt(shared_error))
     own = np.float32(np.sqrt(1.0 - shared_error))
     fractions = [
