@@ -12,6 +12,7 @@ from HypoxiaMapperLib.errors import HypoxiaError
 from HypoxiaMapperLib.methods import Progress, no_progress
 
 from . import cli_commands as commands
+from .cli_models import add_commands
 from .pipeline import SOFTWARE
 
 _EPILOG = """Exit codes: 0 done, 2 wrong request, 3 missing or unusable input, 4 geometry, 5 clinical limit,
@@ -76,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(sub)
     _add_lists(sub)
     _add_verify_and_send(sub)
+    add_commands(sub)
     return parser
 
 
@@ -88,6 +90,10 @@ def _add_demo(sub: argparse._SubParsersAction) -> None:
     )
     demo.add_argument("--out", metavar="DIR", default="", help="new folder (default: hypoxia-demo or the next free)")
     demo.add_argument("--seed", type=int, default=20260101, help="noise of the digital patient (default %(default)s)")
+    demo.add_argument(
+        "--method", choices=tuple(commands.DEMO_METHODS), default="tracer_ratio",
+        help="tracer_ratio (default); learned_ratio shows a predicted map beside its checks",
+    )  # fmt: skip
     _add_json(demo)
     demo.set_defaults(command=commands.demo)
 
@@ -157,6 +163,7 @@ def _add_image_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_map_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--param", metavar="NAME=VALUE", action="append", help="parameter of the method; repeat")
+    group.add_argument("--bundle", metavar="DIR", help="trained model of learned_ratio (default: the shipped one)")
     group.add_argument("--threshold", type=float, metavar="VALUE", help="instead of the tracer protocol's own")
     group.add_argument("--comparison", choices=(">", ">=", "<", "<="), help="instead of the tracer protocol's own")
     group.add_argument("--minimum-component", type=float, metavar="ML", help="drop smaller islands (default 0.5)")
@@ -174,7 +181,9 @@ def _add_dose_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--boost-dose", type=float, metavar="GY", help="instead of the protocol's")
     group.add_argument("--fractions", type=int, metavar="N", help="instead of the protocol's")
     group.add_argument(
-        "--override", metavar='"LIMIT NAME: REASON"', help="exceed a limit by name: dose, volume, coverage"
+        "--override",
+        metavar='"LIMIT NAME: REASON"',
+        help="exceed a limit by name: dose, volume, coverage, distribution",
     )
 
 

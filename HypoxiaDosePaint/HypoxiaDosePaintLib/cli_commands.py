@@ -19,6 +19,11 @@ from .prescription import all_protocols
 from .request import Margins, Registration, Request, Sphere, SubvolumeOptions, read_request
 
 DEMO_ORGANS = ("SpinalCord", "Brainstem")
+DEMO_METHODS: dict[str, dict[str, Any]] = {
+    "tracer_ratio": {},
+    # The digital patient's T1 has thicker slices than the model was trained on: its check would stop the export.
+    "learned_ratio": {"inputs": {"t1": "none"}},
+}
 
 
 def demo(arguments: Namespace, progress: Progress) -> str:
@@ -32,12 +37,13 @@ def demo(arguments: Namespace, progress: Progress) -> str:
     request = Request(
         folder=str((out / "patient").resolve()),
         output=str((out / "result").resolve()),
-        method="tracer_ratio",
+        method=arguments.method,
         protocol="welz_77_70_35",
         gtv_rois=patient.gtv_rois,
         reference_roi=patient.reference_roi,
         organ_rois=DEMO_ORGANS,
         accepted_by="Demonstration (digital patient, no person)",
+        **DEMO_METHODS[arguments.method],
     )
     result = run_request(request, lambda f, t: progress(0.2 + 0.8 * f, t), lambda r: text.truth_facts(patient, r))
     return _show(arguments, text.result_facts(result, out / "result"), text.result_lines(result, out / "result"))
@@ -151,7 +157,7 @@ def request_from_arguments(arguments: Namespace) -> Request:
         "boost_dose_gy": arguments.boost_dose, "fractions": arguments.fractions, "override": arguments.override,
         "accepted_by": arguments.accepted_by, "write_rtdose": arguments.rtdose, "holes": arguments.holes,
         "registration": _registration(arguments.registration), "subvolume": _subvolume(arguments),
-        "method_params": _method_params(arguments.method, arguments.param or []),
+        "method_params": _method_params(arguments.method, arguments.param or [], arguments.bundle),
     }  # fmt: skip
     return Request(
         str(Path(arguments.source).resolve()), str(Path(arguments.out).resolve()), arguments.method, arguments.protocol,
@@ -162,7 +168,7 @@ def request_from_arguments(arguments: Namespace) -> Request:
 _OPTIONS = (
     "method", "protocol", "out", "planning_series", "pet_series", "tracer", "structure_set", "gtv", "reference_roi",
     "input", "region", "frame_time", "time_unit", "frame_interval", "motion_reference",
-    "reference_sphere", "registration", "param", "threshold", "comparison", "minimum_component", "closing",
+    "reference_sphere", "registration", "param", "bundle", "threshold", "comparison", "minimum_component", "closing",
     "maximum_fraction", "boost_margin", "base_margin", "organ", "organ_gap", "base_dose", "boost_dose", "fractions",
     "override", "accepted_by", "rtdose", "holes",
 )  # fmt: skip
@@ -178,11 +184,11 @@ def _subvolume(arguments: Namespace) -> SubvolumeOptions:
     return SubvolumeOptions(**{k: v for k, v in given.items() if v is not None})
 
 
-def _method_params(method: str, pairs: list[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` pairs with values in the types of the method's parameters."""
+def _method_params(method: str, pairs: list[str], bundle: str | None = None) -> dict[str, Any]:
+    """``NAME=VALUE`` pairs with values in the types of the method's parameters, and the folder of a trained model."""
     known = all_methods()
     types = {f.name: type(f.default) for f in fields(known[method].Params)} if method in known else {}
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"bundle": str(Path(bundle).resolve())} if bundle else {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
@@ -190,6 +196,8 @@ def _method_params(method: str, pairs: list[str]) -> dict[str, Any]:
         values[name] = _number(value, f"--param {name}") if types.get(name) in (int, float) else value
         if types.get(name) is int:
             values[name] = int(values[name])
+        if types.get(name) is bool and value.lower() in ("true", "false"):
+            values[name] = value.lower() == "true"
     return values
 
 

@@ -17,7 +17,7 @@ from .prescription import Protocol
 from .result import ProofRow, Result
 from .sidecar import model_data
 from .subvolume import find_subvolume
-from .wording import band_text, map_mark, threshold_text, volume_word
+from .wording import band_text, map_mark, threshold_text, ucum_text, volume_word
 
 if TYPE_CHECKING:
     from HypoxiaMapperLib.simulate.digital_patient import DigitalPatient
@@ -87,7 +87,7 @@ def _model_lines(result: Result) -> list[str]:
     model = result.images.map.model
     if model is None:
         return []
-    failed = [f"{f.check} {f.value} (allowed: {f.allowed})" for f in model.distribution if not f.passed]
+    failed = [ucum_text(f"{f.check} {f.value} (allowed: {f.allowed})") for f in model.distribution if not f.passed]
     override = result.request.override_for("distribution")
     state = f"{len(model.distribution)} of {len(model.distribution)} checks passed" if not failed else (
         f"FAILED: {'; '.join(failed)}{f'. Overridden by {override}' if override else ''}")  # fmt: skip

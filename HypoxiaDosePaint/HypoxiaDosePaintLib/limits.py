@@ -10,6 +10,7 @@ from HypoxiaMapperLib.errors import LimitError
 from HypoxiaMapperLib.methods import HypoxiaMap
 
 from .request import SubvolumeOptions
+from .wording import ucum_text
 
 MINIMUM_COVERAGE = 0.9
 """Part of each GTV that must have a map value; a choice of this software, no trial states one."""
@@ -103,7 +104,7 @@ def _distribution(hypoxia_map: HypoxiaMap) -> str:
     if model is None or model.in_distribution:
         return ""
     failed = "; ".join(f"{f.check} {f.value} (allowed: {f.allowed})" for f in model.distribution if not f.passed)
-    return f"The images are unlike those that {model.name} was trained on: {failed}"
+    return f"The images are unlike those that {model.name} was trained on: {ucum_text(failed)}"
 
 
 def _coverage(gtv_name: str, gtv_ml: float, imaged_ml: float) -> str:

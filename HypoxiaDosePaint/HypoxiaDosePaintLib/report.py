@@ -65,7 +65,7 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     filters = (wording.ml_text, wording.gy_text, wording.percent_text, wording.number_text, wording.label_text,
-               wording.unit_text, wording.name_text, wording.date_text,
+               wording.unit_text, wording.ucum_text, wording.name_text, wording.date_text,
                wording.band_text)  # fmt: skip
     environment.filters.update({f.__name__.removesuffix("_text"): f for f in filters})
     environment.filters["rows"] = flatten

@@ -33,6 +33,11 @@ def unit_text(unit: str) -> str:
     return _UNITS.get(unit, re.sub(r"[{}\[\]]", "", unit))
 
 
+def ucum_text(text: str) -> str:
+    """A text with every UCUM unit in brackets as people write it: ``0.7 to 1.7 {ratio}`` gives ``0.7 to 1.7 ratio``."""
+    return re.sub(r"\[hnsf'U\]|mm\[Hg\]|\{[^{}]*\}", lambda found: unit_text(found.group()), text)
+
+
 def ml_text(volume_ml: float) -> str:
     """Millilitres with two decimals under 10 and one above, e.g. ``3.07 ml``."""
     return f"{volume_ml:.2f} ml" if abs(volume_ml) < 10 else f"{volume_ml:.1f} ml"

@@ -82,7 +82,7 @@ MEMBERS = {
         "parts": "selection method_inputs mapping alignment bystanders targets",
         "report": "report pictures plots render",
         "pipeline": "pipeline",
-        "front": "cli cli_commands cli_text demo batch web",
+        "front": "cli cli_commands cli_models cli_text demo batch web",
         "panel": "panel",
     },
 }

@@ -49,8 +49,8 @@ def test_report_shows_the_model_beside_the_map(result):
     model = sample_model()
     for text in (
         model.title, model.training_data, model.licence, "FDG PET, CT", "hypoxia PET, ADC", "5.31 ml",
-        "5-95 % band 3.20 to 7.90 ml", "41.2 g/ml", "3.0 to 38.5 g/ml", "Every check passed", "scaled FDG", "0.71", "undefined",
-        DIGESTS[0][:12], DIGESTS[1], "Without FDG PET", "0.123",
+        "5-95 % band 3.20 to 7.90 ml", "41.2 g/ml", "3.0 to 38.5 g/ml", "Every check passed", "scaled FDG",
+        "0.71", "undefined", DIGESTS[0][:12], DIGESTS[1], "Without FDG PET", "0.123",
     ):  # fmt: skip
         assert text in section, text
 
