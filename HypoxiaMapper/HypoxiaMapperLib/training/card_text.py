@@ -60,7 +60,7 @@ judged on the same voxels of the same patients, inside the GTV, against the true
 - *linear regression*: the least squares line through the same images the network sees, fitted on the training patients.
 
 A comparison is one cohort, set of images and baseline. *Better* and *worse* mean that the 95 % interval of the mean
-paired difference (bootstrap over patients) leaves out zero:
+paired difference (bootstrap over patients, not corrected for the number of comparisons) leaves out zero:
 
 {lines}
 
@@ -143,7 +143,7 @@ def own_model() -> str:
     """How to train, judge and describe a model of one's own."""
     example = {
         "bundle": {
-            "name": "our_site_v1", "title": "...", "label": "trained on 60 of our patients, not clinically validated",
+            "name": "our_site_v1", "title": "...", "label": "trained on our patients, not clinically validated",
             "training_data": "...", "intended_use": "...", "licence": "...",
         },
         "data": {"source": "pairs", "folder": "patients"},

@@ -36,7 +36,7 @@ def draw_pictures(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]],
     figure = Figure(figsize=(9, 7), layout="constrained")
     FigureCanvasAgg(figure)
     shown = [images for images in _SHOWN if images in numbers["sets"]]
-    for axes, images in zip(figure.subplots(2, 2, sharex=True).ravel(), shown, strict=False):
+    for axes, images in zip(figure.subplots(2, 2, sharex=True, sharey=True).ravel(), shown, strict=False):
         mine = [r for r in rows if (r["cohort"], r["images"], r["map"]) == (cohort, images, NETWORK)]
         _bland_altman(axes, images, mine, numbers["sets"][images]["maps"][NETWORK])
     figure.savefig(folder / "bland_altman.png", dpi=DPI)
