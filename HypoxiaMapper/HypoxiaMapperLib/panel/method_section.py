@@ -176,22 +176,22 @@ class MethodSection:
         if code is None:
             return
         self.run_state = None
-        message = _("Cancelled.") if run.cancelled else self._take_result()
+        message = _("Cancelled.") if run.cancelled else self._take_result(run.log)
         self._job_folder.cleanup()
         self.ui.progressBar.value = 0
         self.panel.refresh()
         self.ui.methodStatusLabel.text = message
         fit_labels(self.ui.methodStatusLabel)
 
-    def _take_result(self) -> str:
-        """Put the result into the scene; what to tell the user."""
+    def _take_result(self, log: Sequence[str]) -> str:
+        """Put the result into the scene; what to tell the user, with the worker's last word when it broke down."""
         folder, choices = Path(self._job_folder.name), self._job_choices
         try:
             if self._job.voxel_mm is not None:
                 return self._take_curves(folder)
             result = read_result(folder)
         except HypoxiaError as error:
-            return str(error)
+            return "\n".join([str(error), *(line for line in log[-1:] if not line.startswith("ERROR "))])
         name = self.scene.GenerateUniqueName(result.map.volume.quantity)
         nodes = {"planning": choices.planning, **choices.inputs}
         for key, frame in result.shown.items():
