@@ -136,6 +136,8 @@ def _flat(common: Dataset, shared: Dataset, own: Dataset) -> Dataset:
                     value = item.get(keyword)
                     if value not in (None, ""):
                         setattr(header, classic, value[0] if keyword == "InversionTimes" and _many(value) else value)
+        if source.get("RealWorldValueMappingSequence"):
+            header.RealWorldValueMappingSequence = source.RealWorldValueMappingSequence
         for item in (source.get("RealWorldValueMappingSequence") or [])[:1]:
             codes = [c.get("CodeValue") for c in item.get("MeasurementUnitsCodeSequence") or []]
             if common.get("SOPClassUID") == _ENHANCED_PET and codes and codes[0] in _BECQUEREL_UNITS:

@@ -13,6 +13,7 @@ from ..errors import GeometryError, InputError
 from ..volume import Volume
 from .frames import image_names, read_images
 from .model import ImageSeries, SeriesInfo
+from .real_world import real_world_of
 from .stack import Grid, SlicePlane, build_grid, doubled_positions, slice_order
 
 _PET_UNITS = {  # Units (0054,1001) to UCUM
@@ -42,9 +43,8 @@ def read_image_series(info: SeriesInfo) -> ImageSeries:
     -------
     ImageSeries
         Volume of shape (slices, rows, columns), int16 where that is exact, else float32, slices sorted along their
-        normal; ``headers[k]`` belongs to
-        ``array[k]``. CT in Hounsfield units, MR in arbitrary units, PET in the unit of the file. A series of one
-        slice takes its Slice Thickness as spacing.
+        normal; ``headers[k]`` belongs to ``array[k]``. CT in Hounsfield units, MR in the unit of its real-world mapping
+        or else arbitrary ones, PET in the unit of the file. A series of one slice takes its Slice Thickness as spacing.
 
     Raises
     ------
@@ -95,7 +95,11 @@ def _volume(info: SeriesInfo, array: np.ndarray, grid: Grid, headers: Sequence[D
     image.SetSpacing(grid.spacing_mm)
     image.SetOrigin(grid.origin_mm)
     image.SetDirection(grid.direction)
-    quantity, unit = quantity_of(info, headers[0])
+    found = {quantity_of(info, header) for header in headers}
+    if len(found) > 1:
+        units = " and ".join(sorted(unit for _, unit in found))
+        raise InputError(f"Series {info.description!r} is in {units}, slice by slice.", "Export the series again.")
+    quantity, unit = found.pop()
     operations = [f"read {len(headers)} slices, rescale slope and intercept per slice"]
     if len(headers) == 1:
         operations.append("single slice: Slice Thickness taken as spacing")
@@ -115,6 +119,9 @@ def quantity_of(info: SeriesInfo, header: Dataset) -> tuple[str, str]:
     if info.role == "planning_ct":
         return "CT number", "[hnsf'U]"
     if info.role == "mr":
+        mapping = real_world_of(header)
+        if mapping is not None:
+            return info.kind or "MR map", mapping.unit
         return f"MR signal ({info.kind or 'unknown'})", "[arb'U]"
     if info.role == "pet":
         units = str(header.get("Units", "") or "")
@@ -128,7 +135,10 @@ def quantity_of(info: SeriesInfo, header: Dataset) -> tuple[str, str]:
 
 
 def rescale_of(header: Dataset, name: str) -> tuple[float, float]:
-    """Rescale slope and intercept of one slice; 1 and 0 when absent, as DICOM says."""
+    """Slope and intercept of one slice: an MR map's real-world mapping, else the rescale ones; 1 and 0 when absent."""
+    mapping = real_world_of(header)
+    if mapping is not None:
+        return mapping.slope, mapping.intercept
     slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
     slope = 1.0 if slope is None else float(slope)
     if not np.isfinite(slope) or slope == 0:
