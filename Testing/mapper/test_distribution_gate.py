@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,8 +22,12 @@ FEATURES = 8
 def _gate(ensemble, prepared, facts=None, gtv_ml=14.0):
     from HypoxiaMapperLib.inference.distribution import check_distribution
 
-    own = {key: {"tracer": {"fdg": "FDG", "hypoxia_pet": "FMISO"}.get(key, "")} for key in prepared.present}
-    found = check_distribution(ensemble, prepared, {**own, **(facts or {})}, gtv_ml)
+    usual = {"fdg": ("FDG", 60.0), "hypoxia_pet": ("FMISO", 150.0)}
+    own = {key: dict(zip(("tracer", "minutes_after_injection"), usual.get(key, ("", None)), strict=True))
+           for key in prepared.present}  # fmt: skip
+    for key, changed in (facts or {}).items():
+        own[key] = {**own.get(key, {}), **changed}
+    found = check_distribution(ensemble, prepared, own, gtv_ml)
     return {finding.check: finding for finding in found}
 
 
@@ -178,3 +184,33 @@ def test_a_bundle_without_the_file_fails_and_a_wrong_file_is_refused(tmp_path, p
     wrong = {**_statistics(), "precision": np.eye(3)}
     with pytest.raises(InputError, match="precision"):
         _gate(Ensemble(make_bundle(tmp_path / "wrong", 1, wrong), "cpu"), prepared)
+
+
+@pytest.mark.parametrize(("minutes", "passed"), [(60.0, True), (90.0, True), (150.0, False), (None, False)])
+def test_a_pet_too_late_or_of_unknown_time_does_not_pass(ensemble, prepared, minutes, passed):
+    found = _gate(ensemble, prepared, {"fdg": {"minutes_after_injection": minutes}})
+    assert found["FDG PET scan after injection"].passed is passed
+
+
+@pytest.mark.parametrize(("share", "passed"), [(0.95, True), (0.6, False)])
+def test_an_image_with_holes_in_the_gtv_does_not_pass(ensemble, prepared, share, passed):
+    values = prepared.values["ct"].copy()
+    inside = np.argwhere(prepared.gtv)
+    values[tuple(inside[: round((1 - share) * len(inside))].T)] = np.nan
+    holed = replace(prepared, values={**prepared.values, "ct": values})
+    assert _gate(ensemble, holed)["CT has values in the GTV"].passed is passed
+
+
+def test_a_small_node_beside_a_tumour_does_not_pass(ensemble, prepared):
+    from HypoxiaMapperLib.inference.distribution import _part_findings
+
+    gtv = np.zeros((20, 20, 20), bool)
+    gtv[2:12, 2:12, 2:12] = True
+    assert not list(_part_findings(gtv, 1.8))
+    gtv[15:18, 15:18, 15:17] = True  # 18 voxels of 0.027 ml
+    (finding,) = _part_findings(gtv, 1.8)
+    assert not finding.passed
+    assert finding.value == "0.486 ml of 2 parts"
+    gtv[15:18, 15:18, 15:17] = False
+    gtv[15, 15, 15:17] = True  # a speck of the contour's edge
+    assert all(found.passed for found in _part_findings(gtv, 1.8))

@@ -232,7 +232,7 @@ def test_the_map_and_what_is_said_of_it(with_identity):
     inside = gtv.array
     assert np.allclose(found.volume.array[inside], 4.7117 * 10.0 / 30.1237, atol=1e-5)
     model = found.model
-    assert model.label.endswith("not approved for clinical use; FDG-derived, not measured hypoxia")
+    assert model.label == "FDG-derived, not measured; research use only"
     assert model.weights_sha256 == (user_models.MSKCC_TBR.sha256,)
     assert model.hypoxic_volume_ml == pytest.approx(gtv.volume_ml)
     assert all(np.isnan(model.hypoxic_volume_band_ml))

@@ -75,6 +75,11 @@ class Bundle:
         return str(self.hypoxia["label"])
 
     @property
+    def metadata_sha256(self) -> str:
+        """SHA-256 of the metadata file, line ends as LF."""
+        return _metadata_sha256(self.folder)
+
+    @property
     def version(self) -> str:
         """Version of the bundle."""
         return str(self.metadata["version"])
@@ -146,13 +151,18 @@ def shipped_bundle() -> Bundle:
             f"This installation has no shipped bundle ({SHIPPED.name}).",
             "Install the released package, or name a bundle of your own (`hypoxia train` writes one).",
         )
-    digest = hashlib.sha256((SHIPPED / METADATA).read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    digest = _metadata_sha256(SHIPPED)
     if digest != SHIPPED_METADATA_SHA256:
         raise InputError(
             f"{SHIPPED / METADATA} is not the one this software was released with (SHA-256 {digest}).",
             "Install the package again. A bundle of your own is named by its folder.",
         )
     return load_bundle(SHIPPED)
+
+
+def _metadata_sha256(folder: Path) -> str:
+    """SHA-256 of a bundle's metadata; line ends as LF, so that a checkout on Windows is the same file."""
+    return hashlib.sha256((folder / METADATA).read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
 def write_bundle(

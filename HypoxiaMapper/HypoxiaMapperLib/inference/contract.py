@@ -12,6 +12,8 @@ from .channels import BOX_MARGIN_MM, CHANNELS, KEYS, NETWORK_SPACING_MM
 
 CONTRACT = 1
 """Version of what stands under ``hypoxia`` in metadata.json. Raised when an older reader would misread a newer file."""
+LONGEST_LABEL = 50
+"""Characters; the title of a DICOM object holds 64 and also says that the map is a surrogate."""
 COMPARISONS = (">", ">=", "<", "<=")
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 WEIGHTS_NAME = re.compile(r"models/[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors")
@@ -62,6 +64,11 @@ def check_metadata(metadata: Any, where: str) -> None:
     if hypoxia["comparison"] not in COMPARISONS:
         raise InputError(
             f"{where}: hypoxia.comparison is {hypoxia['comparison']!r}.", f"Valid: {', '.join(COMPARISONS)}."
+        )
+    if len(hypoxia["label"]) > LONGEST_LABEL:
+        raise InputError(
+            f"{where}: hypoxia.label has {len(hypoxia['label'])} characters.",
+            f"At most {LONGEST_LABEL} stay readable in a DICOM title: put the rest into intended_use.",
         )
     _check_channels(hypoxia, where)
     _check_ranges(hypoxia, where)

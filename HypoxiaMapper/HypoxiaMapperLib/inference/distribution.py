@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 
 from ..errors import InputError
 from ..methods._model_use import Finding
-from .channels import CHANNELS, KEYS, Channel
+from .channels import CHANNELS, KEYS, NETWORK_SPACING_MM, Channel
 from .device import exact_arithmetic
 from .prepare import Prepared
 
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 PERCENTILES = (1.0, 99.0)
 SPACING_TOLERANCE = 0.01
 """Voxel sizes are written rounded; so much beyond the range is the same size."""
+LEAST_KNOWN = 0.9
+"""Part of the GTV an image must have values for: as the limit on the map's coverage; a choice of this software."""
+SCAN_WINDOWS_MIN = {"FDG": (30.0, 90.0), "FMISO": (120.0, 180.0), "FAZA": (120.0, 180.0), "HX4": (120.0, 240.0)}
+"""What the simulator draws (``simulate.settings``); FDG, which it takes at 60 min, give or take the 30 min that
+``tracers.POINT_TOLERANCE_MIN`` allows to a single published time."""
+SPECK_ML = 0.1
+"""Smaller parts are edges of contours, not tumours; a choice of this software."""
 NO_FILE = "no distribution check in this bundle"
 
 
@@ -121,12 +129,48 @@ def check_distribution(
             spacing = own.get("native_spacing_mm") or prepared.spacings_mm[channel.key]
             found += _image_findings(channel, prepared, hypoxia)
             found += _spacing_findings(channel, spacing, hypoxia["spacing_range_mm"].get(channel.key))
+            found += _known_findings(channel, prepared)
+            found += _time_findings(channel, own)
             found += _tracer_findings(channel, str(own.get("tracer", "unknown")), hypoxia["tracers"].get(channel.key))
     volumes = hypoxia.get("gtv_volume_range_ml")
     if volumes:
         low, high = volumes
         found.append(Finding("GTV volume", f"{gtv_ml:.3g} ml", f"{low:.3g} to {high:.3g} ml", low <= gtv_ml <= high))
+        found += _part_findings(prepared.gtv, low)
     return (*found, _feature_finding(ensemble, prepared))
+
+
+def _part_findings(gtv: np.ndarray, smallest_ml: float) -> Iterator[Finding]:
+    """The smallest separate part of a GTV: the network saw single tumours, a small node beside one is no part of it."""
+    labels, count = ndimage.label(gtv)
+    parts_ml = np.bincount(labels.ravel())[1:] * NETWORK_SPACING_MM**3 / 1000.0
+    parts_ml = parts_ml[parts_ml >= SPECK_ML]
+    if count > 1 and parts_ml.size:
+        least = float(parts_ml.min())
+        text = f"{least:.3g} ml of {count} parts"
+        yield Finding("smallest separate part of the GTV", text, f"at least {smallest_ml:.3g} ml", least >= smallest_ml)
+
+
+def _known_findings(channel: Channel, prepared: Prepared) -> Iterator[Finding]:
+    """How much of the GTV an image has values for; said only where some are missing."""
+    share = float(np.isfinite(prepared.values[channel.key][prepared.gtv]).mean())
+    if share < 1.0:
+        yield Finding(
+            f"{channel.title} has values in the GTV", f"{100 * share:.0f} %", f"at least {100 * LEAST_KNOWN:.0f} %",
+            share >= LEAST_KNOWN,
+        )  # fmt: skip
+
+
+def _time_findings(channel: Channel, facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """When a PET was taken after the injection; a time nobody knows has not passed."""
+    window = SCAN_WINDOWS_MIN.get(str(facts.get("tracer", "")))
+    if channel.key not in ("fdg", "hypoxia_pet") or window is None:
+        return  # the check of the tracer fails then
+    minutes = facts.get("minutes_after_injection")
+    value = float(minutes) if isinstance(minutes, int | float) else float("nan")
+    text = "not known" if np.isnan(value) else f"{value:.0f} min"
+    allowed = f"{window[0]:g} to {window[1]:g} min"
+    yield Finding(f"{channel.title} scan after injection", text, allowed, window[0] <= value <= window[1])
 
 
 def _image_findings(channel: Channel, prepared: Prepared, hypoxia: Mapping[str, Any]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ multiple of 4 (two halvings). Whatever the images' own grids are, absolute value
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,7 +84,8 @@ def prepare(images: Mapping[str, Volume], gtv: Region) -> Prepared:
     values = {}
     for channel in CHANNELS:
         if channel.key in images:
-            sampled, covered = sample(images[channel.key].image, grid)
+            native_mm = images[channel.key].facts.get("native_spacing_mm")
+            sampled, covered = sample(images[channel.key].image, grid, native_mm)
             _check_values(channel, sampled[inside], covered[inside], gtv.name)
             values[channel.key] = sampled
     spacings = {key: tuple(float(s) for s in images[key].image.GetSpacing()) for key in values}
@@ -133,8 +134,13 @@ def network_grid(gtv: Region) -> sitk.Image:
     return inside
 
 
-def sample(image: sitk.Image, grid: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
+def sample(
+    image: sitk.Image, grid: sitk.Image, native_spacing_mm: Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Linear interpolation at the grid's voxels, after smoothing along axes much finer than the grid.
+
+    An image that was brought to a finer grid before (``native_spacing_mm``, its own voxels) is no finer for it: it is
+    smoothed as its own voxels would be, else a PET on a CT's grid would lose its peaks.
 
     Voxels without a value (NaN) do not spread: neighbours are weighted by what has a value.
 
@@ -148,9 +154,9 @@ def sample(image: sitk.Image, grid: sitk.Image) -> tuple[np.ndarray, np.ndarray]
     image = _cropped(image, grid)
     array = sitk.GetArrayFromImage(image).astype(np.float32)
     known = np.isfinite(array)
-    fov = _resampled(np.ones(array.shape, np.float32), image, grid, smooth=False)
-    total = _resampled(np.where(known, array, 0).astype(np.float32), image, grid)
-    weight = fov if known.all() else _resampled(known.astype(np.float32), image, grid)
+    fov = _resampled(np.ones(array.shape, np.float32), image, grid, None, smooth=False)
+    total = _resampled(np.where(known, array, 0).astype(np.float32), image, grid, native_spacing_mm)
+    weight = fov if known.all() else _resampled(known.astype(np.float32), image, grid, native_spacing_mm)
     covered = fov > 0.5
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(covered & (weight > 0.5), total / weight, np.nan).astype(np.float32), covered
@@ -179,11 +185,13 @@ def back_to(values: np.ndarray, grid: sitk.Image, region: Region) -> np.ndarray:
     return np.where(region.array, sitk.GetArrayViewFromImage(found), np.nan).astype(np.float32)
 
 
-def _resampled(array: np.ndarray, like: sitk.Image, grid: sitk.Image, smooth: bool = True) -> np.ndarray:
+def _resampled(
+    array: np.ndarray, like: sitk.Image, grid: sitk.Image, native_mm: Sequence[float] | None, smooth: bool = True
+) -> np.ndarray:
     """An array on the grid of ``like`` at the voxels of ``grid``; 0 outside."""
     image = sitk.GetImageFromArray(array)
     image.CopyInformation(like)
-    spacing = np.array(image.GetSpacing())
+    spacing = np.maximum(image.GetSpacing(), native_mm or 0.0)  # axes of a scan and of the CT are those of the body
     fine = spacing < _FINE_FRACTION * NETWORK_SPACING_MM
     if smooth and fine.any():
         # A Gaussian as wide at half height as the step between the two grids: the mean over the coarse voxel.

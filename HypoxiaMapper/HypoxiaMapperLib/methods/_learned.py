@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from ..errors import InputError, RequestError
 from ..inference.baselines import BaselineMap, predict_from_metadata
 from ..inference.bundle import Bundle
-from ..inference.channels import CHANNELS
+from ..inference.channels import CHANNELS, FUNCTIONAL
 from ..inference.ensemble import Prediction, hypoxic_ml
 from ..inference.prepare import Prepared, back_to, network_grid
 from ..volume import Region, Volume, require_same_grid, voxel_volume_ml
@@ -65,10 +65,12 @@ class Crop:
         """The part of a region."""
         return replace(region, mask=self.image(region.mask))
 
-    def whole(self, part: np.ndarray, grid: sitk.Image) -> np.ndarray:
-        """A part's array in its place on the whole grid, NaN elsewhere; float32."""
-        found = np.full(tuple(reversed(grid.GetSize())), np.nan, np.float32)
-        found[self.slices] = part
+    def whole(self, part: np.ndarray, grid: sitk.Image) -> sitk.Image:
+        """A part's array in its place on the whole grid, NaN elsewhere; float32. The grid is written to once."""
+        image = sitk.GetImageFromArray(np.ascontiguousarray(part, np.float32))
+        after = [n - m - a for n, m, a in zip(grid.GetSize(), self.size, self.start, strict=True)]
+        found = sitk.ConstantPad(image, list(self.start), after, float("nan"))
+        found.CopyInformation(grid)
         return found
 
 
@@ -141,7 +143,9 @@ def network_images(
         if channel.key in MAP_UNITS:
             values = require_map({channel.key: part}, channel.key, units[channel.key], MAP_UNITS[channel.key])
             part = part.with_array(values.astype(np.float32), f"in {channel.unit}", unit=channel.unit)
-        elif channel.key == "hypoxia_pet" and volume.unit != channel.unit:
+        elif channel.key == "hypoxia_pet" and volume.unit == channel.unit:
+            _require_blood_ratio(volume)
+        elif channel.key == "hypoxia_pet":
             uptake = _blood_uptake(volume, gtv, reference)
             details = {"reference_suv_g_per_ml": uptake}
             name = reference.region.name if reference.region else ""
@@ -153,6 +157,16 @@ def network_images(
             )
         images[channel.key] = part
     return images, details
+
+
+def _require_blood_ratio(ratio: Volume) -> None:
+    """Refuse a ratio to another tissue, and a map that was itself predicted."""
+    quantity = ratio.quantity.lower()
+    if "tissue-to-blood ratio" not in quantity or "predicted" in quantity:
+        raise RequestError(
+            f"The hypoxia PET is {ratio.quantity!r} in {ratio.unit}.",
+            "The network reads a measured tissue-to-blood ratio, or SUVbw together with a blood region.",
+        )
 
 
 def _blood_uptake(pet: Volume, gtv: Region, reference: Reference) -> float:
@@ -176,7 +190,16 @@ def _blood_uptake(pet: Volume, gtv: Region, reference: Reference) -> float:
     return reference_uptake(pet, reference.region, gtv, "mean", reference.minimum_ml)
 
 
-def on_grid(values: np.ndarray, prepared: Prepared, crop: Crop, gtv: Region, everywhere: bool = False) -> np.ndarray:
+def known_only(prediction: Prediction, prepared: Prepared) -> Prediction:
+    """The prediction without the voxels in which no functional image has a value: nothing is known there."""
+    known = np.any([np.isfinite(v) for key, v in prepared.values.items() if key in FUNCTIONAL], axis=0)
+    if known[prepared.gtv].all():
+        return prediction
+    names = ("mean", "sd", "aleatoric_sd", "epistemic_sd", "members")
+    return replace(prediction, **{n: np.where(known, getattr(prediction, n), np.float32(np.nan)) for n in names})
+
+
+def on_grid(values: np.ndarray, prepared: Prepared, crop: Crop, gtv: Region, everywhere: bool = False) -> sitk.Image:
     """A map of the network's grid on the GTV's whole grid: NaN outside the GTV, or outside the network's box."""
     region = crop.region(gtv)
     if everywhere:

@@ -70,6 +70,10 @@ class ModelUse:
         Never empty.
     occlusion : mapping
         Input key to the mean absolute change of the map in the GTV when that image is left out; empty: not asked for.
+    metadata_sha256 : str
+        Of the bundle's metadata, which hold the digests of everything else; empty for a model that is no bundle.
+    threshold_text : str
+        What volume, band and baselines are thresholded at, e.g. ``"> 1.2"``, whatever the subvolume is cut at.
     """
 
     name: str
@@ -88,8 +92,10 @@ class ModelUse:
     distribution: tuple[Finding, ...]
     baselines: tuple[Baseline, ...]
     occlusion: Mapping[str, float] = field(default_factory=dict)
+    metadata_sha256: str = ""
+    threshold_text: str = ""
 
     @property
     def in_distribution(self) -> bool:
-        """True if every check of the gate passed."""
-        return all(finding.passed for finding in self.distribution)
+        """True if there were checks and every one of them passed."""
+        return bool(self.distribution) and all(finding.passed for finding in self.distribution)

@@ -22,6 +22,7 @@ from ._learned import (
     Reference,
     baselines_of,
     crop_around,
+    known_only,
     network_images,
     on_grid,
 )
@@ -141,6 +142,7 @@ class LearnedRatio(Method):
         progress(0.1, "network")
         ensemble = Ensemble(bundle, params.device)
         prediction = ensemble.predict(prepared, params.flips, lambda f, text: progress(0.1 + 0.6 * f, text))
+        prediction = known_only(prediction, prepared)
         explained = _explain(ensemble, prepared, params.explain, lambda f, text: progress(0.7 + 0.2 * f, text))
         run = _Run(given, gtv, crop, prepared, ensemble, prediction, explained)
         use = _model_use(run, params.band_seed)
@@ -244,6 +246,8 @@ def _model_use(run: _Run, band_seed: int) -> ModelUse:
         distribution=check_distribution(run.ensemble, prepared, facts, gtv_ml),
         baselines=baselines_of(bundle, prepared, run.prediction, region),
         occlusion=run.explained.occlusion,
+        metadata_sha256=bundle.metadata_sha256,
+        threshold_text=f"{comparison} {threshold:g}",
     )
 
 
@@ -257,8 +261,9 @@ def _result(run: _Run, use: ModelUse, details: Mapping[str, Any]) -> HypoxiaMap:
     quantity = quantity if quantity.startswith("predicted") else f"predicted {quantity}"
 
     def volume(values: np.ndarray, name: str, everywhere: bool = False) -> Volume:
-        array = on_grid(values, prepared, run.crop, run.gtv, everywhere)
-        return first.with_array(array, operation, quantity=name, unit=str(hypoxia["unit"]))
+        image = on_grid(values, prepared, run.crop, run.gtv, everywhere)
+        operations = (*first.operations, operation)
+        return replace(first, image=image, quantity=name, unit=str(hypoxia["unit"]), operations=operations)
 
     extra = {
         "aleatoric sd": volume(prediction.aleatoric_sd, f"{quantity}: aleatoric standard deviation"),
@@ -278,8 +283,8 @@ def _result(run: _Run, use: ModelUse, details: Mapping[str, Any]) -> HypoxiaMap:
         details={
             "model": use.name,
             "members": len(prediction.members),
-            "gtv_mean_ratio": float(prediction.mean[prepared.gtv].mean()),
-            "gtv_mean_standard_deviation": float(prediction.sd[prepared.gtv].mean()),
+            "gtv_mean_ratio": float(np.nanmean(prediction.mean[prepared.gtv])),
+            "gtv_mean_standard_deviation": float(np.nanmean(prediction.sd[prepared.gtv])),
             "network_box_voxels": "x".join(str(n) for n in reversed(prepared.gtv.shape)),
             **details,
             **run.explained.details,

@@ -30,7 +30,7 @@ from ._base import HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progr
 from ._model_use import Baseline, Finding, ModelUse
 from .fdg_surrogate import FdgSurrogate, FdgSurrogateParams
 
-LABEL = "research use only, non-commercial; not approved for clinical use; FDG-derived, not measured hypoxia"
+LABEL = "FDG-derived, not measured; research use only"
 TRAINING_DATA = (
     "FDG and dynamic FMISO PET/CT of head and neck carcinoma before chemoradiotherapy, one institution, 2011-2018: 84 "
     "patients for training, 13 for validation; hypoxic volumes of 21 and 16 further patients correlated with FMISO's "
