@@ -10,12 +10,14 @@ import SimpleITK as sitk
 
 from HypoxiaMapperLib.dicomio.registration import read_transform, transform_warnings
 from HypoxiaMapperLib.errors import GeometryError, RequestError
+from HypoxiaMapperLib.method_images import NIFTI_FRAME
 from HypoxiaMapperLib.methods import Progress
 from HypoxiaMapperLib.registration import register_rigid
 from HypoxiaMapperLib.resample import require_same_frame
 from HypoxiaMapperLib.timeseries import FrameStack
 
 from .mapping import Alignment
+from .method_inputs import MethodInput
 from .request import Request
 from .result import RegistrationUse
 from .selection import Inputs, union
@@ -91,7 +93,8 @@ def leave_out_elsewhere(inputs: Inputs, alignment: Alignment, request: Request) 
     if series:  # everything is brought to the grid of the first one
         frames = {series[0].frame_of_reference_uid}
     kept, notes = {}, []
-    for key, found in inputs.images.items():
+    for key, read in inputs.images.items():
+        found = _as_stated(read, inputs, request)
         if found.image.frame_of_reference_uid in frames or found.spec.required or key in request.inputs:
             kept[key] = found
         else:
@@ -100,6 +103,16 @@ def leave_out_elsewhere(inputs: Inputs, alignment: Alignment, request: Request) 
                 "reference of its own, and no registration for it was given. Bring it into the planning CT's first."
             )
     return replace(inputs, images=kept, warnings=(*inputs.warnings, *notes))
+
+
+def _as_stated(found: MethodInput, inputs: Inputs, request: Request) -> MethodInput:
+    """A NIfTI image beside DICOM ones, placed where the user states it lies: in the planning frame."""
+    if request.registration.mode != "stated" or found.image.frame_of_reference_uid != NIFTI_FRAME:
+        return found
+    if inputs.pet.volume.frame_of_reference_uid == NIFTI_FRAME:
+        return found  # the alignment itself is for this frame
+    frame_uid = inputs.planning.volume.frame_of_reference_uid
+    return replace(found, image=replace(found.image, frame_of_reference_uid=frame_uid))
 
 
 def _file_warnings(path: Path, transform: sitk.Transform) -> tuple[str, ...]:

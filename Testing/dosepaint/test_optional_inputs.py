@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 
@@ -93,6 +94,16 @@ def test_an_image_in_a_frame_of_its_own_is_left_out_and_said(study):
     assert "adc" in leave_out_elsewhere(inputs, SAME, named).images
     moved = Alignment(sitk.Transform(3, sitk.sitkIdentity), "9.9", "given", SAME.use)
     assert "adc" in leave_out_elsewhere(inputs, moved, request).images
+
+
+def test_a_nifti_map_beside_dicom_lies_where_the_user_states_it(study, tmp_path_factory):
+    path = tmp_path_factory.mktemp("maps") / "adc.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((5, 8, 8), 1200, np.float32)), str(path))
+    images, planning, request = found_in(study, inputs={"adc": str(path)}, registration=Registration("stated"))
+    inputs = Inputs(SimpleNamespace(), planning, _shown(images, planning, request), (), None, (), (), (), images)
+    assert leave_out_elsewhere(inputs, SAME, request).images["adc"].image.frame_of_reference_uid == FRAME
+    plain = replace(request, registration=Registration())
+    assert leave_out_elsewhere(inputs, SAME, plain).images["adc"].image.frame_of_reference_uid != FRAME
 
 
 def test_what_is_registered_is_the_first_pet_that_can_be_used(study):

@@ -144,7 +144,7 @@ def _values(voxels: np.ndarray, label: str, quantity: Code, unit: Code) -> dict[
         value_range=(low, high), slope=1.0, intercept=0.0, quantity_definition=coded(quantity),
     )  # fmt: skip
     # LINEAR_EXACT, as LINEAR cannot be narrower than 1 and a ratio map often is (PS3.3 C.11.2.1.2)
-    window = VOILUTTransformation((low + high) / 2, max(high - low, 1e-3), voi_lut_function="LINEAR_EXACT")
+    window = VOILUTTransformation((low + high) / 2, max(high - low, 1e-9), voi_lut_function="LINEAR_EXACT")
     return {"real_world_value_mappings": [mapping], "voi_lut_transformations": [window]}
 
 
