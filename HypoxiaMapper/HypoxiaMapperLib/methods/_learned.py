@@ -65,12 +65,10 @@ class Crop:
         """The part of a region."""
         return replace(region, mask=self.image(region.mask))
 
-    def whole(self, part: np.ndarray, grid: sitk.Image) -> sitk.Image:
-        """A part's array in its place on the whole grid, NaN elsewhere; float32. The grid is written to once."""
-        image = sitk.GetImageFromArray(np.ascontiguousarray(part, np.float32))
-        after = [n - m - a for n, m, a in zip(grid.GetSize(), self.size, self.start, strict=True)]
-        found = sitk.ConstantPad(image, list(self.start), after, float("nan"))
-        found.CopyInformation(grid)
+    def whole(self, part: np.ndarray, grid: sitk.Image) -> np.ndarray:
+        """A part's array in its place on the whole grid, NaN elsewhere; float32."""
+        found = np.full(tuple(reversed(grid.GetSize())), np.nan, np.float32)
+        found[self.slices] = part
         return found
 
 
@@ -199,7 +197,7 @@ def known_only(prediction: Prediction, prepared: Prepared) -> Prediction:
     return replace(prediction, **{n: np.where(known, getattr(prediction, n), np.float32(np.nan)) for n in names})
 
 
-def on_grid(values: np.ndarray, prepared: Prepared, crop: Crop, gtv: Region, everywhere: bool = False) -> sitk.Image:
+def on_grid(values: np.ndarray, prepared: Prepared, crop: Crop, gtv: Region, everywhere: bool = False) -> np.ndarray:
     """A map of the network's grid on the GTV's whole grid: NaN outside the GTV, or outside the network's box."""
     region = crop.region(gtv)
     if everywhere:

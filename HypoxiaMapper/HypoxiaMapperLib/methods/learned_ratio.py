@@ -99,6 +99,7 @@ class LearnedRatio(Method):
         RegionSpec("reference", "blood (vessel at least 1 cm wide); needed with a hypoxia PET in SUV", required=False),
     )
     surrogate = True
+    learned = True
     packages = ("torch", "monai", "safetensors")
     Params = LearnedRatioParams
 
@@ -261,9 +262,8 @@ def _result(run: _Run, use: ModelUse, details: Mapping[str, Any]) -> HypoxiaMap:
     quantity = quantity if quantity.startswith("predicted") else f"predicted {quantity}"
 
     def volume(values: np.ndarray, name: str, everywhere: bool = False) -> Volume:
-        image = on_grid(values, prepared, run.crop, run.gtv, everywhere)
-        operations = (*first.operations, operation)
-        return replace(first, image=image, quantity=name, unit=str(hypoxia["unit"]), operations=operations)
+        array = on_grid(values, prepared, run.crop, run.gtv, everywhere)
+        return first.with_array(array, operation, quantity=name, unit=str(hypoxia["unit"]))
 
     extra = {
         "aleatoric sd": volume(prediction.aleatoric_sd, f"{quantity}: aleatoric standard deviation"),
