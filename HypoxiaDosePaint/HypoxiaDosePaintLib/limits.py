@@ -6,8 +6,8 @@ A limit is lifted by a person's name and reason for this one limit, never silent
 
 from __future__ import annotations
 
-from HypoxiaMapperLib.errors import LimitError
-from HypoxiaMapperLib.methods import HypoxiaMap
+from HypoxiaMapperLib.errors import InputError, LimitError
+from HypoxiaMapperLib.methods._base import HypoxiaMap, Method
 
 from .request import SubvolumeOptions
 from .wording import ucum_text
@@ -72,6 +72,20 @@ def limit_fraction(gtv_names: str, hypoxic_ml: float, gtv_ml: float, maximum: fl
         hint = 'Check threshold and reference region, or give --override "volume name: reason".'
         raise LimitError(f"{text}.", hint)
     return [f"{text}. Overridden by {override.strip()}."]
+
+
+def require_model(method: Method, hypoxia_map: HypoxiaMap) -> None:
+    """Refuse a learned method's map that does not tell of its model: its label and its checks would be lost.
+
+    Raises
+    ------
+    InputError
+        If the map came without them, from an older scene for example.
+    """
+    if method.learned and hypoxia_map.model is None:
+        raise InputError(
+            f"The map of {method.name} does not say which model it is from.", "Compute the map again, then go on."
+        )
 
 
 def require_distribution(hypoxia_map: HypoxiaMap, override: str) -> None:

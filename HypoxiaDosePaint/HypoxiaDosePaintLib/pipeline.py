@@ -21,7 +21,7 @@ from HypoxiaMapperLib.volume import Region, Volume
 from .alignment import TRANSFORM_FILE, find_alignment, leave_out_elsewhere, require_reviewed, write_transform
 from .bystanders import bystander_warnings, refuse_tumour_reference
 from .dicomrt.export import export_set
-from .limits import note_on_distribution
+from .limits import note_on_distribution, require_model
 from .mapping import compute_map
 from .margins import describe_margins
 from .output import require_free, staged_output
@@ -143,6 +143,7 @@ def paint(
         Hypoxic region that a person drew or edited; it then takes the place of the threshold.
     """
     method = get_method(request.method)
+    require_model(method, hypoxia_map)
     params = method.make_params(request.method_params)
     protocol = get_protocol(request.protocol)
     prescription = prescribe(request, protocol)
@@ -177,8 +178,7 @@ def write(result: Result, planning: ImageSeries, folder: Path, progress: Progres
     progress(0.9, "writing the report")
     if result.registration.mode.startswith("rigid"):
         write_transform(result.registration, folder / TRANSFORM_FILE)
-    # Acceptance is of this result, not of the next run of the same request.
-    (folder / "request.json").write_text(replace(result.request, accepted_by="").to_json() + "\n", encoding="utf-8")
+    (folder / "request.json").write_text(result.request.for_next_run().to_json() + "\n", encoding="utf-8")
     (folder / "result.json").write_text(result_to_json(result), encoding="utf-8")
     write_targets_csv(result, folder / "targets.csv")
     _write_further_maps(result, folder / "maps")

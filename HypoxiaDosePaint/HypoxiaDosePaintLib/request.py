@@ -214,6 +214,11 @@ class Request:
         """``"name: reason"`` of the person who lifts one limit, empty for none."""
         return parse_overrides(self.override).get(limit, "")
 
+    def for_next_run(self) -> Request:
+        """The request without what a person said of this very result: the acceptance, and the word for its images."""
+        kept = {k: text for k, text in parse_overrides(self.override).items() if k != "distribution"}
+        return dataclasses.replace(self, accepted_by="", override="; ".join(f"{k} {text}" for k, text in kept.items()))
+
     def to_json(self) -> str:
         """Indented JSON with every field."""
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)

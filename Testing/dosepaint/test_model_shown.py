@@ -193,3 +193,17 @@ def test_fit_curve_shows_points_line_and_residual():
     assert html.count("Measured mean of the region") == 2
     assert "curve0_" in html
     assert "curve1_" in html
+
+
+def test_a_learned_map_without_its_model_is_refused():
+    from types import SimpleNamespace
+
+    from HypoxiaDosePaintLib.limits import require_model
+    from HypoxiaMapperLib.errors import InputError
+    from HypoxiaMapperLib.methods import all_methods
+
+    nothing_told = SimpleNamespace(model=None)
+    require_model(all_methods()["tracer_ratio"], nothing_told)
+    for name in ("learned_ratio", "mskcc_tbr"):
+        with pytest.raises(InputError, match="which model"):
+            require_model(all_methods()[name], nothing_told)

@@ -201,3 +201,12 @@ def test_parameters_that_json_cannot_give_back_are_refused():
     for params in ({"a": (1, 2)}, {"a": object()}, {1: "a"}):
         with pytest.raises(RequestError, match="method_params"):
             Request(**SMALLEST, method_params=params)
+
+
+def test_the_next_run_is_accepted_anew_and_its_images_are_judged_anew():
+    request = Request(
+        **SMALLEST, accepted_by="Dr A", override="dose Dr A: small volume; distribution Dr B: seen the images"
+    )
+    following = request.for_next_run()
+    assert following.accepted_by == ""
+    assert following.override == "dose Dr A: small volume"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +249,11 @@ def test_broken_pairs_are_refused(tmp_path):
     values["bundle"] = {**TEXTS, "label": "x"}
     with pytest.raises(InputError, match="Bq/ml"):
         make_case(check_config(values).data, "d")
+
+
+def test_a_ratio_that_is_its_own_input_is_refused(tmp_path):
+    make_patient(tmp_path / "a")
+    for suffix in (".nii.gz", ".json"):
+        shutil.copy(tmp_path / "a" / f"ratio{suffix}", tmp_path / "a" / f"hypoxia_pet{suffix}")
+    with pytest.raises(InputError, match="hypoxia_pet is the ratio itself"):
+        read_patient(tmp_path / "a")

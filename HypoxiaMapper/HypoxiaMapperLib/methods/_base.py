@@ -147,7 +147,8 @@ class Method:
     """Base of every hypoxia method. Subclasses set the class attributes and implement ``compute``.
 
     With ``on_native_grid`` images and regions come on the grid of the first image, not on the planning image's, and
-    the map is brought from there to the planning image.
+    the map is brought from there to the planning image. A ``learned`` method's map always tells of its model
+    (``HypoxiaMap.model``): without it nobody could check the images against the training.
     """
 
     name: ClassVar[str]
@@ -160,6 +161,7 @@ class Method:
     surrogate: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
     on_native_grid: ClassVar[bool] = False
+    learned: ClassVar[bool] = False
     Params: ClassVar[type]
 
     def unavailable_reason(self) -> str:

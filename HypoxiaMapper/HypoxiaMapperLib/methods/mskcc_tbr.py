@@ -60,6 +60,7 @@ class MskccTbr(Method):
     inputs = (InputSpec("pet", "SUVbw", "static FDG PET before treatment", tracers=("FDG",)),)
     regions = (RegionSpec("gtv", "gross tumour volume, primary and nodes; the network sees nothing outside it"),)
     surrogate = True
+    learned = True
     packages = ("torch",)
     on_native_grid = True
     Params = MskccTbrParams

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, InputError
@@ -18,6 +19,8 @@ from ..volume import Region, Volume
 
 SUFFIXES = (".nii.gz", ".nii")
 TARGET, TARGET_UNIT = "ratio", "{ratio}"
+SAME_SCAN = 0.999
+"""Two scans of one patient agree to about 0.65 (METHODS 6); a copy, rounded or scaled, to more than this."""
 
 
 def patient_folders(folder: Path) -> list[Path]:
@@ -58,8 +61,28 @@ def read_patient(folder: Path) -> tuple[dict[str, Volume], Region, Volume]:
         raise GeometryError(
             f"{folder.name}: the sidecars name {len(frames)} frames of reference.", "Register the images first."
         )
+    if "hypoxia_pet" in images:
+        _require_another_scan(images["hypoxia_pet"], ratio, folder)
     region = Region("gtv", sitk.Cast(mask.image > 0.5, sitk.sitkUInt8), frame_uid, folder.name)
     return images, region, ratio
+
+
+def _require_another_scan(pet: Volume, ratio: Volume, folder: Path) -> None:
+    """Refuse the ratio as its own input: the network would learn to copy, and look excellent.
+
+    Raises
+    ------
+    InputError
+        If the hypoxia PET is the ratio, up to a factor.
+    """
+    if pet.array.shape != ratio.array.shape:
+        return
+    known = np.isfinite(pet.array) & np.isfinite(ratio.array)
+    if known.sum() > 2 and np.corrcoef(pet.array[known], ratio.array[known])[0, 1] > SAME_SCAN:
+        raise InputError(
+            f"{folder.name}: hypoxia_pet is the ratio itself (r > {SAME_SCAN}).",
+            "Give another scan (a repeat, an early frame) as hypoxia_pet, or leave it out.",
+        )
 
 
 def _find(folder: Path, key: str) -> Path | None:
