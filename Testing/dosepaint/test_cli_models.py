@@ -81,7 +81,7 @@ def test_simulated_patients_are_written_for_training_and_for_the_street(capsys, 
     assert {f"{key}.nii.gz" for key in KEYS} <= {p.name for p in patient.iterdir()}
     words = ("simulate", str(tmp_path / "d"), "--patients", "2", "--format", "dicom", "--cohort", "shifted_scanner")
     facts = json.loads(run(capsys, *words, "--json")[1])
-    assert facts["patients"] == ["shifted_scanner_1800000000", "shifted_scanner_00000002"]
+    assert facts["patients"] == ["shifted_scanner_1800000000", "shifted_scanner_1800000001"]
     found = scan_folder(tmp_path / "d" / facts["patients"][0])
     assert {s.role for s in found.series} >= {"planning_ct", "pet", "mr", "rtstruct"}
     assert run(capsys, *words)[0] == 6
