@@ -243,15 +243,22 @@ import resource, sys, torch
 from HypoxiaMapperLib.inference.network import DEFAULT_NETWORK, make_network
 from HypoxiaMapperLib.inference.tiles import bytes_per_voxel
 torch.set_num_threads(1)
+
+def peak():
+    # Highest resident memory in bytes. On Linux not ru_maxrss: a child begins with its parent's.
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = next(text for text in open("/proc/self/status") if text.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
 network = make_network(DEFAULT_NETWORK).eval()
 estimate = bytes_per_voxel(network, torch.zeros(1, 15, 32, 32, 32))
 edge = 96
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 with torch.inference_mode():
     network(torch.zeros(1, 15, edge, edge, edge))
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-unit = 1 if sys.platform == "darwin" else 1024
-print(estimate, (after - before) * unit / edge**3)
+after = peak()
+print(estimate, (after - before) / edge**3)
 """
 
 

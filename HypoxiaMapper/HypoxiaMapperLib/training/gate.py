@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 LIMIT_PERCENTILE = 99.0
 """Of the distance over held-out patients (METHODS §6)."""
 FIT_DRAWS, LIMIT_DRAWS = 2000, 1000
-"""Sets of images drawn over all training and all validation patients, at least one for each."""
+"""Sets of images drawn over all training and all validation patients, at least one for each, at most ``MOST_SETS``."""
 SHARED_DRAWS = 400
+MOST_SETS = 20
+"""Of one patient: with few patients, more of the same images tell nothing more."""
 RIDGE = 1e-3  # keeps the linear map finite when an image is there in every patient
 
 
@@ -129,13 +131,18 @@ def shared_error(network: torch.nn.Module, validation: Sequence[Case], dropout: 
     means, squares = [], []
     for case in validation:
         inside = case.gtv & np.isfinite(case.ratio)
-        for _ in range(max(1, round(SHARED_DRAWS / len(validation)))):
+        for _ in range(_sets_each(SHARED_DRAWS, validation)):
             shown = choose_images(case.present, dropout, random)
             mean, variance = predict(network, case, shown, torch.device("cpu"))
             error = (case.ratio[inside].astype(float) - mean[inside]) / np.sqrt(variance[inside])
             means.append(error.mean())
             squares.append((error**2).mean())
     return float(f"{np.mean(np.square(means)) / np.mean(squares):.3g}")
+
+
+def _sets_each(draws: int, cases: Sequence[Case]) -> int:
+    """Sets of images of each patient that make up so many draws, at least one."""
+    return min(MOST_SETS, max(1, round(draws / len(cases))))
 
 
 def _draw(
@@ -148,7 +155,7 @@ def _draw(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Presence flags and features of every patient with some random sets of images."""
     flags, found = [], []
-    times = max(1, round(draws / len(cases)))
+    times = _sets_each(draws, cases)
     for number, case in enumerate(cases, 1):
         for _ in range(times):
             shown = choose_images(case.present, dropout, random)
