@@ -200,7 +200,7 @@ class Application:  # qSlicerCoreApplication.h.
     def _nothing(self, *_: Any) -> None:  # as with --no-main-window
         return
 
-    setOverrideCursor = restoreOverrideCursor = layoutManager = _nothing  # noqa: N815
+    setOverrideCursor = restoreOverrideCursor = layoutManager = pauseRender = resumeRender = _nothing  # noqa: N815
     startupEnvironment = staticmethod(QtCore.QProcessEnvironment.systemEnvironment)  # noqa: N815
 
 

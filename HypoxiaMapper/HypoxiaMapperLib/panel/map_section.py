@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .widget import MapperPanel
 
 _STEPS_OF_SLIDER = 500  # over the range of the map in the GTV
+_PLOT_MS = 100  # a chart takes as long to draw as all slices together: it follows the slider ten times a second
 
 
 class MapSection:
@@ -37,6 +39,9 @@ class MapSection:
         self._segment_of: tuple[Any, ...] = ()
         self._updating = False
         self.overlay = OverlaySection(self)
+        self.plot_timer = qt.QTimer()
+        self.plot_timer.setSingleShot(True)
+        self.plot_timer.connect("timeout()", self._move_line)
         ui = self.ui
         ui.thresholdSlider.valueChanged.connect(self.on_threshold)
         ui.mapSelector.currentNodeChanged.connect(self.on_map_changed)
@@ -46,6 +51,7 @@ class MapSection:
     def forget(self) -> None:
         """The scene closes."""
         self.overlay.forget()
+        self.plot_timer.stop()
         self.table, self.plots, self._table_of, self._segment_of = None, None, (), ()
         self._observe_crosshair(False)
 
@@ -147,8 +153,14 @@ class MapSection:
     def _show_numbers(self, threshold: float) -> None:
         text = f"{self.table.volume_ml(threshold):.2f} ml · {100 * self.table.fraction(threshold):.1f} %"
         self.ui.hypoxicLabel.text = f"{text} ({self.table.comparison} {threshold:.3g})"
-        self.plots.move_threshold(threshold)
-        self.overlay.follow_threshold()
+        if not self.plot_timer.isActive():
+            self.plot_timer.start(_PLOT_MS)
+        self.overlay.follow_threshold(threshold)
+
+    def _move_line(self) -> None:
+        """The line of the plots to where the slider is now."""
+        if self.plots is not None and self.panel.parameters is not None:
+            self.plots.move_threshold(self.panel.parameters.threshold)
 
     def _observe_crosshair(self, wanted: bool) -> None:
         """Follow the cross-hair while there is a map."""

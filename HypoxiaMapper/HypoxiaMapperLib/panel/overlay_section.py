@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -27,9 +25,6 @@ from .views import LEFT, colour_legend, leave_side_by_side, overlay, set_display
 if TYPE_CHECKING:
     from .map_section import MapSection
 
-# The views wait this many times what their last change took, so that slider and numbers never wait for a slow renderer.
-_WAIT_FACTOR = 4
-_LONGEST_WAIT_MS = 300
 WIDEST_WINDOW = 1e5
 
 
@@ -41,10 +36,6 @@ class OverlaySection:
         self.shown: Any = None  # the node that the views show: a map, or its view cut to the GTV
         self._parts: list[str] = []
         self._beside, self._updating = False, False
-        self._view_waits, self._wait_ms = False, 0
-        self.view_timer = qt.QTimer()
-        self.view_timer.setSingleShot(True)
-        self.view_timer.connect("timeout()", self._show_threshold)
         ui = self.ui
         for signal in (
             ui.onlyHypoxicCheckBox.toggled, ui.insideGtvCheckBox.toggled, ui.opacitySlider.valueChanged,
@@ -61,8 +52,7 @@ class OverlaySection:
 
     def forget(self) -> None:
         """The scene closes."""
-        self.view_timer.stop()
-        self._view_waits, self._beside, self.shown = False, False, None
+        self._beside, self.shown = False, None
 
     def refresh(self, node: Any) -> None:
         """The list of overlays and which buttons work."""
@@ -140,23 +130,14 @@ class OverlaySection:
         volume = node_to_volume(part)
         return inside_only(self.scene, part, segment_to_region(gtv.node, gtv.segment_id, volume.image), known)
 
-    def follow_threshold(self) -> None:
-        """Tell the views that the slider moved; they follow when they can."""
-        if self.ui.onlyHypoxicCheckBox.checked and not self._view_waits:
-            self._view_waits = True
-            self.view_timer.start(self._wait_ms)
+    def follow_threshold(self, threshold: float) -> None:
+        """Show what lies beyond the slider; at once, so that views, slider and numbers are painted together.
 
-    def _show_threshold(self) -> None:
-        """The views follow the slider, the less often the longer they take."""
-        self._view_waits = False
-        p, table = self.panel.parameters, self.section.table
-        if p is None or self.shown is None or table is None or not p.only_hypoxic:
-            return
-        if self.part() is not self.section.map_node():
-            return
-        start = time.monotonic()
-        set_display_threshold(self.shown, p.threshold, table.comparison)
-        self._wait_ms = min(_LONGEST_WAIT_MS, round(1000 * _WAIT_FACTOR * (time.monotonic() - start)))
+        A timer would paint the window twice for each place of the slider. The views draw no more often than the screen.
+        """
+        table, node = self.section.table, self.section.map_node()
+        if self.ui.onlyHypoxicCheckBox.checked and self.shown is not None and table is not None and self.part() is node:
+            set_display_threshold(self.shown, threshold, table.comparison)
 
     def on_four_up(self) -> None:
         """Three slices and 3D, linked."""

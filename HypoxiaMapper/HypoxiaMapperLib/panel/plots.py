@@ -41,8 +41,8 @@ class ThresholdPlots:
     def move_threshold(self, threshold: float) -> None:
         """Move the line of both charts."""
         for chart, key in ((self.histogram, "histogram"), (self.curve, "curve")):
-            lines = _series(self.scene, chart, "threshold", _RED).GetTableNode()
-            _set_columns(lines, np.array([threshold, threshold]), np.array([0.0, self._tops[key]]))
+            line = _series(self.scene, chart, "threshold", _RED).GetTableNode()
+            _move_line(line, threshold, self._tops[key])
 
 
 def show_curve(scene: Any, curve: FitCurve) -> Any:
@@ -121,6 +121,18 @@ def _series(scene: Any, chart: Any, key: str, colour: tuple[float, float, float]
     series.SetColor(*colour)
     chart.AddAndObservePlotSeriesNodeID(series.GetID())
     return series
+
+
+def _move_line(table_node: Any, x: float, height: float) -> None:
+    """Put a line from the axis to a height at a place; the table of a line that stands already is written into."""
+    if table_node.GetNumberOfRows() != 2:
+        _set_columns(table_node, np.array([x, x]), np.array([0.0, height]))
+        return
+    table = table_node.GetTable()
+    for row, y in enumerate((0.0, height)):
+        table.SetValue(row, 0, x)
+        table.SetValue(row, 1, y)
+    table.Modified()
 
 
 def _set_columns(table_node: Any, x: np.ndarray, y: np.ndarray) -> None:
