@@ -96,6 +96,8 @@ def test_every_object_has_its_own_series_and_whole_provenance(written, name):
     assert "tracer_ratio" in ds.ContributingEquipmentSequence[-1].ContributionDescription
     assert (ds.InstanceCreationDate, ds.InstanceCreationTime) == ("20260304", "050607")
     assert len({o.SeriesInstanceUID for o in objects.values()}) == len(NAMES)
+    assert len({o.SeriesDescription for o in objects.values()}) == len(NAMES)  # an archive lists nothing else
+    assert ds.SeriesDescription.endswith("Research use only") or name == "RTDOSE"
     assert len({o.SOPInstanceUID for o in objects.values()}) == len(NAMES)
     assert ds.FrameOfReferenceUID == planning.info.frame_of_reference_uid
     assert str(ds.PatientName) == "Muster^Anna"

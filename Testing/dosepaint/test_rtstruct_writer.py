@@ -173,7 +173,7 @@ def test_long_provenance_is_cut_in_words_and_kept_in_the_private_block(tmp_path)
 def test_a_surrogate_is_named_first():
     surrogate = PROVENANCE | {"surrogate": True, "quantity": "FDG surrogate of hypoxia [1]"}
     assert describe(surrogate).startswith("FDG surrogate, not measured hypoxia")
-    assert title(surrogate, "x" * 80) == "FDG surrogate, not measured hypoxia; " + "x" * 27
+    assert title(surrogate, "xx " * 80) == "FDG surrogate, not measured hypoxia; " + " ".join(["xx"] * 9)
     other = surrogate | {"quantity": "model pO2 [mm[Hg]]"}
     assert title(other, "x") == "Surrogate, not measured hypoxia; x"
     assert "surrogate" not in describe(PROVENANCE)

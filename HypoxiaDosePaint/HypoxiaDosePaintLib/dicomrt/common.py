@@ -35,6 +35,7 @@ SOFTWARE_VERSION = f"slicer-hypoxia {__version__}"
 RESEARCH_TEXT = "Research use only"
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_ELEMENT = 0x0071, "SLICERHYPOXIA", 0x01
 MAX_SHORT_TEXT = 1024  # VR ST
+MAX_LONG_STRING = 64  # VR LO
 MAX_PERSON_NAME = 64  # characters of a component group, VR PN
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 # Categories of PS3.16 CID 9580, which the codes of GTV and PTV (CID 9534) belong under (PS3.3 C.8.8.8.3).
@@ -65,9 +66,14 @@ def new_uid() -> str:
 
 
 def new_object(
-    sop_class_uid: str, modality: str, planning: ImageSeries, provenance: Mapping[str, Any], created: datetime
+    sop_class_uid: str,
+    modality: str,
+    planning: ImageSeries,
+    provenance: Mapping[str, Any],
+    created: datetime,
+    series: str,
 ) -> Dataset:
-    """Dataset with the patient, study, series, equipment and SOP common modules filled.
+    """Dataset with the patient, study, series, equipment and SOP common modules filled; ``series`` names the series.
 
     Implicit VR Little Endian: its 32-bit lengths hold a contour of any length, where an explicit DS ends at 65,534
     bytes (METHODS 11); it is the one transfer syntax every DICOM reader must know.
@@ -84,13 +90,13 @@ def new_object(
     ds.PositionReferenceIndicator = planning.headers[0].get("PositionReferenceIndicator", "")
     ds.OperatorsName = ""
     ds.Manufacturer, ds.ManufacturerModelName, ds.SoftwareVersions = MANUFACTURER, MODEL, SOFTWARE_VERSION
-    finish_object(ds, provenance, created)
+    finish_object(ds, provenance, created, series)
     return ds
 
 
-def finish_object(ds: Dataset, provenance: Mapping[str, Any], created: datetime) -> None:
+def finish_object(ds: Dataset, provenance: Mapping[str, Any], created: datetime, series: str) -> None:
     """Series text, dates and provenance, the same for every object however it was made."""
-    ds.SeriesDescription = title(provenance, RESEARCH_TEXT)
+    ds.SeriesDescription = title(provenance, series, RESEARCH_TEXT)
     ds.SeriesDate = ds.InstanceCreationDate = created.strftime("%Y%m%d")
     ds.SeriesTime = ds.InstanceCreationTime = created.strftime("%H%M%S")
     step = Dataset()
@@ -168,9 +174,15 @@ def _is_fdg(provenance: Mapping[str, Any]) -> bool:
     return str(provenance.get("quantity", "")).startswith("FDG")
 
 
-def title(provenance: Mapping[str, Any], text: str) -> str:
-    """A long string (LO, 64 characters) that names a surrogate and a model's label before anything else."""
-    return "; ".join(part for part in (surrogate_text(provenance), text) if part)[:64]
+def title(provenance: Mapping[str, Any], *texts: str) -> str:
+    """A long string (LO, 64 characters) that names a surrogate and a model's label before anything else.
+
+    What does not fit is left out by whole words.
+    """
+    full = "; ".join(part for part in (surrogate_text(provenance), *texts) if part)
+    if len(full) <= MAX_LONG_STRING:
+        return full
+    return (full[: MAX_LONG_STRING + 1].rpartition(" ")[0] or full[:MAX_LONG_STRING]).rstrip(";,:(")
 
 
 def describe(provenance: Mapping[str, Any], text: str = "") -> str:

@@ -127,8 +127,7 @@ def write_parametric_map(
         )
     ds.FloatPixelPaddingValue = ds.FloatPixelPaddingRangeLimit = float("nan")
     ds.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_frame_anatomy()]
-    finish_object(ds, provenance, created)
-    ds.SeriesDescription = title(provenance, label)
+    finish_object(ds, provenance, created, label)
     ds.ImageComments = f"{label}. Voxels without a value are NaN. {RESEARCH_TEXT}."[:MAX_SHORT_TEXT]
     return save(ds, path)
 

@@ -17,7 +17,7 @@ from HypoxiaMapperLib.dicomio.model import ImageSeries
 from HypoxiaMapperLib.errors import LimitError, RequestError
 from HypoxiaMapperLib.volume import Volume, require_same_grid
 
-from .common import format_ds, new_object, reference_item, save, title
+from .common import format_ds, new_object, reference_item, save
 
 DOSE_COMMENT = "PRESCRIPTION, NOT CALCULATED"
 GRID_SCALING_GY = 0.005  # resolves 0.01 Gy (METHODS 11) and reaches 327 Gy, above any dose a request may hold
@@ -51,8 +51,7 @@ def write_rtdose(
     require_same_grid(dose_gy.image, planning.volume.image, "Dose")
     dose = _checked(dose_gy)
     first = planning.headers[0]
-    ds = new_object(RTDoseStorage, "RTDOSE", planning, provenance, created)
-    ds.SeriesDescription = title(provenance, "PRESCRIBED, NOT CALCULATED")
+    ds = new_object(RTDoseStorage, "RTDOSE", planning, provenance, created, "PRESCRIBED, NOT CALCULATED")
     ds.ContentDate, ds.ContentTime = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
     ds.DoseUnits, ds.DoseType, ds.DoseSummationType, ds.DoseComment = "GY", "PHYSICAL", "PLAN", DOSE_COMMENT
     ds.DoseGridScaling = format_ds(GRID_SCALING_GY)

@@ -62,7 +62,7 @@ def write_rtplan(
                 f"{structure.name} has {level.fractions} fractions, the prescription {fractions}.",
                 "All levels are given in the same fractions (simultaneous integrated boost).",
             )
-    ds = new_object(RTPlanStorage, "RTPLAN", planning, provenance, created)
+    ds = new_object(RTPlanStorage, "RTPLAN", planning, provenance, created, "Hypoxia prescription, no beams")
     ds.RTPlanLabel = object_label(provenance)
     ds.RTPlanName = title(provenance, f"Prescription only, no beams. {RESEARCH_TEXT}")
     ds.RTPlanDescription = describe(provenance, _words(prescription))

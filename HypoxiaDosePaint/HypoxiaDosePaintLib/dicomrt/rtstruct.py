@@ -63,7 +63,7 @@ def write_rtstruct(
         If the file exists or cannot be written.
     """
     _check(structures)
-    ds = new_object(RTStructureSetStorage, "RTSTRUCT", planning, provenance, created)
+    ds = new_object(RTStructureSetStorage, "RTSTRUCT", planning, provenance, created, "Hypoxia targets")
     ds.StructureSetLabel = object_label(provenance)
     ds.StructureSetName = title(provenance, f"Dose painting. {RESEARCH_TEXT}")
     ds.StructureSetDescription = describe(provenance)

@@ -79,7 +79,7 @@ def write_seg(
             content_creator_name=acceptor(provenance) or None,
             **highdicom_equipment(created),
         )
-    finish_object(ds, provenance, created)
+    finish_object(ds, provenance, created, "Hypoxia targets as voxels")
     return save(ds, path)
 
 
