@@ -20,7 +20,13 @@ from HypoxiaMapperLib.kinetics.convolution import convolve_exponential
 from HypoxiaMapperLib.kinetics.dce_signal import signal_to_concentration
 from HypoxiaMapperLib.kinetics.graphical import late_ratio, logan, patlak, patlak_dce
 from HypoxiaMapperLib.kinetics.input_function import InputFunction
-from HypoxiaMapperLib.kinetics.perfusion import ExtendedTofts, PerfusionModel, Tofts, TwoCompartmentExchange
+from HypoxiaMapperLib.kinetics.perfusion import (
+    ExtendedTofts,
+    PerfusionModel,
+    Tofts,
+    TwoCompartmentExchange,
+    TwoCompartmentUptake,
+)
 from HypoxiaMapperLib.kinetics.populations import feng, feng_input, parker, parker_input
 from HypoxiaMapperLib.kinetics.timing import Frames
 from HypoxiaMapperLib.kinetics.tissue import OneTissue, TissueModel, TwoTissueIrreversible, TwoTissueReversible
@@ -140,6 +146,10 @@ def test_exchange_model_is_the_differential_equation() -> None:
     solved = solve_ivp(rates, (0, 5), [0, 0], t_eval=frames.start_min, rtol=1e-9, atol=1e-10, max_step=0.01)
     curve = TwoCompartmentExchange(source, frames).curves(np.array([[fp, ps, vp, ve]]).T)[:, 0]
     np.testing.assert_allclose(curve, vp * solved.y[0] + ve * solved.y[1], atol=2e-5 * curve.max())
+    # Tissue so large that nothing comes back: the uptake model.
+    uptake = TwoCompartmentUptake(source, frames).curves(np.array([[fp, ps, vp]]).T)[:, 0]
+    endless = TwoCompartmentExchange(source, frames).curves(np.array([[fp, ps, vp, 1e5]]).T)[:, 0]
+    np.testing.assert_allclose(uptake, endless, atol=1e-4 * curve.max())
 
 
 PET_TRUTH = {
@@ -151,6 +161,7 @@ DCE_TRUTH = {
     Tofts: [[0.02, 1.0], [0.05, 0.8]],
     ExtendedTofts: [[0.02, 1.0], [0.05, 0.8], [0.005, 0.2]],
     TwoCompartmentExchange: [[0.2, 1.0], [0.02, 0.2], [0.02, 0.1], [0.1, 0.4]],
+    TwoCompartmentUptake: [[0.2, 1.0], [0.02, 0.2], [0.02, 0.1]],
 }
 
 
@@ -198,6 +209,14 @@ def test_patlak_logan_and_late_ratio() -> None:
     assert ki.values["Ki"][0] == pytest.approx(0.1 * 0.05 / 0.35, rel=0.01)
     returning = OneTissue(source, frames).curves(np.array([[0.1], [0.2], [0.0]]))
     assert logan(returning, source, frames, 20.0).values["VT"][0] == pytest.approx(0.5, rel=0.01)
+    paused = Frames(
+        *(times[(frames.end_min <= 40) | (frames.start_min >= 60)] for times in (frames.start_min, frames.end_min))
+    )
+    with_pause = OneTissue(source, paused).curves(np.array([[0.1], [0.2], [0.0]]))
+    assert logan(with_pause, source, paused, 20.0).values["VT"][0] == pytest.approx(0.5, rel=0.02)
+    late = Frames(frames.start_min[frames.start_min >= 10], frames.end_min[frames.start_min >= 10])
+    with pytest.raises(RequestError, match="whole curve"):
+        logan(returning[frames.start_min >= 10], source, late, 20.0)
     plasma = source.on_frames(frames)
     np.testing.assert_allclose(late_ratio(2.5 * plasma[:, None], plasma, frames, 40, 90), 2.5)
     for start in (80.0, 500.0):

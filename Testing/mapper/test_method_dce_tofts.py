@@ -64,7 +64,8 @@ def assert_maps(found, names, rtol):
 @pytest.mark.parametrize(
     ("model", "names", "rtol"),
     [("tofts", ("Ktrans", "ve"), 0.03), ("extended_tofts", ("Ktrans", "ve", "vp"), 0.06),
-     ("patlak", ("Ktrans", "vp"), 0.03), ("2cxm", ("Fp", "PS", "vp", "ve"), 0.1)],
+     ("patlak", ("Ktrans", "vp"), 0.03), ("2cxm", ("Fp", "PS", "vp", "ve"), 0.1),
+     ("2cum", ("Fp", "PS", "vp"), 0.1)],
 )  # fmt: skip
 def test_models_from_concentration_with_a_table(tmp_path, model, names, rtol):
     source = plasma()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from HypoxiaMapperLib.errors import HypoxiaError, InputError, RequestError
-from HypoxiaMapperLib.fitting import FitCode, Model, fit
+from HypoxiaMapperLib.fitting import NO_VALUES, FitCode, Model, fit
 from HypoxiaMapperLib.kinetics import csh, decay, dsc, model_po2, oxygen_mri
 from HypoxiaMapperLib.kinetics.dce_signal import VariableFlipAngle, signal_to_concentration, spgr_signal
 from HypoxiaMapperLib.kinetics.timing import Frames
@@ -181,6 +181,16 @@ def test_noise_floor_takes_the_bias_out_of_r2_star() -> None:
     assert np.median(line.values["R2star"]) < 0.85 * rate
     with pytest.raises(RequestError, match="times are in ms"):
         decay.R2StarNoiseFloor(echoes * 1000, sigma)
+
+
+def test_segmented_ivim_where_perfusion_leaves_only_noise_at_high_b() -> None:
+    b = np.array([0, 10, 20, 30, 50, 75, 100, 150, 200, 400, 600, 800.0])
+    noise = 2e-3 * np.random.default_rng(4).standard_normal((len(b), 200))
+    result = decay.ivim_segmented(np.exp(-0.1 * b)[:, None] + noise, b)
+    assert ((np.exp(-0.1 * b)[:, None] + noise)[b >= 200] < 0).any(axis=0).mean() > 0.5
+    assert not np.isin(result.code, NO_VALUES).any()
+    np.testing.assert_allclose(result.values["f"], 1.0, atol=0.02)
+    np.testing.assert_allclose(result.values["Dstar"], 0.1, rtol=0.05)
 
 
 def test_segmented_ivim_needs_high_b_values() -> None:

@@ -15,7 +15,12 @@ torch = pytest.importorskip("torch")
 
 from HypoxiaMapperLib.fitting import FitCode, SeparableModel, fit  # noqa: E402
 from HypoxiaMapperLib.kinetics.decay import Ivim  # noqa: E402
-from HypoxiaMapperLib.kinetics.perfusion import ExtendedTofts, Tofts, TwoCompartmentExchange  # noqa: E402
+from HypoxiaMapperLib.kinetics.perfusion import (  # noqa: E402
+    ExtendedTofts,
+    Tofts,
+    TwoCompartmentExchange,
+    TwoCompartmentUptake,
+)
 from HypoxiaMapperLib.kinetics.populations import feng_input, parker_input  # noqa: E402
 from HypoxiaMapperLib.kinetics.timing import Frames  # noqa: E402
 from HypoxiaMapperLib.kinetics.tissue import TwoTissueIrreversible, TwoTissueReversible  # noqa: E402
@@ -32,6 +37,10 @@ GRIDS: dict[type[SeparableModel], dict[str, tuple[list[float], float]]] = {
     TwoCompartmentExchange: {
         "Fp": ([0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 4.0], 0.05), "PS": ([0.0, 0.01, 0.03, 0.1, 0.3, 0.8], 0.02),
         "vp": ([0.005, 0.01, 0.02, 0.05, 0.1, 0.2], 0.01), "ve": ([0.05, 0.1, 0.2, 0.4, 0.6], 0.05),
+    },
+    TwoCompartmentUptake: {
+        "Fp": ([0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 4.0], 0.05), "PS": ([0.0, 0.01, 0.03, 0.1, 0.3, 0.8], 0.02),
+        "vp": ([0.005, 0.01, 0.02, 0.05, 0.1, 0.2], 0.01),
     },
     TwoTissueIrreversible: {
         "K1": ([0.02, 0.1, 0.4, 1.0], 0.02), "k2": ([0.05, 0.2, 0.8, 2.0], 0.05),
@@ -75,6 +84,7 @@ def exact_curves(model: SeparableModel, truth: np.ndarray) -> np.ndarray:
     ("kind", "step_s", "least_ok"),
     [(Tofts, 5.0, 0.6), (ExtendedTofts, 5.0, 0.5), (TwoCompartmentExchange, 1.0, 0.6),
      (TwoCompartmentExchange, 2.0, 0.6), (TwoCompartmentExchange, 5.0, 0.6),
+     (TwoCompartmentUptake, 1.0, 0.6), (TwoCompartmentUptake, 5.0, 0.6),
      (TwoTissueIrreversible, 0.0, 0.5), (TwoTissueReversible, 0.0, 0.3),
      (Ivim, 0.0, 0.5)],
 )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import RequestError
+from ..fitting.codes import NO_VALUES, FitCode
 from ..fitting.linear import fit_linear
 from ..fitting.model import FunctionModel, Parameter, SeparableModel
 from ..fitting.result import FitResult
@@ -70,7 +71,6 @@ def _log_slope(signal: np.ndarray, x: np.ndarray, slope: Parameter) -> FitResult
 
 def _two_points(logs: np.ndarray, x: np.ndarray, slope: Parameter) -> FitResult:
     """Two values determine the slope exactly, with no residual and so no error."""
-    from ..fitting.codes import FitCode
     from ..fitting.linear import linear_result
 
     rate = (logs[0] - logs[1]) / (x[1] - x[0])
@@ -115,13 +115,13 @@ class MonoExponential(SeparableModel):
     x : numpy.ndarray
         b-values or echo times, shape (images,).
     rate : Parameter
-        What the rate is called, with unit and bounds (``ADC``, ``R2_STAR``).
+        What the rate is called, with unit and bounds (``ADC``, ``IVIM_D``, ``R2_STAR``).
     """
 
     n_members = 1
 
     def __init__(self, x: np.ndarray, rate: Parameter) -> None:
-        self.x = check_b_values(x) if rate.name == "ADC" else check_echo_times(x)
+        self.x = check_echo_times(x) if rate.unit == "/s" else check_b_values(x)
         self.parameters = (S0, rate)
         self.n_frames = self.x.size
         self.theta_limits = (rate.lower, rate.upper)
@@ -251,7 +251,8 @@ class IvimPseudoDiffusion(FunctionModel):
 def ivim_segmented(signal: np.ndarray, b: np.ndarray, least_b: float = LEAST_B, **fit_options: object) -> FitResult:
     """Segmented IVIM: D and intercept from b >= ``least_b``, f from the intercept and S(b = 0), then D* alone.
 
-    Errors are those of D and of D*; S0 and f carry none.
+    The first step is non-linear: where perfusion is nearly all of the signal, nothing but noise is left at high b, and
+    it may be negative. Errors are those of D and of D*; S0 and f carry none.
 
     Raises
     ------
@@ -270,12 +271,19 @@ def ivim_segmented(signal: np.ndarray, b: np.ndarray, least_b: float = LEAST_B, 
             "Use the full fit or another limit.",
         )
     data = np.asarray(signal, dtype=float)
-    slow = _log_slope(data[high], values[high], IVIM_D)
     s0 = data[zero].mean(axis=0)
-    diffusion = np.clip(slow.values["D"], IVIM_D.lower, IVIM_D.upper)
+    slow = fit(MonoExponential(values[high], IVIM_D), data[high], **fit_options)  # type: ignore[arg-type]
+    impossible = np.isin(slow.code, NO_VALUES) | ~np.isfinite(data).all(axis=0) | ~(s0 > 0)
+    diffusion = slow.values["D"]
     with np.errstate(invalid="ignore", divide="ignore"):
-        fraction = np.clip(1 - np.exp(slow.values["lnS0"]) / s0, 0.0, 1.0)
-    fast = fit(IvimPseudoDiffusion(values), data, extra=(s0, fraction, diffusion), preset=slow.code, **fit_options)  # type: ignore[arg-type]
+        fraction = np.clip(1 - slow.values["S0"] / s0, 0.0, 1.0)
+    fast = fit(
+        IvimPseudoDiffusion(values),
+        data,
+        extra=(s0, fraction, diffusion),
+        preset=np.where(impossible, FitCode.INVALID, FitCode.OK).astype(np.uint8),
+        **fit_options,
+    )  # type: ignore[arg-type]
     nothing = np.full(s0.shape, np.nan)
     known = np.where(np.isfinite(fast.values["Dstar"]), 1.0, np.nan)
     return replace(

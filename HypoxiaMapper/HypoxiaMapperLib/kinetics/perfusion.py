@@ -1,7 +1,7 @@
 """Tracer models of DCE-MRI. Concentrations in mmol/L, times in minutes, rates in 1/min, sampled at instants.
 
 Ktrans and kep as in Tofts 1999, doi 10.1002/(SICI)1522-2586(199909)10:3<223::AID-JMRI2>3.0.CO;2-S; two-compartment
-exchange as in Sourbron and Buckley 2013, doi 10.1002/nbm.2940.
+exchange and uptake as in Sourbron and Buckley 2013, doi 10.1002/nbm.2940.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PS = Parameter("PS", "mL/min/mL", 0.0, 5.0)
 FASTEST_PER_MIN = 60.0
 """A washout within a second is faster than any DCE frame: the tissue then is a copy of the input."""
 FASTEST_PLASMA_PER_MIN = 300.0
-"""Plasma of 2CXM leaves within Fp/vp, a fifth of a second at the least: faster voxels get the code UNDETERMINED."""
+"""Plasma of 2CXM and 2CUM stays a fifth of a second at the least: faster voxels get the code UNDETERMINED."""
 SMALL = 1e-9
 GRID = 24
 PAIR_GRID = 12
@@ -125,6 +125,45 @@ class ExtendedTofts(PerfusionModel):
     def derived(self, p: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """kep."""
         return {"kep": p[0] / p[1]}
+
+
+class TwoCompartmentUptake(PerfusionModel):
+    """2CUM: Ct = Fp Cp*[E + (1-E) exp(-t/Tp)], E = PS/(Fp+PS), Tp = vp/(Fp+PS): exchange without return.
+
+    For series so short, or tissue so large, that nothing comes back from it; ve does not exist then.
+    """
+
+    parameters = (FP, PS, VP)
+    derived_parameters: ClassVar = (KTRANS,)
+    n_members = 1
+    theta_limits = (0.0, FASTEST_PLASMA_PER_MIN)
+
+    def _grids(self) -> tuple[np.ndarray, ...]:
+        return (np.geomspace(0.1, FASTEST_PLASMA_PER_MIN / 1.2, GRID),)
+
+    def fixed(self) -> np.ndarray:
+        """Running integral of plasma: what has stayed in the tissue."""
+        return self.input_function.integral_on_frames(self.frames)[None]
+
+    def mixture(self, p: torch.Tensor) -> torch.Tensor:
+        """Weights Fp E and Fp (1-E), and 1/Tp."""
+        import torch
+
+        fp, ps, vp = p
+        stays = fp * ps / (fp + ps + SMALL)
+        return torch.stack([stays, fp - stays, (fp + ps) / (vp + SMALL)])
+
+    def parameters_of(self, weights: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        """Inverse of ``mixture``."""
+        import torch
+
+        fp = weights[0] + weights[1]
+        ps = fp * weights[0] / (weights[1] + SMALL)
+        return torch.stack([fp, ps, (fp + ps) / (theta[0] + SMALL)])
+
+    def derived(self, p: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Ktrans = Fp PS/(Fp+PS)."""
+        return {"Ktrans": p[0] * p[1] / (p[0] + p[1] + SMALL)}
 
 
 class TwoCompartmentExchange(PerfusionModel):

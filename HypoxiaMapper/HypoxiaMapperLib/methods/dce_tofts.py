@@ -1,4 +1,4 @@
-"""DCE-MRI tracer kinetics: Tofts, extended Tofts, Patlak and two-compartment exchange."""
+"""DCE-MRI tracer kinetics: Tofts, extended Tofts, Patlak, two-compartment exchange and uptake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..fitting import FitCode, FitResult, fit
 from ..fitting.delay import fit_with_delay
 from ..kinetics.graphical import patlak_dce
 from ..kinetics.input_function import InputFunction
-from ..kinetics.perfusion import ExtendedTofts, Tofts, TwoCompartmentExchange
+from ..kinetics.perfusion import ExtendedTofts, Tofts, TwoCompartmentExchange, TwoCompartmentUptake
 from ..volume import Region
 from ._base import FitCurve, HypoxiaMap, Method, Progress, no_progress, parameter
 from ._dce_input import (
@@ -33,7 +33,9 @@ from ._dce_input import (
 )
 from ._voxelwise import curve_of, fit_map, frames_of, gather_voxels, require_time_series
 
-MODELS: dict[str, Any] = {"tofts": Tofts, "extended_tofts": ExtendedTofts, "2cxm": TwoCompartmentExchange}
+MODELS: dict[str, Any] = {
+    "tofts": Tofts, "extended_tofts": ExtendedTofts, "2cxm": TwoCompartmentExchange, "2cum": TwoCompartmentUptake,
+}  # fmt: skip
 QUANTITIES = {
     "Ktrans": ("Ktrans", "/min"), "ve": ("ve", "mL/mL"), "vp": ("vp", "mL/mL"), "kep": ("kep", "/min"),
     "Fp": ("Fp", "mL/min/mL"), "PS": ("PS", "mL/min/mL"), "delay": ("input delay", "min"),
@@ -48,7 +50,7 @@ class DceToftsParams(DceInputParams):
 
     model: str = parameter(
         "extended_tofts", label="Model", choices=(*MODELS, "patlak"),
-        source="extended Tofts suits vascular tumours; 2cxm needs frames of about 2 s",
+        source="extended Tofts suits vascular tumours; 2cxm and 2cum need frames of about 2 s; 2cum, patlak: no return",
     )  # fmt: skip
     delay_range_s: float = parameter(
         0.0, label="Search delay up to", unit="s", minimum=0.0, maximum=LONGEST_DELAY_S,
@@ -64,7 +66,7 @@ class DceTofts(Method):
     """Ktrans with the other parameters of the model."""
 
     name = "dce_tofts"
-    title = "DCE-MRI tracer kinetics (Tofts, extended Tofts, Patlak, two-compartment exchange)"
+    title = "DCE-MRI tracer kinetics (Tofts, extended Tofts, Patlak, two-compartment exchange and uptake)"
     quantity = "Ktrans"
     unit = "/min"
     citation = (
