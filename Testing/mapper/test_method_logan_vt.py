@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,16 @@ def test_too_late_a_start_is_refused(tmp_path):
     series, params = series_and_params(tmp_path, start_min=158.0)
     with pytest.raises(RequestError, match="a line needs 3"):
         METHOD.compute({"pet": series}, regions(), params)
+
+
+def test_a_pause_between_frames_is_bridged_and_told(tmp_path):
+    series, params = series_and_params(tmp_path)
+    kept = (series.frame_start_s < 60 * 60) | (series.frame_start_s >= 90 * 60)
+    series = replace(
+        series, frames=series.frames[kept], frame_start_s=series.frame_start_s[kept],
+        frame_duration_s=series.frame_duration_s[kept],
+    )  # fmt: skip
+    found = METHOD.compute({"pet": series}, regions(), params)
+    inside = tumour_mask().ravel()
+    np.testing.assert_allclose(found.volume.array.ravel()[inside], (TRUTH["K1"] / TRUTH["k2"])[inside], rtol=0.04)
+    assert "Nothing was measured from 61.0 to 96.0 min" in " ".join(found.warnings)

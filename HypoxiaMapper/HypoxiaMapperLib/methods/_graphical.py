@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..fitting import FitResult
+from ..kinetics.timing import Frames
 from ..volume import Region
 from ._base import HypoxiaMap, Progress, parameter
 from ._pet_input import PetInputParams, pet_input
 from ._voxelwise import ExtentParams, curve_of, fit_map, frames_of, gather_voxels, require_time_series
+
+LONGEST_QUIET_PAUSE_MIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,20 @@ def line_map(
     progress(1.0, f"{slope} map ready")
     return fit_map(
         voxels, result, slope, line.quantities,
-        f"{line.name} line from {params.start_min:g} min, input {source.source}", warnings=[*input_notes, *notes],
+        f"{line.name} line from {params.start_min:g} min, input {source.source}",
+        warnings=[*input_notes, *notes, *_pause_note(frames)],
         curves=(curve_of(voxels.shown_name, x, y, fitted, line.x_label, line.y_label),),
         details={line.detail: float(of_curve(voxels.gtv_mean())[slope][0]), "input_function": source.source},
     )  # fmt: skip
+
+
+def _pause_note(frames: Frames) -> list[str]:
+    """The longest time without a frame, when it is worth a word: integrals run straight over it."""
+    pauses = frames.start_min[1:] - frames.end_min[:-1]
+    k = int(np.argmax(pauses))
+    if pauses[k] <= LONGEST_QUIET_PAUSE_MIN:
+        return []
+    return [
+        f"Nothing was measured from {frames.end_min[k]:.1f} to {frames.start_min[k + 1]:.1f} min: "
+        "curves were taken as straight lines there."
+    ]
