@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -248,7 +248,7 @@ class IvimPseudoDiffusion(FunctionModel):
         return torch.full_like(y[:1], 0.02)
 
 
-def ivim_segmented(signal: np.ndarray, b: np.ndarray, least_b: float = LEAST_B, **fit_options: object) -> FitResult:
+def ivim_segmented(signal: np.ndarray, b: np.ndarray, least_b: float = LEAST_B, **fit_options: Any) -> FitResult:
     """Segmented IVIM: D and intercept from b >= ``least_b``, f from the intercept and S(b = 0), then D* alone.
 
     The first step is non-linear: where perfusion is nearly all of the signal, nothing but noise is left at high b, and
@@ -272,7 +272,7 @@ def ivim_segmented(signal: np.ndarray, b: np.ndarray, least_b: float = LEAST_B, 
         )
     data = np.asarray(signal, dtype=float)
     s0 = data[zero].mean(axis=0)
-    slow = fit(MonoExponential(values[high], IVIM_D), data[high], **fit_options)  # type: ignore[arg-type]
+    slow = fit(MonoExponential(values[high], IVIM_D), data[high], **fit_options)
     impossible = np.isin(slow.code, NO_VALUES) | ~np.isfinite(data).all(axis=0) | ~(s0 > 0)
     diffusion = slow.values["D"]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -283,7 +283,7 @@ def ivim_segmented(signal: np.ndarray, b: np.ndarray, least_b: float = LEAST_B, 
         extra=(s0, fraction, diffusion),
         preset=np.where(impossible, FitCode.INVALID, FitCode.OK).astype(np.uint8),
         **fit_options,
-    )  # type: ignore[arg-type]
+    )
     nothing = np.full(s0.shape, np.nan)
     known = np.where(np.isfinite(fast.values["Dstar"]), 1.0, np.nan)
     return replace(
