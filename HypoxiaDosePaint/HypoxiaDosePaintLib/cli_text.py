@@ -17,7 +17,7 @@ from .prescription import Protocol
 from .result import ProofRow, Result
 from .sidecar import model_data
 from .subvolume import find_subvolume
-from .wording import band_text, map_mark, threshold_text, ucum_text, volume_word
+from .wording import band_text, gtv_words, map_mark, threshold_text, ucum_text, volume_word
 
 if TYPE_CHECKING:
     from HypoxiaMapperLib.simulate.digital_patient import DigitalPatient
@@ -54,7 +54,8 @@ def result_lines(result: Result, out: Path) -> str:
     lines = [
         f"Map              {result.images.map.volume.quantity}{f'  ({mark})' if mark else ''}",
         f"Threshold        {threshold_text(result.threshold, result.comparison, unit)}  [{result.threshold_source}]",
-        f"{word:<17}{result.hypoxic_volume_ml:.2f} ml, {100 * result.hypoxic_fraction:.1f} % of the GTV",
+        f"{word:<17}{result.hypoxic_volume_ml:.2f} ml, {100 * result.hypoxic_fraction:.1f} % of "
+        f"{gtv_words(len(result.findings))}",
     ]
     lines += [
         f"  {f.gtv:<14} {f.hypoxic_volume_ml:.2f} of {f.gtv_volume_ml:.2f} ml, maximum {f.map_maximum:.3g}"

@@ -274,10 +274,19 @@ def _warnings(parts: Parts) -> tuple[str, ...]:
     found += parts.registration.warnings
     found += [*parts.hypoxia_map.warnings, *parts.subvolume.warnings, *parts.targets.warnings, *parts.inputs.warnings]
     found += bystander_warnings(parts.inputs, parts.targets.structures)
-    if parts.request.base_margins is None or parts.request.boost_margins is None:
-        found.append(f"Margins: {parts.protocol.margin_source}.")
+    found += margins_not_set(parts.request, parts.protocol)
     found += [TRANSIENT_WARNING, RESEARCH_WARNING]
     return tuple(dict.fromkeys(found))
+
+
+def margins_not_set(request: Request, protocol: Protocol) -> list[str]:
+    """The margins that come from the protocol file, and where that has them from."""
+    own = {
+        "base": (request.base_margins, protocol.base_margin_mm),
+        "boost": (request.boost_margins, protocol.boost_margin_mm),
+    }
+    texts = [f"{mm:g} mm ({key})" for key, (given, mm) in own.items() if given is None]
+    return [f"Margins of the protocol file: {' and '.join(texts)}, {protocol.margin_source}."] if texts else []
 
 
 def _patient(planning: ImageSeries) -> dict[str, str]:

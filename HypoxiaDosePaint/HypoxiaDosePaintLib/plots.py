@@ -10,7 +10,7 @@ import numpy as np
 from HypoxiaMapperLib.methods import FitCurve
 
 from .result import Result
-from .wording import ml_text, percent_text, threshold_text, unit_text, volume_word
+from .wording import gtv_words, ml_text, percent_text, threshold_text, unit_text, volume_word
 
 HYPOXIC_COLOUR, REST_COLOUR, LINE_COLOUR = "#c2185b", "#9aa3ad", "#1a1c20"
 SIZE_INCHES = (6.4, 3.6)
@@ -39,7 +39,8 @@ def volume_by_threshold_svg(result: Result) -> str:
     curve, gtv_ml = result.volume_by_threshold, sum(f.gtv_volume_ml for f in result.findings)
     axes.plot(curve.x, curve.y, color=HYPOXIC_COLOUR, linewidth=2)
     _threshold_line(axes, result)
-    text = f"{ml_text(result.hypoxic_volume_ml)}\n{percent_text(result.hypoxic_fraction)} of GTV"
+    fraction = f"{percent_text(result.hypoxic_fraction)} of {gtv_words(len(result.findings))}"
+    text = f"{ml_text(result.hypoxic_volume_ml)}\n{fraction}"
     if np.isfinite(result.threshold):
         place = (result.threshold, result.hypoxic_volume_ml)
         axes.plot(*place, "o", color=LINE_COLOUR, markersize=7)

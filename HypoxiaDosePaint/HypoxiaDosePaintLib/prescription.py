@@ -130,6 +130,11 @@ def make_prescription(
             f"The boost of {boost.dose_gy:g} Gy does not lie above the base dose of {base.dose_gy:g} Gy.",
             "Give a boost above the base dose.",
         )
+    if round(100 * boost.dose_gy) == round(100 * base.dose_gy):
+        raise LimitError(
+            f"Boost and base of {boost.dose_gy:g} and {base.dose_gy:g} Gy are the same dose in whole cGy.",
+            "Targets are named by their dose in cGy: give levels at least 0.01 Gy apart.",
+        )
     over = ceiling_reasons(boost)
     if over and not override.strip():
         raise LimitError(

@@ -85,6 +85,7 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
         state=acceptance(result),
         warnings=list(dict.fromkeys((*getattr(pictures, "warnings", ()), *result.warnings))),
         volume_word=volume,
+        gtv_words=wording.gtv_words(len(result.findings)),
         pictures=[(name, _data_url(png), _caption(name, volume)) for name, png in pictures.items()],
         histogram=histogram_svg(result),
         volume_curve=volume_by_threshold_svg(result),

@@ -23,6 +23,11 @@ def map_mark(hypoxia_map: HypoxiaMap) -> str:
     return "; ".join(part for part in (SURROGATE_LABEL if hypoxia_map.surrogate else "", label) if part)
 
 
+def gtv_words(count: int) -> str:
+    """What a share of all GTVs is a share of: with several it belongs to none of them."""
+    return {1: "the GTV", 2: "both GTVs together"}.get(count, f"all {count} GTVs together")
+
+
 def map_word(surrogate: bool) -> str:
     """What the map is called."""
     return "surrogate map" if surrogate else "hypoxia map"
@@ -93,7 +98,7 @@ def date_text(date: str) -> str:
 
 _ENDINGS = (
     ("_percent", "%"), ("_mm", "mm"), ("_ml", "ml"), ("_gy", "Gy"), ("_mmhg", "mmHg"), ("_g_ml", "g/ml"), ("_kg", "kg"),
-    ("_g_per_ml", "g/ml"), ("_s", "s"), ("_min", "min"), ("_mbq", "MBq"), ("_bq_ml", "Bq/ml"),
+    ("_g_per_ml", "g/ml"), ("_s", "s"), ("_min", "min"), ("_mbq", "MBq"), ("_bq_ml", "Bq/ml"), ("_cm", "cm"),
 )  # fmt: skip
 _ACRONYMS = {w.lower(): w for w in ("SUV", "UID", "PET", "CT", "MR", "ROI", "ROIs", "GTV", "PTV", "SOP", "ID")}
 

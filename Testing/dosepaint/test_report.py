@@ -10,16 +10,18 @@ from html.parser import HTMLParser
 
 import pytest
 
+from HypoxiaDosePaintLib.pipeline import margins_not_set
 from HypoxiaDosePaintLib.plots import histogram_svg, volume_by_threshold_svg
-from HypoxiaDosePaintLib.prescription import make_prescription
+from HypoxiaDosePaintLib.prescription import get_protocol, make_prescription
 from HypoxiaDosePaintLib.render import Pictures
 from HypoxiaDosePaintLib.report import PICTURE_CAPTIONS, report_html, write_report
-from HypoxiaDosePaintLib.request import Margins, request_from_json
+from HypoxiaDosePaintLib.request import Margins, Request, request_from_json
 from HypoxiaDosePaintLib.result import Curve, Dropped
 from HypoxiaDosePaintLib.sidecar import result_to_json, write_targets_csv
 from HypoxiaDosePaintLib.wording import (
     SURROGATE_LABEL,
     date_text,
+    gtv_words,
     label_text,
     ml_text,
     name_text,
@@ -266,3 +268,15 @@ def test_wording():
     assert number_text((1.23456, float("nan"))) == "1.235, undefined"
     assert (name_text("Doe^Jane^M"), name_text("Doe"), name_text("")) == ("Doe, Jane M", "Doe", "")
     assert (date_text("20260227"), date_text("2026-02-27")) == ("2026-02-27", "2026-02-27")
+
+
+def test_a_share_of_several_gtvs_belongs_to_none_of_them():
+    assert [gtv_words(n) for n in (1, 2, 3)] == ["the GTV", "both GTVs together", "all 3 GTVs together"]
+
+
+def test_only_margins_that_were_not_set_are_said_to_be_the_protocols():
+    protocol, own = get_protocol("welz_77_70_35"), Margins.uniform(4)
+    request = Request(".", "", "tracer_ratio", protocol.name)
+    assert "5 mm (base) and 3 mm (boost)" in margins_not_set(request, protocol)[0]
+    assert "3 mm" not in margins_not_set(replace(request, boost_margins=own), protocol)[0]
+    assert margins_not_set(replace(request, base_margins=own, boost_margins=own), protocol) == []
