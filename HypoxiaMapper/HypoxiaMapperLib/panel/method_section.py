@@ -121,8 +121,13 @@ class MethodSection:
     def on_install(self) -> None:
         """Offer the packages of the method."""
         method = all_methods()[self.panel.parameters.method]
-        with slicer.util.tryWithErrorDisplay(_("The packages could not be installed."), waitCursor=True):
-            install(method.packages, "Hypoxia Mapper")
+        self.ui.methodStatusLabel.text = ""
+        with slicer.util.tryWithErrorDisplay(_("The packages could not be installed.")):
+            try:
+                install(method.packages, "Hypoxia Mapper")
+            except HypoxiaError as error:
+                self.ui.methodStatusLabel.text = str(error)
+                fit_labels(self.ui.methodStatusLabel)
         self._show_grey()
         self.panel.refresh()
 

@@ -2,74 +2,116 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Iterable
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-REQUIREMENTS = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
+from ..errors import MissingPackageError
+
+RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
+REQUIREMENTS = (RESOURCES / "requirements.txt", RESOURCES / "requirements-learned.txt")
 NEVER_IN_SLICER = ("trame-slicer",)  # brings Slicer's libraries a second time
-_IMPORT_NAMES = {"torch": "torch", "SimpleITK": "SimpleITK"}
+TORCH = "torch"
+BY_HAND = "Look into Slicer's Python console for what pip said. By hand, in a terminal: PythonSlicer -m pip install "
 
 
 def requirement_lines(names: Iterable[str]) -> list[str]:
     """Lines of the extension's requirements for packages, the bare name where it has none."""
-    lines = [line.strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for path in REQUIREMENTS for line in path.read_text(encoding="utf-8").splitlines()]
     known = {re.split(r"[\[~<>=! ]", line)[0]: line for line in lines if line and not line.startswith("#")}
     return [known.get(name, name) for name in names if name not in NEVER_IN_SLICER]
 
 
 def missing_packages(names: Iterable[str]) -> list[str]:
     """Which packages cannot be imported here."""
-    return [name for name in names if importlib.util.find_spec(_IMPORT_NAMES.get(name, name)) is None]
+    return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 def install(names: Iterable[str], requester: str) -> list[str]:
-    """Install packages after asking the user; what is still missing afterwards.
+    """Install packages after asking the user once; what is still missing afterwards.
 
-    PyTorch goes through its extension, which chooses the build for the graphics card.
+    Everything is still missing when the user declines, and in a test, which never changes the environment.
+    PyTorch goes first and through its extension, which chooses the build for the graphics card: pip would bring
+    another one along with the packages that need it.
+
+    Raises
+    ------
+    MissingPackageError
+        If pip failed, or PyTorch is wanted and its extension is not installed.
     """
+    import slicer
+
     wanted = missing_packages(names)
-    if "torch" in wanted:
-        _install_torch()
-        wanted.remove("torch")
-    if wanted:
-        _pip(requirement_lines(wanted), requester)
+    if not wanted or slicer.app.testingEnabled():
+        return wanted
+    installer = _torch_installer() if TORCH in wanted else None
+    lines = requirement_lines(wanted)
+    question = "These Python packages will be installed into Slicer, which takes minutes:\n\n" + "\n".join(lines)
+    if not slicer.util.confirmOkCancelDisplay(question, f"{requester} - Install Python packages"):
+        return wanted
+    try:
+        if installer is not None:
+            installer.installTorch(torchVersionRequirement=requirement_lines([TORCH])[0].removeprefix(TORCH))
+            importlib.invalidate_caches()
+        others = requirement_lines(name for name in wanted if name != TORCH)
+        if others and not (TORCH in wanted and missing_packages([TORCH])):
+            _pip(others, requester)
+    except (subprocess.CalledProcessError, ImportError) as error:
+        importlib.invalidate_caches()
+        left = missing_packages(wanted)
+        raise MissingPackageError(f"Could not be installed: {', '.join(left or wanted)}.", _way_on(left)) from error
     importlib.invalidate_caches()
-    return missing_packages(names)
+    return missing_packages(wanted)
 
 
-def _install_torch() -> None:
-    """PyTorch by its own Slicer extension.
+def _way_on(names: Sequence[str]) -> str:
+    """What a user can do after pip failed."""
+    torch = "Or choose another build of PyTorch in the module PyTorch Utils. " if TORCH in names else ""
+    return f"{torch}{BY_HAND}{' '.join(names)}"
+
+
+def _torch_installer() -> Any:
+    """The PyTorch extension's logic.
 
     Raises
     ------
     MissingPackageError
         If that extension is not installed.
     """
-    from ..errors import MissingPackageError
-
     try:
-        import PyTorchUtils
+        from PyTorchUtils import PyTorchUtilsLogic
     except ImportError as error:
         raise MissingPackageError(
-            "The PyTorch extension is not installed.", "Install it with the Extensions Manager and restart Slicer."
+            "PyTorch is installed by Slicer's PyTorch extension, which is not here.",
+            "Install the extension PyTorch with the Extensions Manager, restart Slicer, and press Install again. "
+            "Or by hand, in a terminal: PythonSlicer -m pip install torch",
         ) from error
-    PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True)
+    return PyTorchUtilsLogic()
 
 
 def _pip(lines: list[str], requester: str) -> None:
-    """``slicer.packaging`` where there is one (Slicer 5.12), else pip after a question."""
+    """``slicer.packaging`` where there is one (Slicer 5.12), else pip. The build of PyTorch that is there stays."""
     import slicer
 
+    with tempfile.TemporaryDirectory(prefix="hypoxia-pip-") as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text(_kept_torch(), encoding="utf-8")
+        try:
+            from slicer import packaging
+        except ImportError:
+            slicer.util.pip_install([*lines, "--constraint", str(constraints)])
+            return
+        packaging.pip_ensure(lines, constraints=constraints, prompt_install=False, requester=requester)
+
+
+def _kept_torch() -> str:
+    """Constraint to the installed PyTorch; empty without one."""
     try:
-        from slicer import packaging
-    except ImportError:
-        if slicer.app.testingEnabled():
-            return  # as slicer.packaging: a test never changes the environment
-        question = "These Python packages will be installed into Slicer:\n\n" + "\n".join(lines)
-        if slicer.util.confirmOkCancelDisplay(question, requester):
-            for line in lines:
-                slicer.util.pip_install(line)
-        return
-    packaging.pip_ensure(lines, requester=requester)
+        return f"{TORCH}=={importlib.metadata.version(TORCH)}\n"
+    except importlib.metadata.PackageNotFoundError:
+        return ""
