@@ -1,4 +1,4 @@
-"""Installing missing Python packages from the panel: one question, PyTorch by its extension, a way on when pip fails."""
+"""Installing missing packages from the panel: one question, PyTorch by its extension, a way on when pip fails."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+
 from HypoxiaMapperLib.errors import MissingPackageError
 from HypoxiaMapperLib.methods import all_methods
 from HypoxiaMapperLib.panel import packages
@@ -113,7 +114,7 @@ def test_without_the_pytorch_extension_the_user_is_told_how_to_get_it_and_pip_do
 
 def test_after_pytorch_failed_nothing_that_needs_it_is_installed(monkeypatch):
     desktop = Desktop(monkeypatch, {"torch", "monai"}).with_pytorch_extension(works=False)
-    with pytest.raises(MissingPackageError, match="torch, monai.*PyTorch Utils.*pip install torch monai"):
+    with pytest.raises(MissingPackageError, match=r"torch, monai.*PyTorch Utils.*pip install torch monai"):
         packages.install(["torch", "monai"], "Hypoxia")
     assert len(desktop.done) == 1
 
@@ -121,7 +122,7 @@ def test_after_pytorch_failed_nothing_that_needs_it_is_installed(monkeypatch):
 def test_when_pip_fails_the_message_names_the_packages_and_the_way_by_hand(monkeypatch):
     desktop = Desktop(monkeypatch, {"highdicom"})
     desktop.fails = True
-    with pytest.raises(MissingPackageError, match="highdicom.*PythonSlicer -m pip install highdicom"):
+    with pytest.raises(MissingPackageError, match=r"highdicom.*PythonSlicer -m pip install highdicom"):
         packages.install(["highdicom"], "Hypoxia")
 
 
