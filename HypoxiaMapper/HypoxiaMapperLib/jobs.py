@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from .dicomio.model import SeriesInfo
 from .errors import HypoxiaError, InputError, RequestError
 from .methods import Baseline, Finding, FitCurve, HypoxiaMap, ModelUse
-from .timeseries import UNSTATED, Timing
+from .timeseries import UNSTATED, FrameStack, ParameterSeries, TimeSeries, Timing
 from .volume import Region, Volume, image_like
 
 JOB_FILE, RESULT_FILE, ERROR_FILE, CURVES_FILE = "job.json", "result.json", "error.json", "curves.json"
@@ -22,11 +23,28 @@ ALIGNMENTS = ("same_frame", "scene", "rigid")
 
 
 @dataclass(frozen=True)
+class PlacedFrames:
+    """Frames as they stand in the scene under a name: how many, and the corner voxels of one in LPS mm."""
+
+    name: str
+    count: int
+    size: tuple[int, ...]
+    corners_mm: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class SeriesSource:
-    """An input that the worker reads itself: DICOM series, or NIfTI files."""
+    """An input that the worker reads itself: DICOM series, or NIfTI files.
+
+    Parameters
+    ----------
+    placed : PlacedFrames or None
+        What the files must show, where they were chosen through the frames loaded from them.
+    """
 
     infos: tuple[SeriesInfo, ...] = ()
     files: tuple[Path, ...] = ()
+    placed: PlacedFrames | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +68,7 @@ class Job:
     method: str
     params: Mapping[str, Any]
     planning: Volume
-    inputs: Mapping[str, Volume]
+    inputs: Mapping[str, Volume | FrameStack]
     regions: Mapping[str, Region]
     alignment: str = "same_frame"
     sources: Mapping[str, SeriesSource] = field(default_factory=dict)
@@ -85,7 +103,12 @@ def write_job(job: Job, folder: Path) -> None:
         "params": dict(job.params),
         "alignment": job.alignment,
         "planning": _write_volume(job.planning, folder / "planning.nrrd"),
-        "inputs": {key: _write_volume(v, folder / f"input_{key}.nrrd") for key, v in job.inputs.items()},
+        "inputs": {
+            key: _write_volume(image, folder / f"input_{key}.nrrd")
+            if isinstance(image, Volume)
+            else _write_stack(image, folder / f"input_{key}.npy")
+            for key, image in job.inputs.items()
+        },
         "regions": {key: _write_region(r, folder / f"region_{key}.nrrd") for key, r in job.regions.items()},
         "sources": {key: asdict(source) for key, source in job.sources.items()},
         "timing": asdict(job.timing),
@@ -110,7 +133,7 @@ def read_job(folder: Path) -> Job:
         raise InputError(f"Job {folder} cannot be read: {error}.", "Start the computation again.") from error
     return Job(
         facts["method"], facts["params"], _read_volume(facts["planning"], folder),
-        {key: _read_volume(v, folder) for key, v in facts["inputs"].items()},
+        {key: (_read_stack if "frames" in v else _read_volume)(v, folder) for key, v in facts["inputs"].items()},
         {key: _read_region(r, folder) for key, r in facts["regions"].items()},
         facts["alignment"], {key: _source(s) for key, s in facts["sources"].items()}, Timing(**facts["timing"]),
         facts["tracer"], facts["motion_reference"], tuple(facts["voxel_mm"]) if facts["voxel_mm"] else None,
@@ -212,7 +235,9 @@ def make_model(facts: Mapping[str, Any] | None) -> ModelUse | None:
 
 def _source(facts: Mapping[str, Any]) -> SeriesSource:
     infos = [_with_tuples(info) | {"files": tuple(Path(f) for f in info["files"])} for info in facts["infos"]]
-    return SeriesSource(tuple(SeriesInfo(**info) for info in infos), tuple(Path(f) for f in facts["files"]))
+    at = facts["placed"]
+    placed = PlacedFrames(**_with_tuples(at) | {"corners_mm": tuple(map(tuple, at["corners_mm"]))}) if at else None
+    return SeriesSource(tuple(SeriesInfo(**info) for info in infos), tuple(Path(f) for f in facts["files"]), placed)
 
 
 def _with_tuples(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,6 +260,34 @@ def _read_volume(facts: Mapping[str, Any], folder: Path) -> Volume:
         sitk.ReadImage(str(folder / facts["file"])), facts["quantity"], facts["unit"],
         facts["frame_of_reference_uid"], tuple(facts["source_uids"]), tuple(facts["operations"]), facts["facts"],
     )  # fmt: skip
+
+
+def _write_stack(stack: FrameStack, path: Path) -> dict[str, Any]:
+    """Frames as one array, their grid as an image; what JSON keeps of the rest."""
+    np.save(path, stack.frames)
+    grid = Volume(stack.grid, stack.quantity, stack.unit, stack.frame_of_reference_uid, stack.source_uids,
+                  stack.operations, stack.facts)  # fmt: skip
+    facts = _write_volume(grid, path.with_suffix(".grid.nrrd")) | {"frames": path.name}
+    if isinstance(stack, TimeSeries):
+        times = [stack.frame_start_s.tolist(), stack.frame_duration_s.tolist()]
+        return facts | {"times": times}
+    if isinstance(stack, ParameterSeries):
+        return facts | {"parameter": stack.parameter, "values": stack.values.tolist()}
+    raise RequestError(f"Frames of {stack.quantity} have no times.", "Give a time series or a parameter series.")
+
+
+def _read_stack(facts: Mapping[str, Any], folder: Path) -> FrameStack:
+    """Frames as a memory map: no copy of a long series is held."""
+    grid = _read_volume(facts, folder)
+    common: dict[str, Any] = {
+        "frames": np.load(folder / facts["frames"], mmap_mode="r"), "grid": grid.image, "quantity": grid.quantity,
+        "unit": grid.unit, "frame_of_reference_uid": grid.frame_of_reference_uid, "source_uids": grid.source_uids,
+        "operations": grid.operations, "facts": grid.facts,
+    }  # fmt: skip
+    if "times" in facts:
+        start_s, duration_s = (np.array(values) for values in facts["times"])
+        return TimeSeries(**common, frame_start_s=start_s, frame_duration_s=duration_s)
+    return ParameterSeries(**common, parameter=facts["parameter"], values=np.array(facts["values"]))
 
 
 def _write_region(region: Region, path: Path) -> dict[str, Any]:

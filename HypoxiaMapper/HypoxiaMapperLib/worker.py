@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import HypoxiaError, RequestError
+from .errors import GeometryError, HypoxiaError, InputError, RequestError
 from .jobs import Job, JobResult, SeriesSource, read_job, write_curves, write_error, write_result
 from .mapping import Placement, compute_map, curves_at
 from .method_images import read_dicom_input, read_nifti_input, stated_tracer
@@ -30,6 +30,8 @@ from .volume import Volume
 
 PROGRESS_WORD, PID_WORD, DEVICE_WORD = "PROGRESS", "PID", "DEVICE"
 ASK_DEVICE = "--device"
+LARGEST_SHIFT_MM = 0.05
+"""Slicer keeps positions of DICOM slices to about a hundredth of a millimetre."""
 _IDENTITY = sitk.Transform(3, sitk.sitkIdentity)
 _RIGID, _SCENE = "rigid registration by mutual information", "as placed in the scene by the user"
 
@@ -88,12 +90,17 @@ def _read_sources(job: Job, method: Method, progress: Any) -> tuple[dict[str, An
     specs = {spec.key: spec for spec in method.inputs}
     for key, source in job.sources.items():
         progress(0.0, f"reading {specs[key].description}")
-        image = _read_source(source, specs[key], job, lambda f, t: progress(0.2 * f, t))
+        images[key] = _read_source(source, specs[key], job, lambda f, t: progress(0.2 * f, t))
+        _require_as_placed(images[key], source)
+    for key, image in images.items():
+        if isinstance(image, FrameStack):
+            notes += tuple(image.facts.get("warnings", ()))
         if job.motion_reference and isinstance(image, TimeSeries):
-            image, shifts_mm = correct_motion(image, job.motion_reference - 1, lambda f, t: progress(0.2 + 0.1 * f, t))
+            images[key], shifts_mm = correct_motion(
+                image, job.motion_reference - 1, lambda f, t: progress(0.2 + 0.1 * f, t)
+            )
             text = f"Frames of {specs[key].description} were registered to frame {job.motion_reference}; the largest "
             notes += (f"{text}shift was {shifts_mm.max():.1f} mm. Look at the frames before accepting.",)
-        images[key] = image
     return {key: images[key] for key in specs if key in images}, notes
 
 
@@ -104,14 +111,41 @@ def _read_source(source: SeriesSource, spec: Any, job: Job, progress: Any) -> An
     image = read_dicom_input(source.infos, spec, job.timing, progress)
     if not spec.tracers:
         return image
-    facts, _ = stated_tracer(image.facts, job.tracer)
+    facts, notes = stated_tracer(image.facts, job.tracer)
     if facts.get("tracer") not in spec.tracers:
         raise RequestError(
             f"{source.infos[0].description!r} is a {facts.get('tracer')} PET; this method needs "
             f"{' or '.join(spec.tracers)}.",
             "Choose another PET or method, or state a missing tracer.",
         )
-    return replace(image, facts=facts)
+    return replace(image, facts={**facts, "warnings": notes})
+
+
+def _require_as_placed(image: Any, source: SeriesSource) -> None:
+    """Refuse files that do not show the frames they were chosen through: cropped, moved or taken out in the scene.
+
+    The order of slices may be the opposite: each corner must lie at one of the corners.
+    """
+    placed = source.placed
+    if placed is None:
+        return
+    if isinstance(image, TimeSeries) and image.count != placed.count:
+        raise InputError(
+            f"Sequence {placed.name!r} holds {placed.count} frames, its DICOM files {image.count}.",
+            "Choose the DICOM series in place of the sequence, or load the sequence again.",
+        )
+    grid = image.grid
+    far = [n - 1 for n in grid.GetSize()]
+    corners = [
+        grid.TransformIndexToPhysicalPoint([f if bit >> axis & 1 else 0 for axis, f in enumerate(far)])
+        for bit in range(8)
+    ]
+    apart = np.linalg.norm(np.array(corners)[:, None] - np.array(placed.corners_mm)[None], axis=2)
+    if sorted(grid.GetSize()) != sorted(placed.size) or apart.min(axis=1).max() > LARGEST_SHIFT_MM:
+        raise GeometryError(
+            f"Sequence {placed.name!r} does not lie where its DICOM files do (moved, cropped or resampled in Slicer).",
+            "Choose the DICOM series in place of the sequence, or load the sequence again.",
+        )
 
 
 def _place(

@@ -114,17 +114,6 @@ def test_small_values_get_the_decimals_they_need():
     assert [window_decimals(w) for w in ((0.0, 2.5), (0.0, 60.0), (-2e-4, 3e-4), (1.0, 1.0))] == [2, 2, 6, 2]
 
 
-def test_a_sequence_of_volumes_is_told_how_it_can_be_used(patient):
-    dce = dataclasses.replace(patient.choices, method="dce_tofts")
-    assert not any("Sequence" in line for line in patient.decisions.missing_images(dce))
-    sequence = patient.scene.AddNewNodeByClass("vtkMRMLSequenceNode", "DCE frames")
-    sequence.SetDataNodeAtValue(patient.ct, "0")
-    told = [line for line in patient.decisions.missing_images(dce) if "Sequence 'DCE frames'" in line]
-    assert told
-    assert "4D NIfTI" in told[0]
-    assert patient.decisions.why_not_run(patient.choices) == ""
-
-
 def test_sphere_of_a_placed_roi_is_in_lps(patient):
     roi = patient.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
     with pytest.raises(RequestError, match="not been placed"):

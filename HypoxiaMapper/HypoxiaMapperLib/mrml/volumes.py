@@ -81,7 +81,7 @@ def node_to_volume(node: Any) -> Volume:
     if node.GetImageData() is None:
         raise RequestError(f"Volume {node.GetName()!r} holds no voxels.", "Load or compute it first.")
     require_no_transform(node)
-    quantity, unit = _quantity_and_unit(node)
+    quantity, unit = quantity_and_unit(node)
     from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
     matrix = vtkMatrix4x4()
@@ -99,8 +99,14 @@ def node_to_volume(node: Any) -> Volume:
     )
 
 
-def _quantity_and_unit(node: Any) -> tuple[str, str]:
-    """What the voxels of a node measure and in which UCUM unit; refused when unknown."""
+def quantity_and_unit(node: Any) -> tuple[str, str]:
+    """What the voxels of a node measure and in which UCUM unit.
+
+    Raises
+    ------
+    RequestError
+        If neither attributes nor coded entries of the node say both.
+    """
     quantity, unit = node.GetAttribute(QUANTITY) or "", node.GetAttribute(UNIT) or ""
     if not unit and _coded(node.GetVoxelValueUnits(), "GetCodingSchemeDesignator") == "UCUM":
         unit = _coded(node.GetVoxelValueUnits(), "GetCodeValue")

@@ -15,12 +15,14 @@ from ..methods import InputSpec, Method, all_methods
 from ..mrml import segment_to_region
 from ..mrml.geometry import LPS_TO_RAS
 from ..resample import sphere_region
-from ..timeseries import UNSTATED, Timing
+from ..timeseries import UNSTATED, FrameStack, Timing
 from ..volume import Region, Volume
 from .map_nodes import Fingerprints
 from .node_images import NodeImages, role_of
 from .patient_scope import why_not_one_patient
-from .series_choice import SeriesCatalogue, guess_series, resolve, sequence_hint
+from .sequence_input import SequenceInputs
+from .sequence_times import Stated
+from .series_choice import SeriesCatalogue, guess_series, resolve
 
 ALIGNMENT_TEXTS = {
     "same_frame": "Same frame of reference",
@@ -62,11 +64,14 @@ class MapperChoices:
     regions: Mapping[str, SegmentChoice] = field(default_factory=dict)  # beyond GTV and reference: artery ...
     timing: Timing = UNSTATED
     motion_reference: int = 0  # frame to which a dynamic series is registered; 0: none
+    sequences: Mapping[str, Any] = field(default_factory=dict)  # sequence nodes, taken in place of ``series``
+    frame_lengths: str = ""  # stated for a PET sequence
 
     def nodes(self) -> list[Any]:
         """Every node that is chosen."""
         chosen = (self.gtv, self.reference, *self.regions.values())
-        nodes = [self.planning, *self.inputs.values(), *(choice.node for choice in chosen)]
+        images = (*self.inputs.values(), *self.sequences.values())
+        nodes = [self.planning, *images, *(choice.node for choice in chosen)]
         return [node for node in nodes if node is not None]
 
 
@@ -85,6 +90,7 @@ class MapperDecisions:
         self.images = images
         self.catalogue = catalogue or SeriesCatalogue(lambda uid: (), images.scan)
         self.fingerprints = Fingerprints()
+        self.sequences = SequenceInputs(images)
 
     def infos(self, choices: MapperChoices) -> tuple[SeriesInfo, ...]:
         """DICOM series of the patient of the chosen images."""
@@ -108,15 +114,19 @@ class MapperDecisions:
         lines = [] if choices.planning is not None else ["Choose the planning CT."]
         infos: list[SeriesInfo] = []
         for spec in method.inputs:
-            given = choices.inputs.get(spec.key) if spec.kind == "volume" else choices.series.get(spec.key)
+            sequence, text = choices.sequences.get(spec.key), choices.series.get(spec.key)
+            given = choices.inputs.get(spec.key) if spec.kind == "volume" else sequence or text
             if not given:
-                if spec.required:
-                    lines.append(f"Choose the {spec.description}.{sequence_hint(spec, choices.planning)}")
+                lines += [f"Choose the {spec.description}."] if spec.required else []
             elif spec.kind == "volume":
                 lines += self._problems_of_input(spec, choices)
             else:
                 try:
-                    infos += resolve(choices.series[spec.key], spec, self.infos(choices)).infos
+                    if sequence is not None:
+                        self.sequences.check(sequence, spec, choices.tracer, _stated(choices))
+                        infos += self.sequences.infos(sequence)
+                    else:
+                        infos += resolve(str(text), spec, self.infos(choices)).infos
                 except HypoxiaError as error:
                     lines.append(str(error))
         lines += self._missing_regions(method, choices)
@@ -189,12 +199,20 @@ class MapperDecisions:
         if reason:
             raise RequestError(reason.splitlines()[0], "Complete the steps above.")
         planning = self.images.volume(choices.planning)
-        inputs = {}
+        inputs: dict[str, Volume | FrameStack] = {}
         for key, node in choices.inputs.items():
             if node is not None:
                 inputs[key] = self._with_tracer(self.images.volume(node), choices)
         specs = {spec.key: spec for spec in self.method(choices).inputs}
         sources = {k: resolve(t, specs[k], self.infos(choices)) for k, t in choices.series.items() if t and k in specs}
+        for key, node in choices.sequences.items():
+            if node is not None and key in specs:
+                found = self.sequences.source(node, specs[key], choices.tracer, _stated(choices))
+                sources.pop(key, None)
+                if isinstance(found, FrameStack):
+                    inputs[key] = found
+                else:
+                    sources[key] = found
         regions = {"gtv": self._region(choices.gtv, planning)}
         regions |= {key: self._region(choice, planning) for key, choice in choices.regions.items() if choice.exists()}
         reference = self.reference_region(choices, planning)
@@ -242,9 +260,11 @@ class MapperDecisions:
         elif choices.reference_roi is not None:
             found["reference"] = _sphere_print(choices.reference_roi)
         found |= {f"region {k}": prints.segment(c.node, c.segment_id) for k, c in choices.regions.items() if c.exists()}
-        if choices.series:
-            found |= {f"series {key}": text for key, text in choices.series.items() if text}
+        found |= {f"series {key}": text for key, text in choices.series.items() if text}
+        found |= {f"series {key}": prints.sequence(n) for key, n in choices.sequences.items() if n is not None}
+        if choices.series or choices.sequences:
             found["timing"] = f"{dataclasses.astuple(choices.timing)}, motion {choices.motion_reference}"
+            found["timing"] += f", lengths {choices.frame_lengths}" * bool(choices.frame_lengths)
         found["method"] = choices.method
         found["parameters"] = json.dumps(self._all_params(choices), sort_keys=True)
         found["alignment"], found["tracer"] = choices.alignment, choices.tracer
@@ -256,6 +276,11 @@ class MapperDecisions:
             return dataclasses.asdict(self.method(choices).make_params(dict(choices.params)))
         except RequestError:
             return dict(choices.params)
+
+
+def _stated(choices: MapperChoices) -> Stated:
+    """What the user states about times."""
+    return Stated(choices.timing, choices.frame_lengths)
 
 
 def why_method_is_grey(method: Method) -> str:
@@ -306,7 +331,8 @@ def guess_choices(
     inputs, series = dict(choices.inputs), dict(choices.series)
     for spec in all_methods()[choices.method].inputs if choices.method in all_methods() else ():
         if spec.kind != "volume":
-            series[spec.key] = series.get(spec.key) or guess_series(spec, infos, choices.tracer)
+            if choices.sequences.get(spec.key) is None:
+                series[spec.key] = series.get(spec.key) or guess_series(spec, infos, choices.tracer)
         elif spec.modality == "CT":
             inputs[spec.key] = inputs.get(spec.key) or planning
         elif inputs.get(spec.key) is None:

@@ -14,12 +14,16 @@ from ..methods import InputSpec, Method, RegionSpec
 from .choices import MapperChoices, SegmentChoice
 from .method_form import new_form
 from .patient_scope import hidden_ids
+from .sequence_input import sequence_labels
 from .series_choice import SEPARATOR, candidates
 
 VOLUME, SEGMENTATION = "vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode"
 LONGEST_LABEL = 36  # characters beside a field
 OWN_REGIONS = ("gtv", "reference")  # have rows of their own in the .ui
-_SERIES_TIP = "Choose a DICOM series of the patient, or type its description or UID, or a NIfTI file; several with ;"
+_SERIES_TIP = (
+    "Choose a DICOM series of the patient or a sequence of the scene, or type a description or UID, or a NIfTI file; "
+    "several with ;"
+)
 
 
 class InputRows:
@@ -39,6 +43,7 @@ class InputRows:
         self.volumes: dict[str, Any] = {}
         self.series: dict[str, Any] = {}
         self.regions: dict[str, Any] = {}
+        self._sequences: dict[str, Any] = {}  # by the text they are offered under
 
     def show(self, method: Method) -> None:
         """Rows for a method."""
@@ -97,12 +102,16 @@ class InputRows:
         if files:
             self.series[key].setEditText(f"{SEPARATOR} ".join(files))
 
-    def show_choices(self, choices: MapperChoices, infos: Sequence[SeriesInfo]) -> None:
-        """What is chosen, and which series there are to choose from."""
+    def show_choices(self, choices: MapperChoices, infos: Sequence[SeriesInfo], sequences: Sequence[Any]) -> None:
+        """What is chosen, and which series and sequences there are to choose from."""
+        self._sequences = sequence_labels(sequences)
+        named = {node.GetID(): text for text, node in self._sequences.items()}
         for key, selector in self.volumes.items():
             selector.setCurrentNode(choices.inputs.get(key))
         for key, box in self.series.items():
-            offered, text = candidates(self._specs[key], infos), choices.series.get(key, "")
+            node = choices.sequences.get(key)
+            offered = [*candidates(self._specs[key], infos), *self._sequences]
+            text = choices.series.get(key, "") if node is None else named.get(node.GetID(), "")
             if [box.itemText(n) for n in range(box.count)] != offered:
                 box.clear()
                 for item in offered:
@@ -120,8 +129,13 @@ class InputRows:
         return {key: selector.currentNode() for key, selector in self.volumes.items()}
 
     def chosen_series(self) -> dict[str, str]:
-        """Texts of series by key."""
-        return {key: box.currentText.strip() for key, box in self.series.items()}
+        """Texts of series by key; empty where a sequence is chosen."""
+        texts = {key: box.currentText.strip() for key, box in self.series.items()}
+        return {key: "" if text in self._sequences else text for key, text in texts.items()}
+
+    def chosen_sequences(self) -> dict[str, Any]:
+        """Sequence nodes by key."""
+        return {key: self._sequences.get(box.currentText.strip()) for key, box in self.series.items()}
 
     def chosen_regions(self) -> dict[str, SegmentChoice]:
         """Further regions by key."""

@@ -17,6 +17,7 @@ from ..methods import FitCurve, HypoxiaMap
 from ..mrml import node_to_volume, volume_to_node
 from ..mrml.geometry import image_data_array
 from ..mrml.segments import LABELMAP
+from ..mrml.sequences import SEQUENCE, data_nodes
 from ..mrml.volumes import QUANTITY
 from ..volume import Region, Volume, image_like
 
@@ -239,8 +240,8 @@ class Fingerprints:
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[int, str]] = {}
 
-    def volume(self, node: Any) -> str:
-        """Of voxels and geometry of a volume node."""
+    def volume(self, node: Any, home: str = "") -> str:
+        """Of voxels and geometry of a volume node, of the scene or of the sequence ``home``."""
         from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
         def compute() -> str:
@@ -252,7 +253,19 @@ class Fingerprints:
             return f"{_crc_of_image(node.GetImageData())}|{zlib.crc32(place.encode()):08x}|{unit}|{parent is not None}"
 
         data = node.GetImageData()
-        return self._cached((node.GetID(), ""), max(node.GetMTime(), data.GetMTime() if data else 0), compute)
+        return self._cached((node.GetID(), home), max(node.GetMTime(), data.GetMTime() if data else 0), compute)
+
+    def sequence(self, node: Any) -> str:
+        """Of the frames, index and unit of a sequence, or of a MultiVolume."""
+        if not node.IsA(SEQUENCE):
+            return self.volume(node)
+        frames = [f"{node.GetNthIndexValue(n)}:{self.volume(f, node.GetID())}" for n, f in enumerate(data_nodes(node))]
+        said = [
+            node.GetIndexName(),
+            node.GetIndexUnit(),
+            *(f"{a}={node.GetAttribute(a)}" for a in node.GetAttributeNames()),
+        ]
+        return f"{len(frames)} frames {zlib.crc32(repr((frames, said)).encode()):08x}"
 
     def segment(self, segmentation_node: Any, segment_id: str) -> str:
         """Of the labelmap of a segment; empty for a segment that is not there."""

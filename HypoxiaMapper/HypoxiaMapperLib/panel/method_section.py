@@ -156,6 +156,7 @@ class MethodSection:
             self._job_folder = tempfile.TemporaryDirectory(prefix="hypoxia-job-")
             self._job_prints = self.panel.decisions.fingerprint(self._job_choices)
             write_job(self._job, Path(self._job_folder.name))
+            self._job = replace(self._job, inputs={})  # the frames of a sequence may be large
             self.run_state = ChildRun(launch_worker([self._job_folder.name]))
             self.timer.start()
         self.panel.refresh()
@@ -200,7 +201,7 @@ class MethodSection:
         name = self.scene.GenerateUniqueName(result.map.volume.quantity)
         nodes = {"planning": choices.planning, **choices.inputs}
         for key, frame in result.shown.items():
-            nodes[key] = add_frame(self.scene, frame, self._job.sources[key], choices.planning)
+            nodes[key] = add_frame(self.scene, frame, self._job.sources.get(key), choices.planning)
         node = map_to_node(self.scene, result, name, self._job_prints, choices.method, nodes, choices.params)
         self.panel.parameters.map_volume = node
         self.panel.map_section.show_new_map(node)

@@ -31,6 +31,8 @@ STATED_UNITS = {
     "SUVbw (g/ml)": ("SUVbw", "g/ml"),
     "CT number (HU)": ("CT number", "[hnsf'U]"),
     "MR map (unit in step 2)": ("MR map", "[arb'U]"),
+    "Activity (Bq/ml, decay-corrected)": ("Activity concentration", "Bq/ml"),
+    "MR signal (arbitrary)": ("MR signal", "[arb'U]"),
 }
 """Units a person may state for a node that does not say its own: text in the panel, quantity, UCUM unit."""
 
@@ -53,9 +55,9 @@ class NodeImages:
     """
 
     def __init__(self, files_of: FileLookup) -> None:
-        self._files_of = files_of
-        self._infos: dict[tuple[str, str], SeriesInfo | None] = {}
-        self._series: dict[str, ImageSeries] = {}
+        self.files_of = files_of
+        self._infos: dict[tuple[str, str], SeriesInfo] = {}
+        self._series: dict[tuple[str, tuple[Path, ...]], ImageSeries] = {}
         self._scans: dict[Path, tuple[SeriesInfo, ...]] = {}
 
     def clear(self) -> None:
@@ -67,9 +69,10 @@ class NodeImages:
     def info(self, node: Any) -> SeriesInfo | None:
         """The DICOM series a node was read from, or None when its files cannot be found."""
         key = (node.GetAttribute(SERIES) or "", node.GetAttribute(INSTANCE_UIDS) or "")
-        if key not in self._infos:
-            self._infos[key] = self._find(node)
-        return self._infos[key]
+        found = self._infos.get(key) or self._find(node)
+        if found is not None:  # files that are missing may be imported yet
+            self._infos[key] = found
+        return found
 
     def series(self, node: Any) -> ImageSeries:
         """The series of a node as read from its files; a PET comes as SUVbw.
@@ -85,10 +88,11 @@ class NodeImages:
                 f"The DICOM files of {node.GetName()!r} were not found.",
                 "Load it from the DICOM module or with 'Load DICOM folder'; import its files again if they have moved.",
             )
-        if info.series_uid not in self._series:
+        key = (info.series_uid, info.files)  # Slicer shows a series of several frames as several nodes
+        if key not in self._series:
             read = read_pet_series if info.modality == "PT" else read_image_series
-            self._series[info.series_uid] = read(info)
-        return self._series[info.series_uid]
+            self._series[key] = read(info)
+        return self._series[key]
 
     def volume(self, node: Any) -> Volume:
         """Volume of a node: voxels with a known unit, at the place the node has in the scene.
@@ -142,7 +146,7 @@ class NodeImages:
     def _find(self, node: Any) -> SeriesInfo | None:
         """The series by the database, else by the folder it was read from."""
         uids = (node.GetAttribute(INSTANCE_UIDS) or "").split()
-        paths = [Path(p) for p in self._files_of(uids) if p] if uids else []
+        paths = [Path(p) for p in self.files_of(uids) if p] if uids else []
         folder, wanted = node.GetAttribute(FOLDER) or "", node.GetAttribute(SERIES) or ""
         if len(paths) == len(uids) and all(p.is_file() for p in paths) and paths:
             parent = Path(os.path.commonpath([p.parent for p in paths]))

@@ -10,6 +10,7 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 from ..tracers import HYPOXIA_TRACERS
 
 INPUT_ROLE = "Hypoxia.Input."  # node reference of each input image, followed by the method's key
+SEQUENCE_ROLE = "Hypoxia.Sequence."  # node reference of the sequence chosen for a series, followed by the method's key
 REGION = "Hypoxia.Region."  # node reference of each further region's segmentation, followed by the method's key
 TRACER_CHOICES = ["", *HYPOXIA_TRACERS, "FDG"]
 
@@ -30,6 +31,7 @@ class MapperParameters:
     frame_time: Annotated[str, Choice(["", "start", "mid"])] = ""
     time_unit: Annotated[str, Choice(["", "s", "ms"])] = ""
     frame_interval_s: Annotated[float, WithinRange(0.0, 3600.0)] = 0.0  # 0: as the files say
+    frame_lengths: str = ""  # of a PET sequence, see ``sequence_times.parse_lengths``
     motion_reference: Annotated[int, WithinRange(0, 1000)] = 0
     alignment: str = "same_frame"
     method: str = "tracer_ratio"

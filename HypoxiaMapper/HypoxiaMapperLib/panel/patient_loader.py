@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..dicomio.model import ImageSeries, ScanResult, SeriesInfo
 from ..dicomio.patient import patient_warnings, require_one_patient
@@ -95,26 +98,33 @@ def _add_volume(scene: Any, image: ImageSeries, folder: Path) -> Any:
     return node
 
 
-def add_frame(scene: Any, frame: Volume, source: SeriesSource, planning_node: Any) -> Any:
+def add_frame(scene: Any, frame: Volume, source: SeriesSource | None, planning_node: Any) -> Any:
     """One frame of a series as a node, to be looked at and to be registered by; a second time the same node.
 
     Parameters
     ----------
+    source : SeriesSource or None
+        Where the frames were read; None: taken from a sequence of the scene.
     planning_node : vtkMRMLScalarVolumeNode
         The frame is put into its study when it came from a file that names none.
     """
-    uid = source.infos[0].series_uid if source.infos else str(source.files[0])
+    infos = source.infos if source is not None else ()
+    if source is None:
+        what = str(frame.facts["sequence"])
+        uid = f"{what} {zlib.crc32(np.ascontiguousarray(frame.array).tobytes()):08x}"
+    else:
+        what = (infos[0].description or infos[0].modality) if infos else source.files[0].name
+        uid = infos[0].series_uid if infos else str(source.files[0])
     for node in all_nodes(scene, "vtkMRMLScalarVolumeNode"):
         if node.GetAttribute(SERIES) == uid and node.GetAttribute(FRAME_OF) == frame.operations[-1]:
             return node
-    what = (source.infos[0].description or source.infos[0].modality) if source.infos else source.files[0].name
     node = volume_to_node(scene, frame, scene.GenerateUniqueName(f"{what}, {frame.operations[-1]}"))
     node.SetAttribute(FRAME_OF, frame.operations[-1])
     node.SetAttribute(SERIES, uid)
     node.CreateDefaultDisplayNodes()
-    if source.infos:
-        node.SetAttribute(FOLDER, os.path.commonpath([str(f.parent) for f in source.infos[0].files]))
-        place_in_hierarchy(scene, node, source.infos[0])
+    if infos:
+        node.SetAttribute(FOLDER, os.path.commonpath([str(f.parent) for f in infos[0].files]))
+        place_in_hierarchy(scene, node, infos[0])
     else:
         place_beside(scene, node, planning_node)
     return node

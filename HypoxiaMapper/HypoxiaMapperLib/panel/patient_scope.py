@@ -9,6 +9,7 @@ from typing import Any
 from ..dicomio.model import ScanResult, SeriesInfo
 from ..dicomio.patient import require_one_patient
 from ..errors import InputError
+from ..mrml.sequences import SEQUENCE, shown_nodes
 
 CHOICE = Path("This choice")  # stands for the folder in the message of ``require_one_patient``
 
@@ -40,12 +41,17 @@ def hidden_ids(scene: Any, item: int, class_name: str) -> list[str]:
 
 
 def patient_of(node: Any) -> str:
-    """Patient a node stands under in the subject hierarchy: its UID there (the Patient ID), else its name; or empty."""
+    """Patient a node stands under in the subject hierarchy: its UID there (the Patient ID), else its name; or empty.
+
+    A sequence stands there through the frame that is shown.
+    """
     import slicer
 
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
     names = slicer.vtkMRMLSubjectHierarchyConstants
-    item = tree.GetItemByDataNode(node) if tree is not None else 0
+    stand_ins = shown_nodes(node) if node.IsA(SEQUENCE) else []
+    items = [tree.GetItemByDataNode(n) for n in (node, *stand_ins)] if tree is not None else []
+    item = next((i for i in items if i and tree.GetItemAncestorAtLevel(i, names.GetDICOMLevelPatient())), 0)
     patient = tree.GetItemAncestorAtLevel(item, names.GetDICOMLevelPatient()) if item else 0
     if not patient:
         return ""

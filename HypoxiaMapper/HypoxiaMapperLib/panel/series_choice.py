@@ -19,7 +19,6 @@ from ..jobs import SeriesSource
 from ..method_images import is_series
 from ..methods import InputSpec
 from .node_images import FOLDER, INSTANCE_UIDS
-from .patient_scope import all_nodes
 
 StudyFiles = Callable[[str], Sequence[Sequence[str]]]
 """Files of every series of the patient that a SOP Instance UID belongs to, as ``slicer.dicomDatabase`` knows them."""
@@ -112,25 +111,6 @@ def _name(info: SeriesInfo, infos: Sequence[SeriesInfo]) -> str:
     same = [other for other in infos if other.description == info.description]
     plain = info.description and len(same) == 1 and SEPARATOR not in info.description
     return info.description if plain else info.series_uid
-
-
-def sequence_hint(spec: InputSpec, planning_node: Any) -> str:
-    """How to use a sequence of volumes that lies in the scene: it has no times one could trust; empty without one.
-
-    Its index may be a time, a trigger or a count, often without unit, and it knows no frame durations: the frames are
-    read from the files the sequence was made of.
-    """
-    if spec.kind == "volume" or planning_node is None:
-        return ""
-    sequences = all_nodes(planning_node.GetScene(), "vtkMRMLSequenceNode")
-    names = [repr(s.GetName()) for s in sequences if s.GetDataNodeClassName() == "vtkMRMLScalarVolumeNode"]
-    if not names:
-        return ""
-    return (
-        f" Sequence {', '.join(names)} of the scene does not say the times and durations of its frames: choose the "
-        "DICOM series it was loaded from, or export its frames as one 4D NIfTI file with a sidecar and take it with "
-        "File..."
-    )
 
 
 def guess_series(spec: InputSpec, infos: Sequence[SeriesInfo], tracer: str) -> str:

@@ -23,10 +23,12 @@ from .map_section import MapSection
 from .method_form import MethodForm
 from .method_section import MethodSection
 from .node_images import STATED_UNITS, NodeImages, database_files, state_unit, suv_line
-from .parameters import INPUT_ROLE, REGION, TRACER_CHOICES, MapperParameters
+from .parameters import INPUT_ROLE, REGION, SEQUENCE_ROLE, TRACER_CHOICES, MapperParameters
 from .patient_loader import Loaded, load_patient
 from .patient_scope import nodes_in
+from .sequence_input import sequences_in
 from .series_choice import SeriesCatalogue, database_patient_files
+from .views import place_by_mouse
 
 
 class MapperPanel:
@@ -136,6 +138,10 @@ class MapperPanel:
             },
             timing=Timing(p.frame_time, p.time_unit, p.frame_interval_s or None),
             motion_reference=p.motion_reference,
+            sequences={
+                s.key: node.GetNodeReference(SEQUENCE_ROLE + s.key) for s in method.inputs if s.kind != "volume"
+            },
+            frame_lengths=p.frame_lengths,
         )
 
     def store(self, choices: MapperChoices) -> None:
@@ -146,14 +152,15 @@ class MapperPanel:
             p.gtv_segmentation, p.gtv_segment = choices.gtv.node, choices.gtv.segment_id
             p.reference_segmentation, p.reference_segment = choices.reference.node, choices.reference.segment_id
             p.alignment, p.method = choices.alignment, choices.method
-            self._store_rows(choices.inputs, choices.series, choices.regions)
+            self._store_rows(choices.inputs, choices.series, choices.regions, choices.sequences)
         self.refresh()
 
-    def _store_rows(self, inputs: Any, series: Any, regions: Any) -> None:
+    def _store_rows(self, inputs: Any, series: Any, regions: Any, sequences: Any) -> None:
         """What the rows of the method hold into the parameter node; that of other methods stays."""
         p = self.parameters
-        for key, node in inputs.items():
-            p.parameterNode.SetNodeReferenceID(INPUT_ROLE + key, node.GetID() if node is not None else None)
+        for role, nodes in ((INPUT_ROLE, inputs), (SEQUENCE_ROLE, sequences)):
+            for key, node in nodes.items():
+                p.parameterNode.SetNodeReferenceID(role + key, node.GetID() if node is not None else None)
         p.series_inputs = json.dumps({**json.loads(p.series_inputs), **series})
         for key, choice in regions.items():
             home = choice.node.GetID() if choice.node is not None else None
@@ -193,11 +200,16 @@ class MapperPanel:
         """Nodes of the chosen patient or study, or of the whole scene."""
         return nodes_in(self.scene, self.ui.patientSelector.currentItem(), class_name)
 
+    def _sequences(self) -> list[Any]:
+        """Sequences of the chosen patient or study, or of the whole scene."""
+        return sequences_in(self.scene, self.ui.patientSelector.currentItem())
+
     def on_patient(self, *_args: Any) -> None:
         """Another patient or study: only its nodes are offered, others are let go of; what is empty is filled in."""
         if self._updating or self.parameters is None:
             return
         inside = {node.GetID() for c in (VOLUME, SEGMENTATION) for node in self._nodes(c)}
+        inside |= {node.GetID() for node in self._sequences()}
         keep = lambda node: node if node is not None and node.GetID() in inside else None  # noqa: E731
         c = self.choices()
         own = lambda choice: choice if keep(choice.node) is not None else SegmentChoice()  # noqa: E731
@@ -205,6 +217,7 @@ class MapperPanel:
             c, planning=keep(c.planning), inputs={k: keep(n) for k, n in c.inputs.items()}, gtv=own(c.gtv),
             reference=own(c.reference), regions={k: own(choice) for k, choice in c.regions.items()},
             series=dict.fromkeys(c.series, "") if keep(c.planning) is None else c.series,
+            sequences={k: keep(n) for k, n in c.sequences.items()},
         )  # fmt: skip
         self._updating = True
         self._restrict()
@@ -227,7 +240,10 @@ class MapperPanel:
             self.refresh()
 
     def _without_unit(self, choices: MapperChoices) -> Any:
-        """The first chosen image whose unit is unknown."""
+        """The first chosen image or sequence whose unit is unknown."""
+        for node in filter(None, choices.sequences.values()):
+            if self.decisions.sequences.needs_unit(node):
+                return node
         for node in choices.inputs.values():
             if node is not None:
                 try:
@@ -237,12 +253,13 @@ class MapperPanel:
         return None
 
     def on_place_sphere(self) -> None:
-        """Make an ROI and let the user place it."""
+        """Make an ROI and let the user place it; an ROI that stands somewhere is placed anew."""
         roi = self.parameters.reference_roi or self.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Ref_Sphere")
         roi.CreateDefaultDisplayNodes()
         self.parameters.reference_roi = roi
         self.store(self._without_reference_segment())
-        slicer.modules.markups.logic().StartPlaceMode(False)
+        roi.RemoveAllControlPoints()
+        place_by_mouse(self.scene, roi)
 
     def _without_reference_segment(self) -> MapperChoices:
         """The choices with the sphere as reference."""
@@ -258,7 +275,8 @@ class MapperPanel:
             p.reference_segmentation = ui.referenceSelector.currentNode()
             p.reference_segment = ui.referenceSelector.currentSegmentID()
             p.alignment = ui.alignmentComboBox.currentData
-            self._store_rows(self.rows.chosen_nodes(), self.rows.chosen_series(), self.rows.chosen_regions())
+            rows = self.rows
+            self._store_rows(rows.chosen_nodes(), rows.chosen_series(), rows.chosen_regions(), rows.chosen_sequences())
         self.refresh()
 
     def show_method(self) -> None:
@@ -302,7 +320,7 @@ class MapperPanel:
             selector.setCurrentNode(choice.node)
             if choice.node is not None:
                 selector.setCurrentSegmentID(choice.segment_id)
-        self.rows.show_choices(choices, self.decisions.infos(choices))
+        self.rows.show_choices(choices, self.decisions.infos(choices), self._sequences())
         ui.alignmentComboBox.currentIndex = ui.alignmentComboBox.findData(choices.alignment)
         specs = all_methods()[choices.method].inputs
         pets = [choices.inputs.get(spec.key) for spec in specs if spec.modality == "PT" and spec.kind == "volume"]

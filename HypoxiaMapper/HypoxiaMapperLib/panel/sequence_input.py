@@ -1,0 +1,244 @@
+"""A Slicer sequence as the series of an input: its DICOM files where they are known, else the voxels in the scene.
+
+The files say times, units and doses exactly. Without them nothing but voxels and an index is left, and the user states
+what these do not say. No Qt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..dicomio.model import SeriesInfo
+from ..errors import InputError, RequestError
+from ..jobs import PlacedFrames, SeriesSource
+from ..methods import InputSpec
+from ..mrml.geometry import require_no_transform
+from ..mrml.sequences import (
+    MULTI_VOLUME,
+    SEQUENCE,
+    data_nodes,
+    frame_index,
+    is_volume_sequence,
+    sequence_frame_of_reference,
+    sequence_frames,
+    sequence_grid,
+    sequence_unit,
+    shown_nodes,
+    volume_grid,
+)
+from ..mrml.volumes import OPERATIONS
+from ..timeseries import FrameStack, ParameterSeries, TimeSeries
+from .node_images import INSTANCE_UIDS, NodeImages
+from .patient_scope import all_nodes, nodes_in, patient_of
+from .sequence_times import Stated, mr_times, parameter_values, pet_times
+
+SCENE_FRAME = "world of the Slicer scene"
+"""Stands for the frame of reference of frames that know none: they are where they were placed."""
+FILE_LIST = "MultiVolume.FrameFileList"  # paths, separated by commas, by Slicer's MultiVolumeImporter
+FRAME_COUNT = "MultiVolume.NumberOfFrames"
+PET_QUANTITIES = ("SUVbw", "Activity concentration")
+_SCANNER_TAGS = (  # also by the importer, as in the files: ms and degrees
+    ("repetition_time_ms", "RepetitionTime"), ("echo_time_ms", "EchoTime"), ("flip_angle_deg", "FlipAngle"),
+)  # fmt: skip
+
+
+def sequences_in(scene: Any, item: int) -> list[Any]:
+    """Sequences of scalar volumes, and MultiVolumes, of a patient or study (0: of the scene).
+
+    A sequence stands in the subject hierarchy through the frame that is shown; one without a place is offered always.
+    """
+    found = [n for n in all_nodes(scene, SEQUENCE) if is_volume_sequence(n)] + all_nodes(scene, MULTI_VOLUME)
+    inside = {n.GetID() for n in nodes_in(scene, item, "vtkMRMLScalarVolumeNode")}
+    return [n for n in found if not item or not patient_of(n) or any(p.GetID() in inside for p in (n, *shown_nodes(n)))]
+
+
+def sequence_labels(nodes: Sequence[Any]) -> dict[str, Any]:
+    """Sequences by the text they are offered under; the identifier tells those of one name apart."""
+    names = [node.GetName() for node in nodes]
+    return {
+        f"{n.GetName()} (sequence{'' if names.count(n.GetName()) == 1 else ' ' + n.GetID()})": n for n in nodes
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where the frames of a sequence come from."""
+
+    infos: tuple[SeriesInfo, ...]
+    missing: str  # why there are none; empty when there are
+
+
+class SequenceInputs:
+    """What sequence nodes are, as inputs; files that were found are kept while the scene is open.
+
+    Parameters
+    ----------
+    images : NodeImages
+        Finds and scans DICOM files.
+    """
+
+    def __init__(self, images: NodeImages) -> None:
+        self._images = images
+        self._files: dict[tuple[str, ...], _Files] = {}
+
+    def infos(self, node: Any) -> tuple[SeriesInfo, ...]:
+        """DICOM series the frames were loaded from, cut to their files; empty when they are not to be found."""
+        return self._find(node).infos
+
+    def needs_unit(self, node: Any) -> bool:
+        """True if the frames have no files and do not say what they measure."""
+        if node.IsA(MULTI_VOLUME) or self.infos(node):
+            return False
+        try:
+            sequence_unit(node)
+        except RequestError:
+            return True
+        return False
+
+    def check(self, node: Any, spec: InputSpec, tracer: str, stated: Stated) -> None:
+        """Refuse a sequence that cannot be the series of an input, without touching voxels.
+
+        Raises
+        ------
+        HypoxiaError
+            Naming what to state or to choose instead.
+        """
+        if self.infos(node):
+            _require_modality(node, spec, self.infos(node))
+        else:
+            self._describe(node, spec, tracer, stated)
+
+    def source(self, node: Any, spec: InputSpec, tracer: str, stated: Stated) -> SeriesSource | FrameStack:
+        """The files of a sequence, for the worker to read, or its voxels (errors as ``check``)."""
+        infos = self.infos(node)
+        if infos:
+            _require_modality(node, spec, infos)
+            return SeriesSource(infos, placed=_placed(node))
+        common, own = self._describe(node, spec, tracer, stated)
+        frames = sequence_frames(node)
+        return (TimeSeries if spec.kind == "time" else ParameterSeries)(frames=frames, **common, **own)
+
+    def _describe(
+        self, node: Any, spec: InputSpec, tracer: str, stated: Stated
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Everything but the voxels: what all stacks have, and times or values."""
+        what = f"Sequence {node.GetName()!r}"
+        if node.IsA(MULTI_VOLUME):
+            raise InputError(
+                f"The DICOM files of the MultiVolume {node.GetName()!r} were not found.",
+                "Load it again as a volume sequence (DICOM module, Advanced), or import its files again.",
+            )
+        grid = sequence_grid(node)
+        quantity, unit = sequence_unit(node)
+        facts: dict[str, Any] = {"sequence": node.GetName(), "series_description": node.GetName(),
+                                 "modality": spec.modality, "no_files": self._find(node).missing}  # fmt: skip
+        if spec.modality == "PT":
+            facts |= _pet_facts(what, quantity, spec, tracer)
+        elif unit == "g/ml" or quantity in PET_QUANTITIES:
+            raise RequestError(f"{what} is {quantity}; {spec.description} is wanted.", "Choose another.")
+        else:
+            facts |= _scanner_facts(node)
+        index, count = frame_index(node), node.GetNumberOfDataNodes()
+        if spec.kind == "time":
+            times = (pet_times if spec.modality == "PT" else mr_times)(index, count, stated, what)
+            facts |= times.facts
+            if spec.modality == "PT":
+                facts["warnings"] = (f"Times of the PET count from {facts['time_zero']}: this must be the injection.",)
+            own: dict[str, Any] = {"frame_start_s": times.start_s, "frame_duration_s": times.duration_s}
+        else:
+            own = {"parameter": spec.kind, "values": parameter_values(index, spec.kind, what)}
+        said = json.loads(node.GetAttribute(OPERATIONS) or "[]")
+        common = {
+            "grid": grid, "quantity": quantity, "unit": unit, "facts": facts,
+            "frame_of_reference_uid": sequence_frame_of_reference(node) or SCENE_FRAME,
+            "source_uids": tuple(dict.fromkeys(_uids(node))),
+            "operations": (f"{count} frames of the Slicer sequence {node.GetName()!r}", *said),
+        }  # fmt: skip
+        return common, own
+
+    def _find(self, node: Any) -> _Files:
+        """The files by the database, else by the paths that Slicer's importer left."""
+        uids = _uids(node)
+        listed = [part for part in (node.GetAttribute(FILE_LIST) or "").split(",") if part]
+        key = (*uids, "|", *listed)
+        found = self._files.get(key) or self._look_up(uids, listed)
+        if found.infos:  # files that are missing may be imported yet
+            self._files[key] = found
+        return found
+
+    def _look_up(self, uids: Sequence[str], listed: Sequence[str]) -> _Files:
+        known = [Path(p) for p in self._images.files_of(uids) if p] if uids else []
+        paths = known if len(known) == len(uids) else []
+        if not paths or not all(p.is_file() for p in paths):
+            paths = [Path(p) for p in listed]
+        if not paths or not all(p.is_file() for p in paths):
+            return _Files((), "its DICOM files are not in the database" if uids or listed else "not loaded from DICOM")
+        wanted = set(paths)
+        folder = Path(os.path.commonpath([str(p.parent) for p in wanted]))
+        infos = [
+            replace(info, files=kept)
+            for info in self._images.scan(folder)
+            if (kept := tuple(f for f in info.files if f in wanted))
+        ]
+        if sum(len(info.files) for info in infos) != len(wanted):
+            return _Files((), "some of its DICOM files cannot be used")
+        return _Files(tuple(infos), "")
+
+
+def _uids(node: Any) -> list[str]:
+    """SOP Instance UIDs of all frames; empty unless every frame says its own."""
+    nodes = [node] if node.IsA(MULTI_VOLUME) else data_nodes(node)
+    found = [(n.GetAttribute(INSTANCE_UIDS) or "").split() for n in nodes if n is not None]
+    return [uid for uids in found for uid in uids] if all(found) else []
+
+
+def _placed(node: Any) -> PlacedFrames:
+    """Where the frames lie in the scene and how many there are: the files must say the same."""
+    if node.IsA(MULTI_VOLUME):
+        require_no_transform(node)
+        grid, count = volume_grid(node), int(node.GetAttribute(FRAME_COUNT) or 0)
+    else:
+        grid, count = sequence_grid(node), node.GetNumberOfDataNodes()
+    corners = [
+        [c * (n - 1) for c, n in zip((b & 1, b >> 1 & 1, b >> 2), grid.GetSize(), strict=True)] for b in range(8)
+    ]
+    return PlacedFrames(
+        node.GetName(), count, grid.GetSize(), tuple(grid.TransformIndexToPhysicalPoint(c) for c in corners)
+    )
+
+
+def _require_modality(node: Any, spec: InputSpec, infos: Sequence[SeriesInfo]) -> None:
+    wrong = next((info for info in infos if info.modality != spec.modality), None)
+    if wrong is not None:
+        raise RequestError(
+            f"Sequence {node.GetName()!r} is {wrong.modality}; {spec.description} is wanted.", "Choose another."
+        )
+    if not node.IsA(MULTI_VOLUME):
+        sequence_grid(node)
+
+
+def _pet_facts(what: str, quantity: str, spec: InputSpec, tracer: str) -> dict[str, Any]:
+    """Facts of a PET without header."""
+    if quantity not in PET_QUANTITIES:
+        raise RequestError(f"{what} is {quantity}; this method needs {spec.quantity}.", "Choose another.")
+    if spec.tracers and tracer not in spec.tracers:
+        said = f"is a {tracer} PET" if tracer else "has no known tracer: state it"
+        raise RequestError(f"{what} {said}; this method needs {' or '.join(spec.tracers)}.", "State the tracer below.")
+    return {"tracer": tracer or "unknown", "tracer_source": "stated by the user"}
+
+
+def _scanner_facts(node: Any) -> Mapping[str, float]:
+    """Repetition time, echo time and flip angle that Slicer's importer kept."""
+    found = {}
+    for key, tag in _SCANNER_TAGS:
+        text = node.GetAttribute(f"MultiVolume.DICOM.{tag}") or ""
+        try:
+            found[key] = float(text)
+        except ValueError:
+            continue
+    return found

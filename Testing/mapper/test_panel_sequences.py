@@ -1,0 +1,385 @@
+"""A Slicer sequence as a series: the same map as from its DICOM files, and nothing guessed without them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from HypoxiaMapperLib.errors import GeometryError, HypoxiaError, RequestError
+from HypoxiaMapperLib.jobs import SeriesSource, read_job, write_job
+from HypoxiaMapperLib.methods import all_methods, no_progress
+from HypoxiaMapperLib.timeseries import ParameterSeries, TimeSeries, Timing
+from HypoxiaMapperLib.worker import run_job
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
+
+from vtkmodules.vtkCommonMath import vtkMatrix4x4  # noqa: E402
+
+from dicom_samples import write_ct  # noqa: E402
+from HypoxiaMapperLib.mrml.sequences import FrameIndex  # noqa: E402
+from HypoxiaMapperLib.panel.map_nodes import Fingerprints, changed_inputs, map_to_node  # noqa: E402
+from HypoxiaMapperLib.panel.node_images import state_unit  # noqa: E402
+from HypoxiaMapperLib.panel.patient_loader import add_frame  # noqa: E402
+from HypoxiaMapperLib.panel.sequence_input import sequence_labels, sequences_in  # noqa: E402
+from HypoxiaMapperLib.panel.sequence_times import Stated, parse_lengths, pet_times  # noqa: E402
+from kinetic_samples import tumour_mask  # noqa: E402
+from sequence_samples import (  # noqa: E402
+    BQ_PER_SUV,
+    KI,
+    LENGTHS_S,
+    LENGTHS_TEXT,
+    STARTS_S,
+    DynamicFiles,
+    DynamicPatient,
+    add_sequence,
+    imported_sequence,
+    plain_volume,
+)
+
+SUV, ACTIVITY, SIGNAL = "SUVbw (g/ml)", "Activity (Bq/ml, decay-corrected)", "MR signal (arbitrary)"
+DCE, FLIP = all_methods()["dce_tofts"].inputs[0], all_methods()["dce_tofts"].inputs[2]
+
+
+@pytest.fixture(scope="module")
+def dicom(tmp_path_factory: pytest.TempPathFactory) -> DynamicFiles:
+    return DynamicFiles(tmp_path_factory.mktemp("dicom"))
+
+
+@pytest.fixture
+def patient(dicom: DynamicFiles) -> DynamicPatient:
+    return DynamicPatient(dicom)
+
+
+def chosen(patient: DynamicPatient, sequence: Any, **changes: Any) -> Any:
+    return replace(patient.choices, sequences={"pet": sequence}, **changes)
+
+
+def through_files(job: Any, folder: Path) -> Any:
+    """Result of a job that was written and read again, as between panel and worker."""
+    folder.mkdir()
+    write_job(job, folder)
+    return run_job(read_job(folder), no_progress)
+
+
+def ki(result: Any) -> np.ndarray:
+    return result.map.volume.array[tumour_mask()]
+
+
+@pytest.fixture(scope="module")
+def by_dicom(dicom: DynamicFiles) -> Any:
+    patient = DynamicPatient(dicom)
+    choices = replace(patient.choices, series={"pet": patient.info.series_uid})
+    patient.ct.SetAttribute("Hypoxia.DicomFolder", str(patient.info.files[0].parents[1]))
+    return run_job(patient.decisions.make_job(choices), no_progress)
+
+
+def stated(patient: DynamicPatient, sequence: Any, unit: str = SUV, **changes: Any) -> Any:
+    """Choices in which the user says everything about a sequence without files."""
+    patient.in_database = False
+    state_unit(sequence, unit)
+    words = {"tracer": "FMISO", "frame_lengths": LENGTHS_TEXT, "alignment": "scene", **changes}
+    return chosen(patient, sequence, **words)
+
+
+def test_a_sequence_from_dicom_is_read_from_its_files_and_gives_the_same_map(patient, by_dicom, tmp_path):
+    sequence = imported_sequence(patient.scene, patient.frames, patient.uids)
+    choices = chosen(patient, sequence)
+    assert patient.decisions.why_not_run(choices) == ""
+    job = patient.decisions.make_job(choices)
+    assert isinstance(job.sources["pet"], SeriesSource)
+    assert len(job.sources["pet"].infos[0].files) == len(LENGTHS_S) * 5
+    found = through_files(job, tmp_path / "job")
+    np.testing.assert_array_equal(ki(found), ki(by_dicom))
+    np.testing.assert_allclose(ki(found), KI[tumour_mask().ravel()], rtol=0.05)
+    assert found.map.volume.frame_of_reference_uid == by_dicom.map.volume.frame_of_reference_uid
+
+
+def test_without_a_database_the_paths_of_the_importer_are_taken(patient):
+    files = [patient.files[uid] for frame in patient.uids for uid in frame]
+    sequence = imported_sequence(patient.scene, patient.frames, patient.uids, files)
+    patient.in_database = False
+    assert patient.decisions.make_job(chosen(patient, sequence)).sources["pet"].infos[0].files == patient.info.files
+
+
+def test_the_voxels_of_a_sequence_give_the_same_map(patient, by_dicom, tmp_path):
+    sequence = add_sequence(patient.scene, patient.frames / BQ_PER_SUV, STARTS_S, "time", "s")
+    choices = stated(patient, sequence)
+    assert patient.decisions.why_not_run(choices) == ""
+    job = patient.decisions.make_job(choices)
+    series = job.inputs["pet"]
+    assert isinstance(series, TimeSeries)
+    np.testing.assert_array_equal(series.frame_start_s, STARTS_S)
+    np.testing.assert_array_equal(series.frame_duration_s, LENGTHS_S)
+    assert series.operations == ("28 frames of the Slicer sequence 'FMISO'", "unit stated by the user")
+    assert "taken as frame start; lengths stated by the user" in series.facts["time_source"]
+    found = through_files(job, tmp_path / "job")
+    np.testing.assert_allclose(ki(found), ki(by_dicom), rtol=1e-4)
+    assert any("this must be the injection" in line for line in found.map.warnings)
+    assert found.shown["pet"].operations[-1] == "frame 28 of 28"
+    node = add_frame(patient.scene, found.shown["pet"], None, patient.ct)
+    assert node.GetName() == "FMISO, frame 28 of 28"
+    assert add_frame(patient.scene, found.shown["pet"], None, patient.ct) is node
+
+
+@pytest.mark.parametrize(
+    ("index", "unit", "changes"),
+    [
+        (STARTS_S / 60, "min", {}),
+        (STARTS_S * 1000, "ms", {}),
+        (STARTS_S + LENGTHS_S / 2, "s", {}),  # mid-times leave no gap, starts would
+        (STARTS_S + LENGTHS_S / 2, "s", {"timing": Timing(frame_time="mid")}),
+        (STARTS_S, "", {"timing": Timing(time_unit="s")}),
+        (range(28), "s", {}),  # a count; the lengths say it all
+    ],
+)
+def test_units_and_mid_times_are_told_apart(patient, by_dicom, index, unit, changes):
+    sequence = add_sequence(patient.scene, patient.frames, index, "time", unit)
+    job = patient.decisions.make_job(stated(patient, sequence, ACTIVITY, **changes))
+    np.testing.assert_allclose(job.inputs["pet"].frame_start_s, STARTS_S, atol=1e-3)
+    np.testing.assert_allclose(ki(run_job(job, no_progress)), ki(by_dicom), rtol=1e-4)
+
+
+def test_tags_of_the_importer_are_times_when_the_files_are_gone(patient, by_dicom):
+    sequence = imported_sequence(patient.scene, patient.frames, patient.uids)
+    job = patient.decisions.make_job(stated(patient, sequence, ACTIVITY))
+    assert "DICOM tag 'AcquisitionTime'" in job.inputs["pet"].facts["time_source"]
+    assert job.inputs["pet"].source_uids == tuple(uid for frame in patient.uids for uid in frame)
+    np.testing.assert_allclose(ki(run_job(job, no_progress)), ki(by_dicom), rtol=1e-4)
+
+
+def test_every_unstated_thing_is_asked_for(patient):
+    sequence = add_sequence(patient.scene, patient.frames, STARTS_S, "time", "s")
+    choices = chosen(patient, sequence, alignment="scene")
+    decisions = patient.decisions
+    assert "unit unknown" in decisions.why_not_run(choices)
+    assert decisions.sequences.needs_unit(sequence)
+    state_unit(sequence, SUV)
+    assert not decisions.sequences.needs_unit(sequence)
+    assert "has no known tracer: state it" in decisions.why_not_run(choices)
+    choices = replace(choices, tracer="FMISO")
+    assert "does not say how long its frames are" in decisions.why_not_run(choices)
+    assert "2 lengths are stated" in decisions.why_not_run(replace(choices, frame_lengths="10 30"))
+    assert "'6y10' is not understood" in decisions.why_not_run(replace(choices, frame_lengths="6y10"))
+    assert decisions.why_not_run(replace(choices, frame_lengths=LENGTHS_TEXT)) == ""
+    wrong = replace(choices, frame_lengths=LENGTHS_TEXT, timing=Timing(time_unit="ms"))
+    assert "its index is in s, ms is stated" in decisions.why_not_run(wrong)
+    assert "this method needs SUVbw" in _refused(patient, stated(patient, sequence, SIGNAL))
+    assert "is a FDG PET" in _refused(patient, stated(patient, sequence, tracer="FDG"))
+
+
+def _refused(patient: DynamicPatient, choices: Any) -> str:
+    with pytest.raises(HypoxiaError) as error:
+        patient.decisions.make_job(choices)
+    return str(error.value)
+
+
+def test_starts_and_mid_times_that_both_fit_are_asked_for():
+    index = FrameIndex("time", "s", (5.0, 15.0, 25.0))
+    with pytest.raises(HypoxiaError, match="can be frame starts or mid-times"):
+        pet_times(index, 3, Stated(lengths="3x10"), "PET")
+    found = pet_times(index, 3, Stated(Timing(frame_time="mid"), "3x10"), "PET")
+    np.testing.assert_array_equal(found.start_s, [0, 10, 20])
+    np.testing.assert_array_equal(parse_lengths("2x10, 5;0.5"), [10, 10, 5, 0.5])
+    for text in ("0x10", "ten", "-5", "3x"):
+        with pytest.raises(RequestError, match="not understood"):
+            parse_lengths(text)
+
+
+def test_frames_on_different_grids_or_under_a_transform_are_refused(patient):
+    sequence = add_sequence(patient.scene, patient.frames, STARTS_S, "time", "s")
+    sequence.GetNthDataNode(3).SetSpacing(2.0, 3.0, 4.5)
+    assert "frame 4 lies on another grid" in _refused(patient, stated(patient, sequence))
+    short = add_sequence(patient.scene, patient.frames[:1], [0], "time", "s")
+    assert "holds 1 frame" in _refused(patient, stated(patient, short))
+    moved = add_sequence(patient.scene, patient.frames, STARTS_S, "time", "s")
+    shown = browse(patient.scene, moved)
+    shown.SetAndObserveTransformNodeID(patient.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "T").GetID())
+    assert "under the transform 'T'" in _refused(patient, stated(patient, moved))
+
+
+def browse(scene: Any, sequence: Any) -> Any:
+    """The volume that shows the current frame, as Slicer makes it after loading a sequence."""
+    logic = slicer.vtkSlicerSequencesLogic()
+    logic.SetMRMLScene(scene)
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    logic.UpdateProxyNodesFromSequences(browser)
+    return browser.GetProxyNode(sequence)
+
+
+def test_a_sequence_that_no_longer_shows_its_files_is_refused(patient):
+    sequence = imported_sequence(patient.scene, patient.frames, patient.uids)
+    for n in range(sequence.GetNumberOfDataNodes()):
+        sequence.GetNthDataNode(n).SetOrigin(1.0, 2.0, 3.0)
+    with pytest.raises(GeometryError, match="does not lie where its DICOM files do"):
+        run_job(patient.decisions.make_job(chosen(patient, sequence)), no_progress)
+    doubled = imported_sequence(patient.scene, patient.frames, [*patient.uids[:-1], patient.uids[-2]])
+    with pytest.raises(HypoxiaError, match="holds 28 frames, its DICOM files 27"):
+        run_job(patient.decisions.make_job(chosen(patient, doubled)), no_progress)
+
+
+def test_a_sequence_turned_by_slicer_is_still_that_of_its_files(patient):
+    sequence = imported_sequence(patient.scene, patient.frames, patient.uids)
+    for n in range(sequence.GetNumberOfDataNodes()):
+        node = sequence.GetNthDataNode(n)
+        matrix = vtkMatrix4x4()
+        node.GetIJKToRASMatrix(matrix)
+        slicer.vtkMRMLVolumeNode.ReverseSliceOrder(node.GetImageData(), matrix)
+        node.SetIJKToRASMatrix(matrix)
+    assert run_job(patient.decisions.make_job(chosen(patient, sequence)), no_progress).map.volume is not None
+
+
+def test_a_change_of_frame_index_or_unit_makes_the_map_stale(patient):
+    sequence = add_sequence(patient.scene, patient.frames / BQ_PER_SUV, STARTS_S, "time", "s")
+    choices = stated(patient, sequence)
+    prints = patient.decisions.fingerprint(choices)
+    result = run_job(patient.decisions.make_job(choices), no_progress)
+    node = map_to_node(patient.scene, result, "Ki", prints, "patlak_ki")
+    stale = lambda c=choices: changed_inputs(node, patient.decisions.fingerprint(c))  # noqa: E731
+    assert stale() == ()
+    sequence.SetIndexUnit("min")
+    assert stale() == ("series pet",)
+    sequence.SetIndexUnit("s")
+    assert stale() == ()
+    sequence.UpdateIndexValue("0.0", "-1")
+    assert stale() == ("series pet",)
+    sequence.UpdateIndexValue("-1", "0.0")
+    assert stale() == ()
+    state_unit(sequence, ACTIVITY)
+    assert stale() == ("series pet",)
+    state_unit(sequence, SUV)
+    frame = plain_volume(patient.scene, patient.frames[2] / BQ_PER_SUV + 1)
+    sequence.UpdateDataNodeAtValue(frame, sequence.GetNthIndexValue(2))
+    assert stale() == ("series pet",)
+    assert stale(replace(choices, frame_lengths="28x60")) == ("series pet", "timing")
+
+
+def test_frames_of_two_sequences_do_not_share_a_fingerprint(patient):
+    prints = Fingerprints()
+    first = add_sequence(patient.scene, patient.frames[:3], (0, 5, 9), "time", "s")
+    second = add_sequence(patient.scene, patient.frames[:3] + 1, (0, 5, 9), "time", "s")
+    assert first.GetNthDataNode(0).GetID() == second.GetNthDataNode(0).GetID()  # each has a scene of its own
+    assert prints.sequence(first) != prints.sequence(second)
+
+
+def test_sequences_of_another_patient_are_refused(patient):
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(patient.scene)
+    names = slicer.vtkMRMLSubjectHierarchyConstants
+    sequence = add_sequence(patient.scene, patient.frames, STARTS_S, "time", "s")
+    homes = {}
+    for node, title in ((patient.ct, "Ada"), (browse(patient.scene, sequence), "Bea")):
+        homes[title] = tree.CreateSubjectItem(tree.GetSceneItemID(), title)
+        tree.SetItemLevel(homes[title], names.GetDICOMLevelPatient())
+        tree.SetItemParent(tree.GetItemByDataNode(node) or tree.CreateItem(homes[title], node), homes[title])
+    text = _refused(patient, stated(patient, sequence))
+    assert "'CT' belongs to patient Ada, 'FMISO' to patient Bea" in text
+    assert sequences_in(patient.scene, homes["Ada"]) == []
+    assert sequences_in(patient.scene, homes["Bea"]) == sequences_in(patient.scene, 0) == [sequence]
+
+
+def test_the_files_of_another_patient_are_refused(patient, tmp_path):
+    patient.ct.SetAttribute("Hypoxia.DicomFolder", str(tmp_path / "ct"))
+    patient.ct.SetAttribute("Hypoxia.SeriesInstanceUID", "1.2.3.4")
+    write_ct(tmp_path / "ct", SeriesInstanceUID="1.2.3.4", PatientID="P2", PatientName="Other^Two")
+    sequence = imported_sequence(patient.scene, patient.frames, patient.uids)
+    assert "P1" in _refused(patient, chosen(patient, sequence))
+
+
+def test_only_sequences_of_volumes_are_offered_and_equal_names_told_apart(patient):
+    scene = patient.scene
+    first = add_sequence(scene, patient.frames[:2], (0, 5), "time", "s")
+    second = add_sequence(scene, patient.frames[:2], (0, 5), "time", "s")
+    transforms = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "motion")
+    transforms.SetDataNodeAtValue(scene.AddNewNodeByClass("vtkMRMLLinearTransformNode"), "0")
+    scene.AddNewNodeByClass("vtkMRMLSequenceNode", "empty")
+    found = sequence_labels(sequences_in(scene, 0))
+    assert list(found.values()) == [first, second]
+    assert list(found) == [f"FMISO (sequence {n.GetID()})" for n in (first, second)]
+    assert list(sequence_labels([first])) == ["FMISO (sequence)"]
+
+
+def mr(patient: DynamicPatient, index: Any, name: str, unit: str, spec: Any, **timing: Any) -> Any:
+    sequence = add_sequence(patient.scene, patient.frames[: len(index)], index, name, unit)
+    state_unit(sequence, SIGNAL)
+    return patient.decisions.sequences.source(sequence, spec, "", Stated(Timing(**timing)))
+
+
+def test_an_mr_sequence_gets_its_times_from_index_or_user(patient):
+    np.testing.assert_array_equal(mr(patient, (3, 8, 13.5), "time", "s", DCE).frame_start_s, [0, 5, 10.5])
+    by_step = mr(patient, range(3), "frame", "", DCE, frame_interval_s=4.0)
+    np.testing.assert_array_equal(by_step.frame_start_s, [0, 4, 8])
+    assert "stated by the user: 4 s" in by_step.facts["time_source"]
+    np.testing.assert_array_equal(mr(patient, range(3), "time", "s", DCE, time_unit="s").frame_start_s, [0, 1, 2])
+    for index, name, unit, words in (
+        (range(3), "frame", "", "does not say when its frames were measured"),
+        (range(3), "time", "s", "does not say when its frames were measured"),  # untouched in Slicer
+        (("a", "b", "c"), "phase", "", "does not say when"),
+        ((0, 4, 8), "time", "ms", "which is too short"),
+    ):
+        with pytest.raises(HypoxiaError, match=words):
+            mr(patient, index, name, unit, DCE)
+    with pytest.raises(HypoxiaError, match="5 s from frame to frame were stated"):
+        mr(patient, (0, 4, 8), "time", "s", DCE, frame_interval_s=5.0)
+    sequence = add_sequence(patient.scene, patient.frames[:3], (0, 4, 8), "time", "s")
+    state_unit(sequence, SUV)
+    with pytest.raises(HypoxiaError, match="is SUVbw"):
+        patient.decisions.sequences.source(sequence, DCE, "", Stated())
+
+
+def test_flip_angles_come_from_an_index_that_says_so(patient, tmp_path):
+    found = mr(patient, (3, 15), "Flip Angle", "deg", FLIP)
+    assert isinstance(found, ParameterSeries)
+    np.testing.assert_array_equal(found.values, [3, 15])
+    with pytest.raises(HypoxiaError, match="does not say the flip angle"):
+        mr(patient, (3, 15), "time", "s", FLIP)
+    sequence = add_sequence(patient.scene, patient.frames[:2], (0, 1), "", "")
+    for key, value in {
+        "FrameLabels": "3.0,15.0", "FrameIdentifyingDICOMTagName": "FlipAngle",
+        "FrameIdentifyingDICOMTagUnits": "degrees", "DICOM.RepetitionTime": "4.5",
+    }.items():  # fmt: skip
+        sequence.SetAttribute(f"MultiVolume.{key}", value)
+    state_unit(sequence, SIGNAL)
+    found = patient.decisions.sequences.source(sequence, FLIP, "", Stated())
+    np.testing.assert_array_equal(found.values, [3, 15])
+    assert found.facts["repetition_time_ms"] == 4.5
+    job = replace(patient.decisions.make_job(stated(patient, sequence_of_pet(patient))), inputs={"fa": found})
+    write_job(job, tmp_path)
+    np.testing.assert_array_equal(read_job(tmp_path).inputs["fa"].frames, found.frames)
+
+
+def sequence_of_pet(patient: DynamicPatient) -> Any:
+    return add_sequence(patient.scene, patient.frames, STARTS_S, "time", "s")
+
+
+def test_frames_that_differ_in_unit_are_refused(patient):
+    sequence = sequence_of_pet(patient)
+    for n, unit in enumerate(("g/ml", "Bq/ml")):
+        sequence.GetNthDataNode(n).SetAttribute("Hypoxia.Quantity", "SUVbw")
+        sequence.GetNthDataNode(n).SetAttribute("Hypoxia.Unit", unit)
+    for n in range(2, sequence.GetNumberOfDataNodes()):
+        sequence.GetNthDataNode(n).SetAttribute("Hypoxia.Quantity", "SUVbw")
+        sequence.GetNthDataNode(n).SetAttribute("Hypoxia.Unit", "g/ml")
+    patient.in_database = False
+    assert "holds SUVbw in Bq/ml and SUVbw in g/ml" in _refused(patient, chosen(patient, sequence, tracer="FMISO"))
+
+
+def test_a_saved_scene_keeps_the_sequence(patient, tmp_path):
+    sequence = add_sequence(patient.scene, patient.frames / BQ_PER_SUV, STARTS_S, "time", "s")
+    before = patient.decisions.fingerprint(stated(patient, sequence))["series pet"]
+    node = patient.scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "parameters")
+    node.SetNodeReferenceID("Hypoxia.Sequence.pet", sequence.GetID())
+    cache, files = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(str(tmp_path))
+    files.SetCacheManager(cache)
+    patient.scene.SetCacheManager(cache)
+    patient.scene.SetDataIOManager(files)
+    assert patient.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    patient.scene.Clear(0)
+    assert patient.scene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    again = patient.scene.GetFirstNodeByName("parameters").GetNodeReference("Hypoxia.Sequence.pet")
+    assert again.GetNumberOfDataNodes() == 28
+    assert patient.decisions.fingerprint(chosen(patient, again))["series pet"] == before
