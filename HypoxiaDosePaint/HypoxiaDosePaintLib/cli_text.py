@@ -17,7 +17,7 @@ from .prescription import Protocol
 from .result import ProofRow, Result
 from .sidecar import model_data
 from .subvolume import find_subvolume
-from .wording import band_text, gtv_words, map_mark, threshold_text, ucum_text, volume_word
+from .wording import band_text, gtv_words, map_mark, prescribed_text, threshold_text, ucum_text, volume_word
 
 if TYPE_CHECKING:
     from HypoxiaMapperLib.simulate.digital_patient import DigitalPatient
@@ -109,7 +109,7 @@ def _target_line(row: Any) -> str:
     if row.dose_gy is None:
         return f"{row.name:<17}{row.volume_ml:>9.2f}{'-':>7}{'-':>7}{'-':>13}{'-':>12}"
     return (
-        f"{row.name:<17}{row.volume_ml:>9.2f}{row.dose_gy:>7.1f}{row.dose_per_fraction_gy:>7.2f}"
+        f"{row.name:<17}{row.volume_ml:>9.2f}{prescribed_text(row.dose_gy, ''):>7}{row.dose_per_fraction_gy:>7.2f}"
         f"{row.eqd2_tumour_gy:>13.2f}{row.cropped_ml:>12.2f}"
     )
 

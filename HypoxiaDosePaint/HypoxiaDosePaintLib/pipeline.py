@@ -25,7 +25,7 @@ from .limits import note_on_distribution, require_model
 from .mapping import compute_map
 from .margins import describe_margins
 from .output import require_free, staged_output
-from .prescription import Prescription, Protocol, ceiling_reasons, get_protocol, make_prescription
+from .prescription import Prescription, Protocol, ceiling_reasons, doses_changed, get_protocol, make_prescription
 from .render import render_pictures
 from .report import write_report
 from .request import Margins, Request
@@ -207,14 +207,15 @@ def _cut_to_values(volume: Volume) -> Volume:
 
 
 def prescribe(request: Request, protocol: Protocol) -> Prescription:
-    """The protocol's doses, or the request's own."""
-    return make_prescription(
+    """The protocol's doses, or the request's own: then it is not the protocol's prescription any more, and says so."""
+    found = make_prescription(
         protocol.name,
         protocol.base_dose_gy if request.base_dose_gy is None else request.base_dose_gy,
         protocol.boost_dose_gy if request.boost_dose_gy is None else request.boost_dose_gy,
         protocol.fractions if request.fractions is None else request.fractions,
         request.override_for("dose"),
     )
+    return replace(found, protocol=f"{protocol.name}, doses changed") if doses_changed(protocol, found) else found
 
 
 def margins(request: Request, protocol: Protocol) -> tuple[Margins, Margins]:
@@ -252,7 +253,7 @@ def assemble(parts: Parts) -> Result:
         volume_by_threshold=volume_by_threshold(hypoxia_map, inputs.gtvs),
         registration=parts.registration,
         warnings=_warnings(parts),
-        notes=parts.protocol.notes,
+        notes=_protocol_notes(parts),
         details={
             **hypoxia_map.details,
             **parts.targets.details,
@@ -270,6 +271,8 @@ def _warnings(parts: Parts) -> tuple[str, ...]:
     """All warnings, the ones that change a decision first."""
     over = ceiling_reasons(parts.prescription.boost)
     found = [f"Dose ceiling overridden ({'; '.join(over)}) by {parts.prescription.override}."] if over else []
+    if doses_changed(parts.protocol, parts.prescription):
+        found.append(f"The doses are not those of {parts.protocol.name}, {parts.protocol.doses_text}.")
     found += note_on_distribution(parts.hypoxia_map, parts.request.override_for("distribution"))
     found += parts.registration.warnings
     found += [*parts.hypoxia_map.warnings, *parts.subvolume.warnings, *parts.targets.warnings, *parts.inputs.warnings]
@@ -277,6 +280,13 @@ def _warnings(parts: Parts) -> tuple[str, ...]:
     found += margins_not_set(parts.request, parts.protocol)
     found += [TRANSIENT_WARNING, RESEARCH_WARNING]
     return tuple(dict.fromkeys(found))
+
+
+def _protocol_notes(parts: Parts) -> tuple[str, ...]:
+    """Notes of the protocol; where its doses were changed, first that they are about its own."""
+    if not doses_changed(parts.protocol, parts.prescription):
+        return parts.protocol.notes
+    return (f"These notes are about the protocol's own {parts.protocol.doses_text}.", *parts.protocol.notes)
 
 
 def margins_not_set(request: Request, protocol: Protocol) -> list[str]:

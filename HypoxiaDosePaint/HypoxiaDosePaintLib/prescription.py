@@ -24,6 +24,7 @@ PROTOCOL_FOLDER = Path(__file__).parent / "protocols"
 CEILING_TOTAL_GY = 84.0  # METHODS 12.10
 CEILING_PER_FRACTION_GY = 2.4  # METHODS 12.10: above it an override by name is needed
 LARGEST_DOSE_GY = 300.0  # no course comes near it: a larger number is centigray
+WHOLE_CGY = 1e-6  # room for the binary form of a decimal number
 ALPHA_BETA_TUMOUR_GY = 10.0  # METHODS 9, VALIDATION rows 10 and 11
 ALPHA_BETA_LATE_GY = 3.0
 DEFICIT_PRESSURES_MMHG = (10.0, 5.0, 2.5)  # METHODS 9
@@ -53,6 +54,11 @@ class Protocol:
     margin_source: str
     citation: str
     notes: tuple[str, ...]
+
+    @property
+    def doses_text(self) -> str:
+        """Its own doses in words."""
+        return f"{self.base_dose_gy:g} and {self.boost_dose_gy:g} Gy in {self.fractions} fractions"
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,12 @@ class Prescription:
         }
 
 
+def doses_changed(protocol: Protocol, prescription: Prescription) -> bool:
+    """Whether a prescription is no longer the one that the protocol is cited for."""
+    own = (protocol.base_dose_gy, protocol.boost_dose_gy, protocol.fractions)
+    return own != (prescription.base.dose_gy, prescription.boost.dose_gy, prescription.base.fractions)
+
+
 def make_prescription(
     protocol: str, base_dose_gy: float, boost_dose_gy: float, fractions: int, override: str = ""
 ) -> Prescription:
@@ -130,11 +142,6 @@ def make_prescription(
             f"The boost of {boost.dose_gy:g} Gy does not lie above the base dose of {base.dose_gy:g} Gy.",
             "Give a boost above the base dose.",
         )
-    if round(100 * boost.dose_gy) == round(100 * base.dose_gy):
-        raise LimitError(
-            f"Boost and base of {boost.dose_gy:g} and {base.dose_gy:g} Gy are the same dose in whole cGy.",
-            "Targets are named by their dose in cGy: give levels at least 0.01 Gy apart.",
-        )
     over = ceiling_reasons(boost)
     if over and not override.strip():
         raise LimitError(
@@ -150,7 +157,7 @@ def ceiling_reasons(level: DoseLevel) -> list[str]:
     if level.dose_gy > CEILING_TOTAL_GY + 1e-9:
         reasons.append(f"{level.dose_gy:g} Gy total is above {CEILING_TOTAL_GY:g} Gy")
     if level.dose_per_fraction_gy > CEILING_PER_FRACTION_GY + 1e-9:
-        reasons.append(f"{level.dose_per_fraction_gy:.3g} Gy per fraction is above {CEILING_PER_FRACTION_GY:g} Gy")
+        reasons.append(f"{level.dose_per_fraction_gy:.5g} Gy per fraction is above {CEILING_PER_FRACTION_GY:g} Gy")
     return reasons
 
 
@@ -293,3 +300,7 @@ def _check_dose(label: str, dose_gy: float) -> None:
         raise RequestError(f"The {label} dose is {dose_gy} Gy.", "It must be a positive number of gray.")
     if dose_gy > LARGEST_DOSE_GY:
         raise RequestError(f"The {label} dose is {dose_gy:g} Gy.", "Doses are in gray; this looks like cGy.")
+    if abs(100 * dose_gy - round(100 * dose_gy)) > WHOLE_CGY:
+        raise RequestError(
+            f"The {label} dose is {dose_gy} Gy.", "Give whole cGy (two decimals): targets are named by their cGy."
+        )

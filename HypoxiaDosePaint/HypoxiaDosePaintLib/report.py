@@ -64,7 +64,8 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
         loader=FileSystemLoader(TEMPLATE_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    filters = (wording.ml_text, wording.gy_text, wording.percent_text, wording.number_text, wording.label_text,
+    filters = (wording.ml_text, wording.gy_text, wording.prescribed_text, wording.percent_text, wording.number_text,
+               wording.label_text,
                wording.unit_text, wording.ucum_text, wording.name_text, wording.date_text,
                wording.band_text)  # fmt: skip
     environment.filters.update({f.__name__.removesuffix("_text"): f for f in filters})

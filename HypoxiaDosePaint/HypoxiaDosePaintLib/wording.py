@@ -61,6 +61,13 @@ def gy_text(dose_gy: float | None, decimals: int = 1) -> str:
     return "–" if dose_gy is None else f"{dose_gy:.{decimals}f} Gy"
 
 
+def prescribed_text(dose_gy: float | None, unit: str = " Gy") -> str:
+    """A prescribed dose, which is whole cGy: one decimal, or two where one would round it."""
+    if dose_gy is None:
+        return "–"
+    return f"{dose_gy:.{1 if abs(10 * dose_gy - round(10 * dose_gy)) < 1e-6 else 2}f}{unit}"
+
+
 def percent_text(fraction: float) -> str:
     """A fraction 0-1 as per cent with one decimal."""
     return f"{100 * fraction:.1f} %"

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from HypoxiaDosePaintLib.pipeline import prescribe
 from HypoxiaDosePaintLib.prescription import (
     PROTOCOL_FOLDER,
     all_protocols,
     dose_painting_by_numbers_gy,
+    doses_changed,
     get_protocol,
     make_prescription,
     read_protocol,
     redistributed_low_dose_gy,
 )
+from HypoxiaDosePaintLib.request import Request
 from HypoxiaMapperLib.errors import InputError, LimitError, RequestError
 
 
@@ -44,9 +48,27 @@ def test_ceilings_need_an_override():
     assert make_prescription("x", 66, 84, 24, override="Dr A: trial").override == "Dr A: trial"
 
 
+def test_a_dose_finer_than_a_centigray_is_refused():
+    with pytest.raises(RequestError, match=r"70\.004 Gy.*whole cGy"):  # two levels could be one PTV_7000
+        make_prescription("x", 70.0, 70.004, 35)
+    assert make_prescription("x", 55.05, 66.05, 30).boost.dose_gy == 66.05
+    with pytest.raises(LimitError, match=r"2\.4024 Gy per fraction is above 2\.4 Gy"):
+        make_prescription("x", 50, 60.06, 25)
+
+
+def test_other_doses_are_not_the_protocols_prescription():
+    protocol = get_protocol("welz_77_70_35")
+    request = Request(".", "", "tracer_ratio", protocol.name)
+    assert prescribe(request, protocol).protocol == "welz_77_70_35"
+    for change in ({"base_dose_gy": 66.0}, {"boost_dose_gy": 76.0}, {"fractions": 36}):
+        changed = prescribe(replace(request, **change), protocol)
+        assert changed.protocol == "welz_77_70_35, doses changed"
+        assert doses_changed(protocol, changed)
+
+
 def test_a_boost_must_lie_above_the_base():
-    for boost in (60, 70, 70.004):  # the last would be a second PTV_7000
-        with pytest.raises(LimitError, match=r"does not lie above|same dose in whole cGy"):
+    for boost in (60, 70):
+        with pytest.raises(LimitError, match="does not lie above"):
             make_prescription("x", 70, boost, 35)
     with pytest.raises(LimitError):
         make_prescription("x", 70, 60, 35, override="Dr A: no override helps here")

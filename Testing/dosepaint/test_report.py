@@ -26,6 +26,7 @@ from HypoxiaDosePaintLib.wording import (
     ml_text,
     name_text,
     number_text,
+    prescribed_text,
     threshold_text,
 )
 from HypoxiaMapperLib.errors import OutputError
@@ -271,6 +272,7 @@ def test_wording():
 
 
 def test_a_share_of_several_gtvs_belongs_to_none_of_them():
+    assert [prescribed_text(d) for d in (70.0, 55.05, None)] == ["70.0 Gy", "55.05 Gy", "–"]
     assert [gtv_words(n) for n in (1, 2, 3)] == ["the GTV", "both GTVs together", "all 3 GTVs together"]
 
 

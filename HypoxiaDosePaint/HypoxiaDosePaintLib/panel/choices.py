@@ -16,6 +16,7 @@ from ..limits import require_distribution
 from ..prescription import Prescription, all_protocols, make_prescription
 from ..request import parse_overrides
 from ..result import Result
+from ..wording import prescribed_text
 
 ROLE_TEXTS = {
     "": "not used", "gtv": "GTV", "hypoxic": "hypoxic segment", "organ": "organ at risk",
@@ -255,7 +256,7 @@ def target_rows(result: Result) -> list[tuple[str, ...]]:
 
     return [
         (
-            t.name, f"{t.volume_ml:.2f}", number(t.dose_gy, 1), number(t.dose_per_fraction_gy, 2),
+            t.name, f"{t.volume_ml:.2f}", prescribed_text(t.dose_gy, ""), number(t.dose_per_fraction_gy, 2),
             number(t.eqd2_tumour_gy, 1), number(t.eqd2_late_gy, 1), f"{t.cropped_ml:.2f}",
         )
         for t in result.targets
