@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
 from HypoxiaDosePaintLib.request import Margins, request_from_json
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.errors import GeometryError, RequestError
-from HypoxiaMapperLib.jobs import Job
 from HypoxiaMapperLib.volume import same_grid
-from HypoxiaMapperLib.worker import run_job
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
 from HypoxiaDosePaintLib.panel.choices import (  # noqa: E402
     Acceptance,
     PaintChoices,
-    PaintDecisions,
-    Role,
     changed_between,
     deficit_text,
     equivalents_text,
@@ -33,41 +27,15 @@ from HypoxiaDosePaintLib.panel.choices import (  # noqa: E402
 )
 from HypoxiaDosePaintLib.panel.preview import show_targets  # noqa: E402
 from HypoxiaDosePaintLib.panel.scene_run import compute_targets, export_result  # noqa: E402
-from HypoxiaMapperLib.methods import Finding, ModelUse, no_progress  # noqa: E402
-from HypoxiaMapperLib.mrml import node_to_volume, segment_to_region  # noqa: E402
-from HypoxiaMapperLib.mrml.geometry import fill_image_data, index_to_ras, to_vtk_matrix  # noqa: E402
-from HypoxiaMapperLib.panel.choices import MapperChoices, MapperDecisions, guess_choices  # noqa: E402
-from HypoxiaMapperLib.panel.hypoxic_segment import hypoxic_mask, write_hypoxic_segment  # noqa: E402
-from HypoxiaMapperLib.panel.map_nodes import map_to_node  # noqa: E402
-from HypoxiaMapperLib.panel.node_images import INSTANCE_UIDS, NodeImages, suv_line  # noqa: E402
-from HypoxiaMapperLib.panel.patient_loader import load_patient  # noqa: E402
+from HypoxiaMapperLib.methods import Finding, ModelUse  # noqa: E402
+from HypoxiaMapperLib.mrml import node_to_volume  # noqa: E402
+from HypoxiaMapperLib.panel.node_images import NodeImages, suv_line  # noqa: E402
+from paint_samples import as_slicer_loads, make_street  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def street(digital_patient):
-    """The digital patient in a scene with its map and hypoxic segment, as the mapper leaves it."""
-    scene = slicer.vtkMRMLScene()
-    loaded = load_patient(scene, digital_patient.folder)
-    images = NodeImages(lambda uids: [""] * len(uids))
-    mapper = MapperDecisions(images)
-    choices = guess_choices(MapperChoices(), list(loaded.volumes), list(loaded.segmentations), images)
-    job: Job = mapper.make_job(choices)
-    found = run_job(job, no_progress)
-    nodes = {"planning": choices.planning, **choices.inputs}
-    map_node = map_to_node(scene, found, "Map", mapper.fingerprint(choices), choices.method, nodes, choices.params)
-    volume = found.map.volume
-    gtv = segment_to_region(choices.gtv.node, choices.gtv.segment_id, volume.image)
-    region = gtv.with_array(hypoxic_mask(volume, gtv, 1.2, ">"), "ratio > 1.2 in GTVp", "GTVp_Hyp")
-    segmentation, identifier = write_hypoxic_segment(scene, None, choices.planning, region, 1.2)
-    structures = loaded.segmentations[0]
-    roles = (
-        Role(structures, "GTVp", "gtv"), Role(structures, "SpinalCord", "organ"),
-        Role(structures, "Ref_Blood", "reference"), Role(segmentation, identifier, "hypoxic"),
-    )  # fmt: skip
-    return SimpleNamespace(
-        scene=scene, images=images, choices=PaintChoices(choices.planning, map_node, roles), region=region,
-        decisions=PaintDecisions(images), pet=choices.inputs["pet"], mapper_choices=choices,
-    )  # fmt: skip
+    return make_street(digital_patient.folder)
 
 
 @pytest.fixture(scope="module")
@@ -218,24 +186,6 @@ def test_the_preview_shows_the_targets_and_replaces_itself(street, computed):
 )  # fmt: skip
 def test_roles_are_guessed_from_names(name, mapped, role):
     assert guess_role(name, mapped) == role
-
-
-def as_slicer_loads(scene, info, flip: bool):
-    """A PET node as Slicer's own DICOM reader leaves it: values of the file, instance UIDs, maybe slices turned."""
-    from HypoxiaMapperLib.dicomio.series import read_image_series
-
-    volume = read_image_series(info).volume
-    image = sitk.Flip(volume.image, [False, False, flip])
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "as Slicer loads")
-    from vtkmodules.vtkCommonDataModel import vtkImageData
-
-    data = vtkImageData()
-    fill_image_data(data, sitk.GetArrayFromImage(image))
-    node.SetIJKToRASMatrix(to_vtk_matrix(index_to_ras(image)))
-    node.SetAndObserveImageData(data)
-    uids = volume.source_uids[::-1] if flip else volume.source_uids
-    node.SetAttribute(INSTANCE_UIDS, " ".join(uids))
-    return node, dict(zip(volume.source_uids, map(str, info.files), strict=True))
 
 
 @pytest.mark.parametrize("flip", [False, True])

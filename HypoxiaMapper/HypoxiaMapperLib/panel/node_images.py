@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from ..dicomio.model import ImageSeries, SeriesInfo
@@ -20,6 +21,7 @@ from ..mrml import node_to_volume
 from ..mrml.geometry import from_vtk_matrix, require_no_transform, set_geometry
 from ..mrml.volumes import FACTS, QUANTITY, UNIT
 from ..volume import Volume
+from .node_voxels import changed_voxels, file_values
 
 FileLookup = Callable[[Sequence[str]], Sequence[str]]
 """Paths of SOP Instance UIDs, as ``slicer.dicomDatabase`` knows them; empty text for an unknown one."""
@@ -35,6 +37,11 @@ STATED_UNITS = {
     "MR signal (arbitrary)": ("MR signal", "[arb'U]"),
 }
 """Units a person may state for a node that does not say its own: text in the panel, quantity, UCUM unit."""
+
+_WAY_OUT = (
+    "Use it as loaded from DICOM, or load it with 'Load DICOM folder' and do the same to that volume: its voxels say "
+    "their unit themselves."
+)
 
 
 def database_files(uids: Sequence[str]) -> list[str]:
@@ -59,12 +66,14 @@ class NodeImages:
         self._infos: dict[tuple[str, str], SeriesInfo] = {}
         self._series: dict[tuple[str, tuple[Path, ...]], ImageSeries] = {}
         self._scans: dict[Path, tuple[SeriesInfo, ...]] = {}
+        self._changed: dict[str, tuple[int, int]] = {}
 
     def clear(self) -> None:
         """Forget everything, when the scene closes."""
         self._infos.clear()
         self._series.clear()
         self._scans.clear()
+        self._changed.clear()
 
     def info(self, node: Any) -> SeriesInfo | None:
         """The DICOM series a node was read from, or None when its files cannot be found."""
@@ -101,6 +110,8 @@ class NodeImages:
         ------
         RequestError
             If nothing says what the voxels measure, with the ways to fix it.
+        InputError
+            If its voxels are not those of its files any more.
         GeometryError
             If the node stands under a transform, or its grid is not the one of its files.
         """
@@ -117,12 +128,31 @@ class NodeImages:
                     "Load it from DICOM, or state its unit below after making sure what its voxels measure.",
                 ) from error
         volume = self.series(node).volume
-        if node.GetImageData() is None or tuple(node.GetImageData().GetDimensions()) != volume.image.GetSize():
+        self._require_as_read(node, volume)
+        return replace(volume, image=_at_node(volume.image, node))
+
+    def _require_as_read(self, node: Any, volume: Volume) -> None:
+        """Refuse a node whose voxels were changed in Slicer: taking those of the files would undo it without a word."""
+        data = node.GetImageData()
+        if data is None or tuple(data.GetDimensions()) != volume.image.GetSize():
             raise GeometryError(
                 f"{node.GetName()!r} does not have the grid of its DICOM files (cropped or resampled in Slicer).",
-                "Use the volume as loaded from DICOM.",
+                _WAY_OUT,
             )
-        return replace(volume, image=_at_node(volume.image, node))
+        stamp = max(node.GetMTime(), data.GetMTime())
+        if self._changed.get(node.GetID(), (0, 0))[0] != stamp:
+            is_mr = volume.facts.get("modality") == "MR"
+            count = changed_voxels(node, _array_at(file_values(volume).image, node), is_mr)
+            if count and "suv_factor" in volume.facts:  # Slicer's own SUV
+                count = min(count, changed_voxels(node, _array_at(volume.image, node)))
+            self._changed[node.GetID()] = (stamp, count)
+        count = self._changed[node.GetID()][1]
+        if count:
+            raise InputError(
+                f"{node.GetName()!r}: {count} voxels are not those of its DICOM files (changed in Slicer, or deformed "
+                "by a transform that was hardened), so their unit is not known.",
+                _WAY_OUT,
+            )
 
     def describe(self, node: Any) -> tuple[str, Mapping[str, Any]]:
         """Quantity and facts of a node's voxels without touching them, cheap enough for every change of the panel.
@@ -134,7 +164,11 @@ class NodeImages:
         """
         if node.GetAttribute(UNIT) and node.GetAttribute(QUANTITY):
             return node.GetAttribute(QUANTITY), json.loads(node.GetAttribute(FACTS) or "{}")
-        volume = self.series(node).volume if self.info(node) is not None else self.volume(node)
+        if self.info(node) is not None:
+            volume = self.series(node).volume
+            self._require_as_read(node, volume)
+        else:
+            volume = self.volume(node)
         return volume.quantity, volume.facts
 
     def scan(self, folder: Path) -> tuple[SeriesInfo, ...]:
@@ -173,6 +207,11 @@ def _at_node(image: sitk.Image, node: Any) -> sitk.Image:
     turned = sitk.Flip(image, axes) if any(axes) else sitk.Image(image)
     turned.CopyInformation(target)
     return turned
+
+
+def _array_at(image: sitk.Image, node: Any) -> np.ndarray:
+    """Voxels of an image in the order of the node's slices, shape (z, y, x)."""
+    return sitk.GetArrayFromImage(_at_node(image, node))
 
 
 def _axis(image: sitk.Image, number: int) -> tuple[float, float, float]:
