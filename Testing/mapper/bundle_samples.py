@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from HypoxiaMapperLib.inference.bundle import Bundle, write_bundle
 from HypoxiaMapperLib.inference.channels import CHANNELS, KEYS
+from HypoxiaMapperLib.inference.structure import MEASURES
 from HypoxiaMapperLib.volume import Region, Volume
 
 LABEL = "random weights, for tests only"
@@ -53,6 +54,7 @@ def metadata(**hypoxia: Any) -> dict[str, Any]:
             "ranges": {c.key: {"low": c.low, "high": c.high, "relative": c.relative} for c in CHANNELS},
             "spacing_range_mm": {key: [0.5, 5.0] for key in KEYS},
             "gtv_volume_range_ml": [1.0, 300.0],
+            "structure": {key: {name: [-1e6, 1e6] for name in MEASURES} for key in KEYS},
             **hypoxia,
         },
     }

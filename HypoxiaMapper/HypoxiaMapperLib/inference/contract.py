@@ -175,6 +175,11 @@ def _check_ranges(hypoxia: Mapping[str, Any], where: str) -> None:
     for key, entry in hypoxia["ranges"].items():
         low = _field(entry, "low", float, where, f"hypoxia.ranges.{key}.")
         pairs[f"ranges.{key}"] = [low, _field(entry, "high", float, where, f"hypoxia.ranges.{key}.")]
+    structure = _field(hypoxia, "structure", dict, where, "hypoxia.") if "structure" in hypoxia else {}
+    _check_keys(structure, where, "structure")
+    for key in structure:
+        measures = _field(structure, key, dict, where, "hypoxia.structure.")
+        pairs |= {f"structure.{key}.{name}": pair for name, pair in measures.items()}
     if "gtv_volume_range_ml" in hypoxia:
         pairs["gtv_volume_range_ml"] = hypoxia["gtv_volume_range_ml"]
     for name, pair in pairs.items():

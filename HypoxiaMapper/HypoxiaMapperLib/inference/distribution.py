@@ -1,10 +1,10 @@
 """The out-of-distribution gate: are these images like those the model was trained on?
 
 The bundle's metadata say what it saw: ``ranges`` (lowest 1st and highest 99th percentile of each image inside a GTV),
-``spacing_range_mm``, ``tracers``, ``gtv_volume_range_ml``. Its distribution file holds a Gaussian of the first
-member's features: ``coefficients`` (1 + images, F), a linear map from (1, presence flags) to the mean features;
-``precision`` (F, F), the inverse covariance about that mean; ``limit`` (1,), the 99th percentile of the distance over
-held-out training patients.
+``structure`` (see ``inference.structure``), ``spacing_range_mm``, ``tracers``, ``gtv_volume_range_ml``. Its
+distribution file holds a Gaussian of the first member's features: ``coefficients`` (1 + images, F), a linear map from
+(1, presence flags) to the mean features; ``precision`` (F, F), the inverse covariance about that mean; ``limit`` (1,),
+the 99th percentile of the distance over held-out training patients.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ..methods._model_use import Finding
 from .channels import CHANNELS, KEYS, NETWORK_SPACING_MM, Channel
 from .device import exact_arithmetic
 from .prepare import Prepared
+from .structure import structure_findings
 
 if TYPE_CHECKING:
     import torch
@@ -128,6 +129,8 @@ def check_distribution(
             own = facts.get(channel.key, {})
             spacing = own.get("native_spacing_mm") or prepared.spacings_mm[channel.key]
             found += _image_findings(channel, prepared, hypoxia)
+            scaled = prepared.inputs[KEYS.index(channel.key)]
+            found += structure_findings(channel, scaled, prepared.gtv, hypoxia.get("structure", {}).get(channel.key))
             found += _spacing_findings(channel, spacing, hypoxia["spacing_range_mm"].get(channel.key))
             found += _known_findings(channel, prepared)
             found += _time_findings(channel, own)

@@ -26,7 +26,7 @@ from .config import check_config
 from .dataset import patients_of
 from .evaluation_case import CaseResult, evaluate_case
 from .model_card import write_model_card
-from .summary import gate_numbers, summarise, write_csv
+from .summary import gate_numbers, planning_summary, summarise, write_csv
 
 HELD_OUT = "training"
 """Simulated as the training patients were, from seeds of their own."""
@@ -34,6 +34,8 @@ EVALUATION_SEEDS = range(1_900_000_000, 2_000_000_000)
 """Reserved: no training may use one (checked before every evaluation)."""
 MOST_PATIENTS = 10_000  # of one evaluation; its seeds end where those of the next begin
 STATISTICS_PATIENTS = 50
+PLANNING_PATIENTS = 60
+"""The first so many of the held-out cohort go through a planning grid, too."""
 PLAN, ROWS, CSV, SUMMARY, CARD = "evaluation.json", "rows.jsonl", "patients.csv", "summary.json", "models.md"
 
 
@@ -196,7 +198,9 @@ def _results(folder: Path, jobs: Sequence[tuple[str, int]], workers: int) -> Ite
 def _judge(folder: Path, cohort: str, seed: int) -> CaseResult:
     from ..simulate.cohort import simulate_case
 
-    return evaluate_case(simulate_case(seed, cohort), _ensemble(folder), wrong=cohort == HELD_OUT)
+    held_out = cohort == HELD_OUT
+    planning = held_out and (seed - EVALUATION_SEEDS.start) % MOST_PATIENTS < PLANNING_PATIENTS
+    return evaluate_case(simulate_case(seed, cohort), _ensemble(folder), held_out, planning)
 
 
 class PairedEnsemble(Ensemble):
@@ -250,6 +254,7 @@ def _write(
         "threshold": bundle.hypoxia["threshold"],
         "cohorts": {name: {"title": COHORTS[name].title, **numbers} for name, numbers in summarise(rows, seed).items()},
         "gate": gate_numbers(results),
+        "planning_grid": planning_summary(results),
         "simulator": simulator_statistics(results, workers),
     }
     text = json.dumps(summary, indent=1, allow_nan=False) + "\n"

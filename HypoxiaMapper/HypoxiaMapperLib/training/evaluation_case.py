@@ -13,6 +13,7 @@ from ..inference.channels import KEYS, NETWORK_SPACING_MM
 from ..inference.ensemble import COMPARE, Ensemble, Prediction, volume_band
 from ..inference.prepare import Prepared, network_inputs, prepare, sample
 from . import metrics
+from .planning_path import planning_rows
 from .spoiled import gate_row, spoiled_rows
 
 if TYPE_CHECKING:
@@ -53,15 +54,18 @@ class CaseResult:
         One per set of images and map.
     wrong : list of Row
         What the gate said to images made wrong on purpose; empty: not asked for.
+    planning : list of Row
+        The network's map through a planning grid; empty: not asked for.
     """
 
     cohort: str
     seed: int
     rows: list[Row]
     wrong: list[Row]
+    planning: list[Row]
 
 
-def evaluate_case(case: SimulatedCase, ensemble: Ensemble, wrong: bool = False) -> CaseResult:
+def evaluate_case(case: SimulatedCase, ensemble: Ensemble, wrong: bool = False, planning: bool = False) -> CaseResult:
     """Judge one patient with every set of images.
 
     Parameters
@@ -72,6 +76,8 @@ def evaluate_case(case: SimulatedCase, ensemble: Ensemble, wrong: bool = False) 
         Of the bundle to judge, on the device to run on.
     wrong : bool
         Show the gate spoiled images, too.
+    planning : bool
+        Take the images through a planning grid, too.
     """
     bundle, whole = ensemble.bundle, prepare(case.images, case.gtv)
     truth, _ = sample(case.truth_ratio.image, whole.grid)
@@ -88,7 +94,13 @@ def evaluate_case(case: SimulatedCase, ensemble: Ensemble, wrong: bool = False) 
         rows.append(row)
         for baseline in predict_from_metadata(bundle.hypoxia, prepared.inputs, prepared.present):
             rows.append({**facts, "map": baseline.name, **judge(baseline.ratio, truth, whole.gtv, bundle)})
-    return CaseResult(case.cohort, case.seed, rows, spoiled_rows(case, ensemble) if wrong else [])
+    return CaseResult(
+        case.cohort,
+        case.seed,
+        rows,
+        spoiled_rows(case, ensemble) if wrong else [],
+        planning_rows(case, ensemble) if planning else [],
+    )
 
 
 def judge(found: np.ndarray, truth: np.ndarray, gtv: np.ndarray, bundle: Bundle) -> Row:

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..inference.bundle import Bundle, amend_bundle, load_bundle
-from ..inference.channels import KEYS
+from ..inference.channels import CHANNELS, KEYS
 from ..inference.distribution import features, mahalanobis
+from ..inference.structure import structure_of
 from ..methods import Progress, no_progress
 from .baselines import BaselineFit
 from .config import ModalityDropout, load_config
@@ -69,7 +70,23 @@ def add_gate_and_baselines(
         baselines.add(case)
     gate = fit_gate(bundle.network(0), training, validation, dropout, int(bundle.hypoxia["seed"]), progress)
     shared = shared_error(bundle.network(0), validation, dropout, int(bundle.hypoxia["seed"]))
-    return amend_bundle(bundle.folder, gate, shared_error=shared, **baselines.coefficients_to_metadata())
+    fitted = {"shared_error": shared, "structure": structure_ranges(training), **baselines.coefficients_to_metadata()}
+    return amend_bundle(bundle.folder, gate, **fitted)
+
+
+def structure_ranges(training: Sequence[Case]) -> dict[str, dict[str, list[float]]]:
+    """Lowest and highest of every measure of ``inference.structure`` among the training patients, image by image."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for case in training:
+        for channel, scaled, there in zip(CHANNELS, case.images, case.present, strict=True):
+            if not there:
+                continue
+            limits = found.setdefault(channel.key, {})
+            for name, value in structure_of(channel, scaled, case.gtv).items():
+                if np.isfinite(value):  # a constant image has no smoothness
+                    low, high = limits.get(name, (value, value))
+                    limits[name] = [min(low, value), max(high, value)]
+    return found
 
 
 def fit_gate(

@@ -13,6 +13,7 @@ from ..inference.channels import CHANNELS
 from ..simulate.statistics import table_of_statistics
 from . import card_text
 from .evaluation_case import IMAGE_SETS, NETWORK
+from .planning_path import PLANNING_SPACING_MM
 from .summary import MEASURES, verdicts
 
 HELD_OUT = "training"
@@ -36,11 +37,12 @@ def model_card(bundle: Bundle, summary: Mapping[str, Any]) -> str:
         *(_cohort(name, numbers) for name, numbers in summary["cohorts"].items()),
         _uncertainty(bundle, summary),
         _gate(summary),
+        _planning(summary),
         card_text.SIMULATOR.format(table=table_of_statistics(summary["simulator"]).rstrip()),
         card_text.LIMITATIONS,
         _files(bundle),
     ]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
 def models_page(bundle: Bundle, summary: Mapping[str, Any]) -> str:
@@ -258,6 +260,35 @@ def _gate(summary: Mapping[str, Any]) -> str:
         alarms=table(["cohort", "stopped", "by the features' distance", "most frequent reasons"], alarms),
         mistakes=table(["mistake", "patients", "stopped", "by the features' distance"], mistakes),
         missed=card_text.MISSED.format(names="; ".join(missed)) if missed else card_text.NONE_MISSED,
+    )
+
+
+def _planning(summary: Mapping[str, Any]) -> str:
+    """Native images beside the way through a planning grid; nothing where that was not evaluated."""
+    found = summary.get("planning_grid")
+    if not found:
+        return ""
+    rows = []
+    for images, cell in found.items():
+        for way in ("native", "planning"):
+            numbers, last = cell[way], way == "planning"
+            rows.append(
+                [
+                    "" if last else images,
+                    way,
+                    number(numbers["r"]),
+                    number(numbers["mae"], ".3f"),
+                    number(numbers["volume_error_ml"]),
+                    number(numbers["volume_bias_ml"], "+.2f"),
+                    number(cell["volume_difference_ml"]) if last else "",
+                    _percent(numbers["gate_stopped"]) if last else "",
+                ]
+            )
+    head = ["images", "way", "voxel r", "MAE", "HV error, ml", "HV bias, ml", "between both, ml", "stopped"]
+    return card_text.PLANNING.format(
+        patients=max(cell["patients"] for cell in found.values()),
+        spacing=" × ".join(f"{s:g}" for s in PLANNING_SPACING_MM),
+        table=table(head, rows),
     )
 
 

@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from ..errors import HypoxiaError
 from ..inference.distribution import check_distribution
 from ..inference.prepare import Prepared, prepare
-from ..volume import Volume
+from ..volume import Region, Volume
 
 if TYPE_CHECKING:
     from ..inference.ensemble import Ensemble
     from ..simulate.cohort import SimulatedCase
 
+Spoil = Callable[[Volume, np.random.Generator, Region], Volume]
 REFUSED = "refused before the network"
 COARSE_MM = 8.0
+SHIFT_MM = 30.0
+SKULL_MM = 5.0
+BRAIN_TEXTURE_MM = 4.0
 
 
 @dataclass(frozen=True)
@@ -29,40 +34,66 @@ class Spoiled:
     Parameters
     ----------
     spoil : callable
-        Image and random generator to the wrong image.
+        Image, random generator and GTV to the wrong image.
     """
 
     title: str
     key: str
     images: tuple[str, ...]
-    spoil: Callable[[Volume, np.random.Generator], Volume]
+    spoil: Spoil
 
 
-def _times(factor: float) -> Callable[[Volume, np.random.Generator], Volume]:
-    return lambda volume, random: volume.with_array(volume.array * np.float32(factor), f"times {factor:g}")
+def _times(factor: float) -> Spoil:
+    return lambda volume, random, gtv: volume.with_array(volume.array * np.float32(factor), f"times {factor:g}")
 
 
-def _noise_only(volume: Volume, random: np.random.Generator) -> Volume:
+def _noise_only(volume: Volume, random: np.random.Generator, gtv: Region) -> Volume:
     """Mean and spread of the image, nothing of its structure."""
     noise = random.normal(volume.array.mean(), volume.array.std(), volume.array.shape)
     return volume.with_array(np.abs(noise).astype(np.float32), "noise only")
 
 
-def _constant(volume: Volume, random: np.random.Generator) -> Volume:
+def _constant(volume: Volume, random: np.random.Generator, gtv: Region) -> Volume:
     return volume.with_array(np.full(volume.array.shape, volume.array.mean(), np.float32), "constant")
 
 
-def _brain_ct(volume: Volume, random: np.random.Generator) -> Volume:
-    """Grey and white matter, about 30 to 40 HU [O], with noise of 5 HU and no air, fat or bone anywhere."""
-    noise = random.normal(35.0, 5.0, volume.array.shape)
-    return volume.with_array(noise.astype(np.float32), "CT numbers of brain")
+def _brain(volume: Volume, random: np.random.Generator) -> np.ndarray:
+    """Grey and white matter, 25 to 40 HU, water in folds, noise of 5 HU; no air, fat or bone anywhere."""
+    sigma = BRAIN_TEXTURE_MM / np.array(volume.image.GetSpacing()[::-1])
+    texture = ndimage.gaussian_filter(random.standard_normal(volume.array.shape), sigma)
+    texture /= texture.std()
+    matter = 32.0 + 4.0 * np.clip(texture, -2.0, 2.0)
+    return np.where(texture < -1.6, 8.0, matter) + random.normal(0.0, 5.0, volume.array.shape)
 
 
-def _stored_values(volume: Volume, random: np.random.Generator) -> Volume:
+def _brain_ct(volume: Volume, random: np.random.Generator, gtv: Region) -> Volume:
+    return volume.with_array(_brain(volume, random).astype(np.float32), "CT numbers of brain")
+
+
+def _head_ct(volume: Volume, random: np.random.Generator, gtv: Region) -> Volume:
+    """Brain, and from ``SKULL_MM`` in front of the GTV on: skull of 7 mm, scalp of 5 mm, air."""
+    mask = sitk.Resample(gtv.mask, volume.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+    front = int(np.argwhere(sitk.GetArrayFromImage(mask)).min(axis=0)[1])
+    depth_mm = (front - np.arange(volume.array.shape[1])) * volume.image.GetSpacing()[1] - SKULL_MM
+    layers = ((0.0, 900.0), (7.0, -90.0), (12.0, -1000.0))
+    found = _brain(volume, random)
+    for start_mm, hu in layers:
+        found[:, depth_mm >= start_mm] = hu
+    return volume.with_array(found.astype(np.float32), "CT numbers of brain, skull, scalp and air")
+
+
+def _shifted(volume: Volume, random: np.random.Generator, gtv: Region) -> Volume:
+    """The image ``SHIFT_MM`` off to the left: a failed registration."""
+    moved = sitk.Image(volume.image)
+    moved.SetOrigin((moved.GetOrigin()[0] + SHIFT_MM, *moved.GetOrigin()[1:]))
+    return replace(volume, image=moved)
+
+
+def _stored_values(volume: Volume, random: np.random.Generator, gtv: Region) -> Volume:
     return volume.with_array(volume.array + np.float32(1024.0), "stored values: 1024 was not taken off")
 
 
-def _coarse(volume: Volume, random: np.random.Generator) -> Volume:
+def _coarse(volume: Volume, random: np.random.Generator, gtv: Region) -> Volume:
     """Voxels of ``COARSE_MM``."""
     old, size = np.array(volume.image.GetSpacing()), np.array(volume.image.GetSize())
     count = [int(n) for n in np.maximum(np.ceil(old * size / COARSE_MM), 2)]
@@ -82,11 +113,17 @@ SPOILED = (
     Spoiled(f"FDG in voxels of {COARSE_MM:g} mm", "fdg", ("fdg", "ct"), _coarse),
     Spoiled("FDG of noise only", "fdg", ("fdg", "ct"), _noise_only),
     Spoiled("FDG constant", "fdg", ("fdg", "ct"), _constant),
+    Spoiled(f"FDG {SHIFT_MM:g} mm off its place", "fdg", ("fdg", "ct"), _shifted),
     Spoiled("CT numbers of brain", "ct", ("fdg", "ct"), _brain_ct),
+    Spoiled("CT of brain under skull, scalp and air", "ct", ("fdg", "ct"), _head_ct),
+    Spoiled("CT constant", "ct", ("fdg", "ct"), _constant),
     Spoiled("CT as stored values (1024 too high)", "ct", ("fdg", "ct"), _stored_values),
     Spoiled("hypoxia PET five times too high", "hypoxia_pet", ("hypoxia_pet", "fdg", "ct"), _times(5.0)),
     Spoiled("hypoxia PET of noise only", "hypoxia_pet", ("hypoxia_pet", "fdg", "ct"), _noise_only),
     Spoiled("hypoxia PET constant", "hypoxia_pet", ("hypoxia_pet", "fdg", "ct"), _constant),
+    Spoiled(f"hypoxia PET {SHIFT_MM:g} mm off its place", "hypoxia_pet", ("hypoxia_pet", "fdg", "ct"), _shifted),
+    Spoiled("ADC constant", "adc", ("fdg", "ct", "adc"), _constant),
+    Spoiled("ADC of noise only", "adc", ("fdg", "ct", "adc"), _noise_only),
 )
 
 
@@ -107,7 +144,7 @@ def spoiled_rows(case: SimulatedCase, ensemble: Ensemble) -> list[dict[str, Any]
     for number, mistake in enumerate(SPOILED):
         random = np.random.default_rng([case.seed, number])
         images = {key: case.images[key] for key in mistake.images}
-        images[mistake.key] = mistake.spoil(images[mistake.key], random)
+        images[mistake.key] = mistake.spoil(images[mistake.key], random, case.gtv)
         facts = {key: volume.facts for key, volume in images.items()}
         try:
             row = gate_row(ensemble, prepare(images, case.gtv), facts, case.gtv.volume_ml)

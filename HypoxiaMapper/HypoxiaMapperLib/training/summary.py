@@ -13,6 +13,7 @@ import numpy as np
 from . import metrics
 from .evaluation_case import IMAGE_SETS, NETWORK, CaseResult, Row
 from .metrics import Moments
+from .planning_path import planning_numbers
 
 MEASURES = {
     "mae": ("mean absolute error", True),
@@ -94,6 +95,13 @@ def gate_numbers(results: Sequence[CaseResult]) -> dict[str, Any]:
             mistakes.setdefault(row["mistake"], []).append(row)
     found = {name: {**_stops(rows), "patients": len(rows)} for name, rows in mistakes.items()}
     return _rounded({"false_alarms": alarms, "mistakes": found})
+
+
+def planning_summary(results: Sequence[CaseResult]) -> dict[str, Any]:
+    """Set of images to the network's numbers on native images and through the planning grid, same patients."""
+    rows = [{"seed": result.seed, **row} for result in results for row in result.planning]
+    native = [row for result in results if result.planning for row in result.rows if row["map"] == NETWORK]
+    return _rounded(planning_numbers(rows, native))
 
 
 def _stops(rows: Sequence[Row]) -> dict[str, float]:
