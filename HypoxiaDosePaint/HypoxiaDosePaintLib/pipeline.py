@@ -351,4 +351,12 @@ def _method_facts(method: Method, params: Any) -> dict[str, Any]:
 def _package_versions(of_method: tuple[str, ...]) -> dict[str, str]:
     """Versions of the packages that touched the numbers."""
     names = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", *of_method)
-    return {name: importlib.metadata.version(name) for name in names}
+    return {name: _version(name) for name in names}
+
+
+def _version(package: str) -> str:
+    """Version of a package; one may be missing: Slicer installs highdicom at the export, a map comes from elsewhere."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed when the targets were made"
