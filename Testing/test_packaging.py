@@ -42,6 +42,11 @@ def test_wheel_holds_every_file_of_both_packages(wheel):
     assert sorted(wanted - set(wheel.namelist())) == []
 
 
+def test_wheel_puts_nothing_beside_both_packages(wheel):
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
+
+
 def test_wheel_brings_command_version_and_dependencies(wheel):
     from HypoxiaMapperLib import __version__
 

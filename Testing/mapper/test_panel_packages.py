@@ -94,7 +94,7 @@ def test_nothing_is_installed_when_the_user_declines_or_in_a_test(monkeypatch, s
 def test_pytorch_is_installed_by_its_extension_before_what_needs_it(monkeypatch, no_torch_here):
     desktop = Desktop(monkeypatch, {"torch", "monai", "safetensors"}).with_pytorch_extension()
     assert packages.install(["torch", "monai", "safetensors"], "Hypoxia") == []
-    assert desktop.done == [("torch", False, ">=2.2"), (["monai~=1.5", "safetensors>=0.5"], "")]
+    assert desktop.done == [("torch", False, ">=2.4"), (["monai~=1.5", "safetensors>=0.5"], "")]
     assert len(desktop.questions) == 1
 
 
