@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import time
 
 import numpy as np
@@ -20,9 +19,7 @@ from HypoxiaMapperLib.methods import FitCurve  # noqa: E402
 from HypoxiaMapperLib.mrml import node_to_volume, region_to_segment, volume_to_node  # noqa: E402
 from HypoxiaMapperLib.panel.choices import (  # noqa: E402
     MapperChoices,
-    SegmentChoice,
     guess_choices,
-    sphere_of_roi,
     without_unfitting,
 )
 from HypoxiaMapperLib.panel.hypoxic_segment import (  # noqa: E402
@@ -112,38 +109,6 @@ def test_an_image_of_another_tracer_is_let_go_of_with_the_method(patient):
 
 def test_small_values_get_the_decimals_they_need():
     assert [window_decimals(w) for w in ((0.0, 2.5), (0.0, 60.0), (-2e-4, 3e-4), (1.0, 1.0))] == [2, 2, 6, 2]
-
-
-def test_sphere_of_a_placed_roi_is_in_lps(patient):
-    roi = patient.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
-    with pytest.raises(RequestError, match="not been placed"):
-        sphere_of_roi(roi)
-    roi.SetCenter(10.0, 20.0, 55.0)
-    roi.SetSize(8.0, 10.0, 12.0)
-    centre, radius = sphere_of_roi(roi)
-    assert centre == pytest.approx((-10.0, -20.0, 55.0))
-    assert radius == pytest.approx(4.0)
-
-
-def test_the_sphere_is_the_reference_when_no_segment_is_chosen(patient):
-    roi = patient.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
-    x, y, z = grid().TransformContinuousIndexToPhysicalPoint((3.0, 3.0, 3.0))
-    roi.SetCenter(-x, -y, z)
-    roi.SetSize(10.0, 10.0, 10.0)
-    choices = dataclasses.replace(patient.choices, reference=SegmentChoice(), reference_roi=roi)
-    reference = patient.decisions.make_job(choices).regions["reference"]
-    assert reference.volume_ml == pytest.approx(4 / 3 * math.pi * 0.125, rel=0.1)
-    assert (reference.array & GTV.array).sum() == 0
-
-
-def test_a_sphere_that_is_still_being_placed_has_a_fingerprint(patient):
-    """A refresh while placing must not raise; once placed, the map that was made before is stale."""
-    roi = patient.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
-    choices = dataclasses.replace(patient.choices, reference=SegmentChoice(), reference_roi=roi)
-    before = patient.decisions.fingerprint(choices)["reference"]
-    roi.SetSize(10.0, 10.0, 10.0)
-    assert before == "not placed"
-    assert patient.decisions.fingerprint(choices)["reference"] != before
 
 
 def test_the_map_node_keeps_everything_through_a_saved_scene(patient, tmp_path):

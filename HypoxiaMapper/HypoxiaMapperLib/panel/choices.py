@@ -13,7 +13,6 @@ from ..errors import GeometryError, HypoxiaError, RequestError
 from ..jobs import Job
 from ..methods import InputSpec, Method, all_methods
 from ..mrml import segment_to_region
-from ..mrml.geometry import LPS_TO_RAS
 from ..resample import sphere_region
 from ..timeseries import UNSTATED, FrameStack, Timing
 from ..volume import Region, Volume
@@ -23,14 +22,13 @@ from .patient_scope import why_not_one_patient
 from .sequence_input import SequenceInputs
 from .sequence_times import Stated
 from .series_choice import SeriesCatalogue, guess_series, resolve
+from .sphere import SPHERE_NAME, sphere_of_roi, sphere_print, why_no_sphere
 
 ALIGNMENT_TEXTS = {
     "same_frame": "Same frame of reference",
     "scene": "As placed in the scene (checked by me)",
     "rigid": "Rigid registration, computed now",
 }
-SPHERE_NAME = "Ref_Sphere"
-NOT_PLACED = "not placed"
 _REGION_WORDS = {"artery": ("artery", "aif", "aorta", "carotid"), "normal_brain": ("normal_brain", "nawm", "brain")}
 _REFERENCE_WORDS = ("ref_blood", "blood", "ref_muscle", "muscle", "aorta", "reference")
 
@@ -140,10 +138,10 @@ class MapperDecisions:
         lines = [] if choices.gtv.exists() else ["Choose the GTV segment."]
         for spec in method.regions:
             if spec.key == "reference":
-                if spec.required and not choices.reference.exists() and choices.reference_roi is None:
-                    lines.append("Choose a reference segment (blood or muscle), or place a sphere.")
-                elif not choices.reference.exists() and _sphere_print(choices.reference_roi) == NOT_PLACED:
-                    lines.append(f"Place the sphere {choices.reference_roi.GetName()!r} in a slice view.")
+                if not choices.reference.exists():
+                    asked = any(f.name == "reference_kind" for f in dataclasses.fields(method.Params))
+                    kind = choices.params.get("reference_kind", "") if asked else None
+                    lines += filter(None, [why_no_sphere(choices.reference_roi, spec.required, kind)])
             elif spec.required and spec.key != "gtv" and not choices.regions.get(spec.key, SegmentChoice()).exists():
                 lines.append(f"Choose the region {spec.key} ({spec.description}).")
         return lines
@@ -258,7 +256,7 @@ class MapperDecisions:
         if choices.reference.exists():
             found["reference"] = prints.segment(choices.reference.node, choices.reference.segment_id)
         elif choices.reference_roi is not None:
-            found["reference"] = _sphere_print(choices.reference_roi)
+            found["reference"] = sphere_print(choices.reference_roi)
         found |= {f"region {k}": prints.segment(c.node, c.segment_id) for k, c in choices.regions.items() if c.exists()}
         found |= {f"series {key}": text for key, text in choices.series.items() if text}
         found |= {f"series {key}": prints.sequence(n) for key, n in choices.sequences.items() if n is not None}
@@ -286,33 +284,6 @@ def _stated(choices: MapperChoices) -> Stated:
 def why_method_is_grey(method: Method) -> str:
     """Why a method cannot be chosen in the panel; empty when it can."""
     return method.unavailable_reason()
-
-
-def _sphere_print(roi: Any) -> str:
-    """Fingerprint of a sphere; one that is still being placed has a fingerprint, too; empty without one."""
-    if roi is None:
-        return ""
-    try:
-        return repr(sphere_of_roi(roi))
-    except RequestError:
-        return NOT_PLACED
-
-
-def sphere_of_roi(roi: Any) -> tuple[tuple[float, float, float], float]:
-    """Centre (LPS mm) and radius (mm) of the largest sphere in a markups ROI.
-
-    Raises
-    ------
-    RequestError
-        If the ROI has not been placed.
-    """
-    size, centre = [0.0] * 3, [0.0] * 3
-    roi.GetSizeWorld(size)
-    roi.GetCenterWorld(centre)
-    if min(size) <= 0:
-        raise RequestError(f"ROI {roi.GetName()!r} has not been placed.", "Place it in a slice view.")
-    lps = LPS_TO_RAS @ [*centre, 1.0]
-    return (float(lps[0]), float(lps[1]), float(lps[2])), min(size) / 2
 
 
 def guess_choices(

@@ -94,17 +94,6 @@ def centre_slices(scene: Any, region: Region) -> None:
         view.JumpSliceByCentering(*(float(v) for v in ras))
 
 
-def place_by_mouse(scene: Any, markups_node: Any) -> None:
-    """The next clicks in a view place the points of a markups node, and no other's."""
-    selection = scene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
-    interaction = scene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
-    if selection is not None and interaction is not None:  # the application's window brings them
-        selection.SetReferenceActivePlaceNodeClassName(markups_node.GetClassName())
-        selection.SetReferenceActivePlaceNodeID(markups_node.GetID())
-        interaction.SetPlaceModePersistence(0)
-        interaction.SetCurrentInteractionMode(interaction.Place)
-
-
 def set_display_threshold(map_node: Any, threshold: float, comparison: str) -> None:
     """Hide the voxels that are not hypoxic: 0.3 ms, where writing the segment takes 0.2 s."""
     display = map_node.GetDisplayNode()

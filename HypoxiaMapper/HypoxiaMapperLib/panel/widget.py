@@ -27,8 +27,9 @@ from .parameters import INPUT_ROLE, REGION, SEQUENCE_ROLE, TRACER_CHOICES, Mappe
 from .patient_loader import Loaded, load_patient
 from .patient_scope import nodes_in
 from .sequence_input import sequences_in
+from .sequence_watch import SequenceWatch
 from .series_choice import SeriesCatalogue, database_patient_files
-from .views import place_by_mouse
+from .sphere import SPHERE_NAME, SphereWatch, place_by_mouse
 
 
 class MapperPanel:
@@ -51,6 +52,8 @@ class MapperPanel:
         self._gui_tag: Any = None
         self._updating = False
         self.rows = InputRows(ui.inputsWidget, scene, self._on_selection)
+        self.watch = SequenceWatch(scene, self.refresh)
+        self.sphere = SphereWatch(self.refresh)
         self.method_section = MethodSection(self)
         self.map_section = MapSection(self)
         self._fill_lists()
@@ -95,6 +98,8 @@ class MapperPanel:
         if self.parameters is not None and self._gui_tag is not None:
             self.parameters.disconnectGui(self._gui_tag)
         self._gui_tag = None
+        self.watch.stop()
+        self.sphere.follow(None)
 
     def forget(self) -> None:
         """The scene closes: let go of everything that came from it."""
@@ -112,6 +117,7 @@ class MapperPanel:
         if parameters is None:
             return
         self._gui_tag = parameters.connectGui(self.ui)
+        self.watch.start()
         self.show_method()
         self.refresh()
 
@@ -254,7 +260,7 @@ class MapperPanel:
 
     def on_place_sphere(self) -> None:
         """Make an ROI and let the user place it; an ROI that stands somewhere is placed anew."""
-        roi = self.parameters.reference_roi or self.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Ref_Sphere")
+        roi = self.parameters.reference_roi or self.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", SPHERE_NAME)
         roi.CreateDefaultDisplayNodes()
         self.parameters.reference_roi = roi
         self.store(self._without_reference_segment())
@@ -303,6 +309,7 @@ class MapperPanel:
         self._updating = True
         try:
             choices = self.choices()
+            self.sphere.follow(choices.reference_roi)
             self._show_choices(choices)
             missing = self.decisions.missing_images(choices)
             self.ui.imagesStatusLabel.text = "\n".join(missing) or _("Complete.")

@@ -1,0 +1,105 @@
+"""The sphere that a user places as reference region, as a markups ROI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import RequestError
+from ..mrml.geometry import LPS_TO_RAS
+
+SPHERE_NAME = "Ref_Sphere"
+NOT_PLACED = "not placed"
+_SETTLE_MS = 200  # dragging tells every place of the mouse
+
+
+def sphere_of_roi(roi: Any) -> tuple[tuple[float, float, float], float]:
+    """Centre (LPS mm) and radius (mm) of the largest sphere in a markups ROI.
+
+    Raises
+    ------
+    RequestError
+        If the ROI has not been placed.
+    """
+    size, centre = [0.0] * 3, [0.0] * 3
+    roi.GetSizeWorld(size)
+    roi.GetCenterWorld(centre)
+    if min(size) <= 0:
+        raise RequestError(f"ROI {roi.GetName()!r} has not been placed.", "Place it in a slice view.")
+    lps = LPS_TO_RAS @ [*centre, 1.0]
+    return (float(lps[0]), float(lps[1]), float(lps[2])), min(size) / 2
+
+
+def sphere_print(roi: Any) -> str:
+    """Fingerprint of a sphere; one that is still being placed has a fingerprint, too; empty without one."""
+    if roi is None:
+        return ""
+    try:
+        return repr(sphere_of_roi(roi))
+    except RequestError:
+        return NOT_PLACED
+
+
+def why_no_sphere(roi: Any, required: bool, kind: str | None) -> str:
+    """What is still to be done about a sphere as reference region; empty when nothing is.
+
+    Parameters
+    ----------
+    roi : vtkMRMLMarkupsROINode or None
+        None: no sphere.
+    required : bool
+        True if the method cannot do without a reference region.
+    kind : str or None
+        What the user says it lies in, empty when he has not; None for a method that does not ask.
+    """
+    if roi is None:
+        return "Choose a reference segment (blood or muscle), or place a sphere." if required else ""
+    if sphere_print(roi) == NOT_PLACED:
+        return f"Place the sphere {roi.GetName()!r}: click on two of its corners in a slice view, or press Esc."
+    if required and kind == "":
+        return "Say in step 2, Reference tissue, whether the sphere lies in blood or in muscle: its name does not."
+    return ""
+
+
+def place_by_mouse(scene: Any, roi: Any) -> None:
+    """The next clicks in a view place this ROI, and no other markups."""
+    selection = scene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
+    interaction = scene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
+    if selection is not None and interaction is not None:  # the application's window brings them
+        selection.SetReferenceActivePlaceNodeClassName(roi.GetClassName())
+        selection.SetReferenceActivePlaceNodeID(roi.GetID())
+        interaction.SetPlaceModePersistence(0)
+        interaction.SetCurrentInteractionMode(interaction.Place)
+
+
+class SphereWatch:
+    """Tells when the sphere was placed or moved; in Qt.
+
+    Parameters
+    ----------
+    changed : callable
+        Called a moment after the last change.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        import qt
+
+        self._roi: Any = None
+        self._tags: list[int] = []
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.connect("timeout()", changed)
+
+    def follow(self, roi: Any) -> None:
+        """Watch this ROI instead of another; None for none."""
+        if roi is self._roi:
+            return
+        self._timer.stop()
+        for tag in self._tags:
+            self._roi.RemoveObserver(tag)
+        self._roi = roi
+        events = ("ModifiedEvent", roi.PointModifiedEvent, roi.PointPositionDefinedEvent) if roi is not None else ()
+        self._tags = [roi.AddObserver(event, self._on_roi) for event in events]
+
+    def _on_roi(self, *_args: Any) -> None:
+        self._timer.start(_SETTLE_MS)
