@@ -20,8 +20,8 @@ from HypoxiaMapperLib.panel.series_choice import SeriesCatalogue
 from HypoxiaMapperLib.volume import Volume, image_like
 from kinetic_samples import FRAME, SHAPE, grid, pet_input, regions, truth_grid, tumour_mask
 
-LENGTHS_S = np.repeat([10.0, 30.0, 60.0, 300.0, 600.0], [6, 4, 5, 5, 8])
-LENGTHS_TEXT = "6x10 4x30 5x60 5x300 8x600"
+LENGTHS_S = np.repeat([5.0, 30.0, 60.0, 300.0, 600.0], [12, 4, 5, 5, 8])
+LENGTHS_TEXT = "12x5 4x30 5x60 5x300 8x600"
 STARTS_S = np.r_[0.0, np.cumsum(LENGTHS_S)[:-1]]
 KI = truth_grid(Ki=(0.005, 0.05))["Ki"]
 BQ_PER_SUV = 370e6 / 70e3  # dose over weight, decay-corrected to the injection

@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, RequestError
-from ..volume import same_grid
+from ..volume import GRID_TOLERANCE_MM
 from .geometry import from_vtk_matrix, image_data_array, require_no_transform, set_geometry
 from .volumes import FRAME_OF_REFERENCE, QUANTITY, UNIT, quantity_and_unit
 
@@ -101,32 +101,45 @@ def sequence_grid(sequence: Any) -> sitk.Image:
     nodes = data_nodes(sequence)
     if len(nodes) < 2:
         raise RequestError(f"Sequence {name!r} holds {len(nodes)} frame.", "A series has at least two.")
-    first = None
+    place = None
     for k, node in enumerate(nodes, 1):
         data = node.GetImageData() if node is not None and node.IsA(_VOLUME) else None
         if data is None or data.GetNumberOfScalarComponents() != 1:
             raise RequestError(
                 f"Sequence {name!r}: frame {k} is no image of one number per voxel.", "Take this frame out of it."
             )
-        grid = volume_grid(node)
-        first = first or grid
-        if not same_grid(first, grid):
+        corners = _corners(node)
+        place = corners if place is None else place
+        if (
+            data.GetDimensions() != nodes[0].GetImageData().GetDimensions()
+            or np.abs(corners - place).max() > GRID_TOLERANCE_MM
+        ):
             raise GeometryError(
                 f"Sequence {name!r}: frame {k} lies on another grid than frame 1.",
                 "Resample its frames to one grid first, or leave this one out.",
             )
-    assert first is not None
-    return first
+    return volume_grid(nodes[0])
 
 
-def volume_grid(node: Any) -> sitk.Image:
-    """The grid of a volume node as an image of zeros in LPS millimetres (see ``set_geometry`` for errors)."""
+def _corners(node: Any) -> np.ndarray:
+    """Corner voxels of a volume in RAS mm, shape (8, 3)."""
+    far = np.array(node.GetImageData().GetDimensions()) - 1
+    index = [[*(far * ((b & 1, b >> 1 & 1, b >> 2))), 1] for b in range(8)]
+    return (_index_to_ras(node) @ np.array(index, float).T)[:3].T
+
+
+def _index_to_ras(node: Any) -> np.ndarray:
     from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
     matrix = vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
+    return from_vtk_matrix(matrix)
+
+
+def volume_grid(node: Any) -> sitk.Image:
+    """The grid of a volume node as an image of zeros in LPS millimetres (see ``set_geometry`` for errors)."""
     grid = sitk.Image(node.GetImageData().GetDimensions(), sitk.sitkUInt8)
-    set_geometry(grid, from_vtk_matrix(matrix))
+    set_geometry(grid, _index_to_ras(node))
     return grid
 
 

@@ -33,7 +33,7 @@ STATED_UNITS = {
     "SUVbw (g/ml)": ("SUVbw", "g/ml"),
     "CT number (HU)": ("CT number", "[hnsf'U]"),
     "MR map (unit in step 2)": ("MR map", "[arb'U]"),
-    "Activity (Bq/ml, decay-corrected)": ("Activity concentration", "Bq/ml"),
+    "Bq/ml, decay-corrected": ("Activity concentration", "Bq/ml"),
     "MR signal (arbitrary)": ("MR signal", "[arb'U]"),
 }
 """Units a person may state for a node that does not say its own: text in the panel, quantity, UCUM unit."""

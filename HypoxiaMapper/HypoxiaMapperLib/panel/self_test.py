@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..volume import image_like
 from .device_line import cpu_text
 from .map_nodes import map_facts
 from .plots import CURVE_CHART
+from .self_test_sequences import sequence_in_row
 
 RUN_SECONDS = 180.0
 UPDATES_PER_SECOND = 15.0
@@ -279,7 +281,7 @@ def series_and_curves(test: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, pet = Path(folder) / "dynamic.nii.gz", node_to_volume(panel.choices().inputs["pet"])
         blood = panel.choices().reference
-        write_patlak_series(path, pet, segment_to_region(blood.node, blood.segment_id, pet.image))
+        frames = write_patlak_series(path, pet, segment_to_region(blood.node, blood.segment_id, pet.image))
         ui.methodComboBox.currentIndex = ui.methodComboBox.findData("patlak_ki")
         test.assertEqual(ui.deviceLabel.text, cpu_text())
         test.assertIn("Choose the", ui.runButton.toolTip)
@@ -296,13 +298,19 @@ def series_and_curves(test: Any) -> None:
         check_curves(test, panel)
     test.delayDisplay("The curve is shown")
 
+    def run() -> None:
+        run_and_wait(test, panel)
+        check_ki(test, panel, panel.parameters.map_volume, pet)
+
+    sequence_in_row(test, panel, frames, FRAME_MIN, run)
+
 
 FRAME_MIN = (0.0, 0.1, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0)  # starts; the last is the end
 KI_OF_SUV, V0 = 0.01, 0.5  # of the made-up series: Ki (per min) of a voxel is its static uptake times this
 
 
-def write_patlak_series(path: Path, pet: Any, blood: Any) -> None:
-    """Frames of a trapped tracer with plasma at 1 g/ml all the time: Ki t + V0 (Patlak), with a BIDS sidecar."""
+def write_patlak_series(path: Path, pet: Any, blood: Any) -> list[Any]:
+    """Frames of a trapped tracer with plasma at 1 g/ml all the time, Ki t + V0 (Patlak), written with a sidecar."""
     edges = np.array(FRAME_MIN)
     middle = (edges[:-1] + edges[1:]) / 2
     frames = []
@@ -317,6 +325,7 @@ def write_patlak_series(path: Path, pet: Any, blood: Any) -> None:
         "ImageDecayCorrected": True, "ImageDecayCorrectionTime": 0,
     }  # fmt: skip
     sidecar_of(path).write_text(json.dumps(facts), encoding="utf-8")
+    return [replace(pet, image=frame) for frame in frames]
 
 
 def check_ki(test: Any, panel: Any, node: Any, pet: Any) -> None:

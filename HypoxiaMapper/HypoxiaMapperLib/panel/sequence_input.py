@@ -59,10 +59,12 @@ def sequences_in(scene: Any, item: int) -> list[Any]:
 
 def sequence_labels(nodes: Sequence[Any]) -> dict[str, Any]:
     """Sequences by the text they are offered under; the identifier tells those of one name apart."""
-    names = [node.GetName() for node in nodes]
+    names = [node.GetName().strip() for node in nodes]
+    twins = {name for name in names if names.count(name) > 1}
     return {
-        f"{n.GetName()} (sequence{'' if names.count(n.GetName()) == 1 else ' ' + n.GetID()})": n for n in nodes
-    }  # fmt: skip
+        f"{name} (sequence{f' {node.GetID()}' if name in twins else ''})": node
+        for name, node in zip(names, nodes, strict=True)
+    }
 
 
 @dataclass(frozen=True)
