@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from HypoxiaMapperLib.errors import GeometryError, HypoxiaError, RequestError
+from HypoxiaMapperLib.errors import GeometryError, HypoxiaError
 from HypoxiaMapperLib.jobs import SeriesSource, read_job, write_job
 from HypoxiaMapperLib.methods import all_methods, no_progress
-from HypoxiaMapperLib.timeseries import ParameterSeries, TimeSeries, Timing
+from HypoxiaMapperLib.timeseries import TimeSeries, Timing
 from HypoxiaMapperLib.worker import run_job
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
@@ -20,12 +20,11 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 from vtkmodules.vtkCommonMath import vtkMatrix4x4  # noqa: E402
 
 from dicom_samples import write_ct  # noqa: E402
-from HypoxiaMapperLib.mrml.sequences import FrameIndex  # noqa: E402
 from HypoxiaMapperLib.panel.map_nodes import Fingerprints, changed_inputs, map_to_node  # noqa: E402
 from HypoxiaMapperLib.panel.node_images import state_unit  # noqa: E402
 from HypoxiaMapperLib.panel.patient_loader import add_frame  # noqa: E402
 from HypoxiaMapperLib.panel.sequence_input import sequence_labels, sequences_in  # noqa: E402
-from HypoxiaMapperLib.panel.sequence_times import Stated, parse_lengths, pet_times  # noqa: E402
+from HypoxiaMapperLib.panel.sequence_times import Stated  # noqa: E402
 from kinetic_samples import tumour_mask  # noqa: E402
 from sequence_samples import (  # noqa: E402
     BQ_PER_SUV,
@@ -177,18 +176,6 @@ def _refused(patient: DynamicPatient, choices: Any) -> str:
     return str(error.value)
 
 
-def test_starts_and_mid_times_that_both_fit_are_asked_for():
-    index = FrameIndex("time", "s", (5.0, 15.0, 25.0))
-    with pytest.raises(HypoxiaError, match="can be frame starts or mid-times"):
-        pet_times(index, 3, Stated(lengths="3x10"), "PET")
-    found = pet_times(index, 3, Stated(Timing(frame_time="mid"), "3x10"), "PET")
-    np.testing.assert_array_equal(found.start_s, [0, 10, 20])
-    np.testing.assert_array_equal(parse_lengths("2x10, 5;0.5"), [10, 10, 5, 0.5])
-    for text in ("0x10", "ten", "-5", "3x"):
-        with pytest.raises(RequestError, match="not understood"):
-            parse_lengths(text)
-
-
 def test_frames_on_different_grids_or_under_a_transform_are_refused(patient):
     sequence = add_sequence(patient.scene, patient.frames, STARTS_S, "time", "s")
     sequence.GetNthDataNode(3).SetSpacing(2.0, 3.0, 4.5)
@@ -331,55 +318,6 @@ def test_a_multi_volume_is_read_from_its_files_or_refused(patient, by_dicom):
     assert not sequences.needs_unit(MultiVolume(node, said))
     with pytest.raises(HypoxiaError, match="Load it again as a volume sequence"):
         sequences.check(MultiVolume(node, {}), spec, "", Stated())
-
-
-def mr(patient: DynamicPatient, index: Any, name: str, unit: str, spec: Any, **timing: Any) -> Any:
-    sequence = add_sequence(patient.scene, patient.frames[: len(index)], index, name, unit)
-    state_unit(sequence, SIGNAL)
-    return patient.decisions.sequences.source(sequence, spec, "", Stated(Timing(**timing)))
-
-
-def test_an_mr_sequence_gets_its_times_from_index_or_user(patient):
-    np.testing.assert_array_equal(mr(patient, (3, 8, 13.5), "time", "s", DCE).frame_start_s, [0, 5, 10.5])
-    by_step = mr(patient, range(3), "frame", "", DCE, frame_interval_s=4.0)
-    np.testing.assert_array_equal(by_step.frame_start_s, [0, 4, 8])
-    assert "stated by the user: 4 s" in by_step.facts["time_source"]
-    np.testing.assert_array_equal(mr(patient, range(3), "time", "s", DCE, time_unit="s").frame_start_s, [0, 1, 2])
-    for index, name, unit, words in (
-        (range(3), "frame", "", "does not say when its frames were measured"),
-        (range(3), "time", "s", "does not say when its frames were measured"),  # untouched in Slicer
-        (("a", "b", "c"), "phase", "", "does not say when"),
-        ((0, 4, 8), "time", "ms", "which is too short"),
-    ):
-        with pytest.raises(HypoxiaError, match=words):
-            mr(patient, index, name, unit, DCE)
-    with pytest.raises(HypoxiaError, match="5 s from frame to frame were stated"):
-        mr(patient, (0, 4, 8), "time", "s", DCE, frame_interval_s=5.0)
-    sequence = add_sequence(patient.scene, patient.frames[:3], (0, 4, 8), "time", "s")
-    state_unit(sequence, SUV)
-    with pytest.raises(HypoxiaError, match="is SUVbw"):
-        patient.decisions.sequences.source(sequence, DCE, "", Stated())
-
-
-def test_flip_angles_come_from_an_index_that_says_so(patient, tmp_path):
-    found = mr(patient, (3, 15), "Flip Angle", "deg", FLIP)
-    assert isinstance(found, ParameterSeries)
-    np.testing.assert_array_equal(found.values, [3, 15])
-    with pytest.raises(HypoxiaError, match="does not say the flip angle"):
-        mr(patient, (3, 15), "time", "s", FLIP)
-    sequence = add_sequence(patient.scene, patient.frames[:2], (0, 1), "", "")
-    for key, value in {
-        "FrameLabels": "3.0,15.0", "FrameIdentifyingDICOMTagName": "FlipAngle",
-        "FrameIdentifyingDICOMTagUnits": "degrees", "DICOM.RepetitionTime": "4.5",
-    }.items():  # fmt: skip
-        sequence.SetAttribute(f"MultiVolume.{key}", value)
-    state_unit(sequence, SIGNAL)
-    found = patient.decisions.sequences.source(sequence, FLIP, "", Stated())
-    np.testing.assert_array_equal(found.values, [3, 15])
-    assert found.facts["repetition_time_ms"] == 4.5
-    job = replace(patient.decisions.make_job(stated(patient, sequence_of_pet(patient))), inputs={"fa": found})
-    write_job(job, tmp_path)
-    np.testing.assert_array_equal(read_job(tmp_path).inputs["fa"].frames, found.frames)
 
 
 def sequence_of_pet(patient: DynamicPatient) -> Any:
