@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import SimpleITK as sitk
 from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
 from HypoxiaMapperLib.errors import GeometryError, RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap, Progress, all_methods, no_progress
-from HypoxiaMapperLib.mrml import segment_to_region
 from HypoxiaMapperLib.panel.hypoxic_segment import region_with_history, threshold_of_segment
 from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, node_to_map
 from HypoxiaMapperLib.panel.node_images import FOLDER, NodeImages
+from HypoxiaMapperLib.panel.segment_regions import outside_note, region_of_segment
 from HypoxiaMapperLib.resample import resample_to
 from HypoxiaMapperLib.volume import Region, Volume, same_grid
 
@@ -48,17 +48,17 @@ def compute_targets(choices: PaintChoices, images: NodeImages, progress: Progres
     facts = map_facts(choices.map_node)
     hypoxia_map = _map_on(choices.map_node, planning.volume)
     progress(0.2, "reading segments")
-    gtvs = tuple(_region(r, grid, frame) for r in choices.of_role("gtv"))
-    organs = tuple(_region(r, grid, frame) for r in choices.of_role("organ"))
-    references = tuple(_region(r, grid, frame) for r in choices.of_role("reference"))
-    hypoxic = choices.of_role("hypoxic")
-    drawn = union(tuple(_hypoxic_region(r, grid, frame) for r in hypoxic), hypoxic[0].name)
-    drawn = replace(drawn, source="; ".join(_hypoxic_region(r, grid, frame).source for r in hypoxic))
+    on = Planning(grid, frame, _alignment(choices.map_node) == "scene")
+    gtvs = tuple(_region(r, on) for r in choices.of_role("gtv"))
+    organs = tuple(_region(r, on) for r in choices.of_role("organ"))
+    references = tuple(_region(r, on) for r in choices.of_role("reference"))
+    hypoxic = tuple(_hypoxic_region(r, on) for r in choices.of_role("hypoxic"))
+    drawn = replace(union(hypoxic, hypoxic[0].name), source="; ".join(region.source for region in hypoxic))
     pet, aligned, registration = _pet(choices.map_node, facts, planning.volume, images)
     scan = ScanResult(Path(choices.planning.GetAttribute(FOLDER) or "."), (planning.info, pet.info), ())
     inputs = Inputs(
         scan, planning, pet, gtvs, references[0] if references else None, organs, (),
-        day_warnings(planning.info, pet.info),
+        (*day_warnings(planning.info, pet.info), *filter(None, map(outside_note, organs))),
     )  # fmt: skip
     request = make_request(choices, facts, inputs, registration)
     progress(0.4, "building targets")
@@ -158,14 +158,28 @@ def _map_on(node: Any, planning: Volume) -> HypoxiaMap:
     return replace(found, volume=replace(found.volume, image=image), uncertainty=None, quality=None)
 
 
-def _region(role: Role, grid: sitk.Image, frame: str) -> Region:
-    """A segment on the planning grid."""
-    return replace(segment_to_region(role.node, role.segment_id, grid), frame_of_reference_uid=frame)
+@dataclass(frozen=True)
+class Planning:
+    """Grid and frame of reference of the planning CT, and whether a person stated that all lies as placed."""
+
+    grid: sitk.Image
+    frame: str
+    as_placed: bool
 
 
-def _hypoxic_region(role: Role, grid: sitk.Image, frame: str) -> Region:
+def _region(role: Role, on: Planning) -> Region:
+    """A segment on the planning grid; an organ may reach beyond the CT, as most do."""
+    return region_of_segment(role.node, role.segment_id, on.grid, on.frame, on.as_placed, role.role != "organ")
+
+
+def _hypoxic_region(role: Role, on: Planning) -> Region:
     """A hypoxic segment whose source tells what was edited."""
-    return replace(region_with_history(role.node, role.segment_id, grid), frame_of_reference_uid=frame)
+    return replace(_region(role, on), source=region_with_history(role.node, role.segment_id, on.grid).source)
+
+
+def _alignment(map_node: Any) -> str:
+    """How the images were brought together for a map."""
+    return str(json.loads(map_node.GetAttribute(INPUTS) or "{}").get("alignment", "same_frame"))
 
 
 def _pet(
@@ -193,7 +207,7 @@ def _pet(
         modality = next(spec.modality for spec in specs if spec.key == key)
         role = "pet" if modality == "PT" else "mr"
         info = SeriesInfo("", "", "", "", "", modality, node.GetName(), role, "", volume.frame_of_reference_uid, ())
-    alignment = json.loads(map_node.GetAttribute(INPUTS)).get("alignment", "same_frame")
+    alignment = _alignment(map_node)
     matrix = tuple(facts["matrices"].get(key, ()))
     use = RegistrationUse(_REGISTRATION_WORDS[alignment], matrix, dict(facts["residuals"].get(key, {})))
     transform = None if alignment == "same_frame" else _transform(matrix)

@@ -94,6 +94,20 @@ def segment_to_region(segmentation_node: Any, segment_id: str, grid: sitk.Image)
     GeometryError
         If the segmentation stands under a transform.
     """
+    mask = segment_mask(segmentation_node, segment_id)
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    source = _tag(segment, SOURCE)
+    if mask is None:
+        array = np.zeros(tuple(reversed(grid.GetSize())), np.uint8)
+        return Region(segment.GetName(), image_like(array, grid), _tag(segment, FRAME_OF_REFERENCE), source)
+    if not same_grid(mask, grid):
+        source = f"{source or 'segment'}; from {describe_grid(mask)} by nearest neighbour"
+        mask = sitk.Resample(mask, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+    return Region(segment.GetName(), mask, _tag(segment, FRAME_OF_REFERENCE), source)
+
+
+def segment_mask(segmentation_node: Any, segment_id: str) -> sitk.Image | None:
+    """Mask of a segment on the grid of its own labelmap; None for an empty one (errors as ``segment_to_region``)."""
     import slicer
 
     segmentation = segmentation_node.GetSegmentation()
@@ -111,15 +125,7 @@ def segment_to_region(segmentation_node: Any, segment_id: str, grid: sitk.Image)
             f"Segment {segment.GetName()!r} has no binary labelmap.",
             "Create one (Segmentations module, Representations, Binary labelmap, Create).",
         )
-    source = _tag(segment, SOURCE)
-    mask = _labelmap_image(labelmap) if min(labelmap.GetDimensions()) > 0 else None
-    if mask is None:
-        array = np.zeros(tuple(reversed(grid.GetSize())), np.uint8)
-        return Region(segment.GetName(), image_like(array, grid), _tag(segment, FRAME_OF_REFERENCE), source)
-    if not same_grid(mask, grid):
-        source = f"{source or 'segment'}; from {describe_grid(mask)} by nearest neighbour"
-        mask = sitk.Resample(mask, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
-    return Region(segment.GetName(), mask, _tag(segment, FRAME_OF_REFERENCE), source)
+    return _labelmap_image(labelmap) if min(labelmap.GetDimensions()) > 0 else None
 
 
 def _labelmap_image(labelmap: Any) -> sitk.Image:

@@ -12,13 +12,13 @@ from ..dicomio.model import SeriesInfo
 from ..errors import GeometryError, HypoxiaError, RequestError
 from ..jobs import Job
 from ..methods import InputSpec, Method, all_methods
-from ..mrml import segment_to_region
 from ..resample import sphere_region
 from ..timeseries import UNSTATED, FrameStack, Timing
 from ..volume import Region, Volume
 from .map_nodes import Fingerprints
 from .node_images import NodeImages, role_of
 from .patient_scope import why_not_one_patient
+from .segment_regions import region_of_segment
 from .sequence_input import SequenceInputs
 from .sequence_times import Stated
 from .series_choice import SeriesCatalogue, guess_series, resolve
@@ -211,8 +211,8 @@ class MapperDecisions:
                     inputs[key] = found
                 else:
                     sources[key] = found
-        regions = {"gtv": self._region(choices.gtv, planning)}
-        regions |= {key: self._region(choice, planning) for key, choice in choices.regions.items() if choice.exists()}
+        regions = {"gtv": self._region(choices.gtv, choices, planning)}
+        regions |= {k: self._region(c, choices, planning) for k, c in choices.regions.items() if c.exists()}
         reference = self.reference_region(choices, planning)
         if reference is not None:
             regions["reference"] = reference
@@ -232,14 +232,14 @@ class MapperDecisions:
         return dataclasses.replace(volume, facts=facts)
 
     @staticmethod
-    def _region(choice: SegmentChoice, planning: Volume) -> Region:
-        region = segment_to_region(choice.node, choice.segment_id, planning.image)
-        return dataclasses.replace(region, frame_of_reference_uid=planning.frame_of_reference_uid)
+    def _region(choice: SegmentChoice, choices: MapperChoices, planning: Volume) -> Region:
+        as_placed, frame = choices.alignment == "scene", planning.frame_of_reference_uid
+        return region_of_segment(choice.node, choice.segment_id, planning.image, frame, as_placed)
 
     def reference_region(self, choices: MapperChoices, planning: Volume) -> Region | None:
         """The reference segment, else a sphere in the placed ROI, else None."""
         if choices.reference.exists():
-            return self._region(choices.reference, planning)
+            return self._region(choices.reference, choices, planning)
         if choices.reference_roi is None:
             return None
         centre, radius = sphere_of_roi(choices.reference_roi)

@@ -1,0 +1,89 @@
+"""A segment as a region to compute with: whole, and drawn in the frame of reference of the planning image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import GeometryError
+from ..mrml import segment_to_region
+from ..mrml.segments import segment_mask
+from ..volume import Region, voxel_volume_ml
+
+LARGEST_LOSS = 0.005
+"""Part of a segment that may lie outside the planning image: less than the half voxel by which grids differ."""
+OUTSIDE = "outside the planning image"
+
+
+def region_of_segment(
+    node: Any, segment_id: str, grid: sitk.Image, frame_uid: str, as_placed: bool = False, whole: bool = True
+) -> Region:
+    """Region of a segment on the planning grid and in its frame of reference.
+
+    Parameters
+    ----------
+    as_placed : bool
+        A person states that everything lies where it is shown: a segment drawn in another frame of reference is taken.
+    whole : bool
+        Refuse a segment that reaches beyond the grid; else its source tells how much was left out.
+
+    Raises
+    ------
+    GeometryError
+        If it stands under a transform, was drawn in another frame of reference, or is cut off.
+    RequestError
+        If there is no such segment.
+    """
+    region = segment_to_region(node, segment_id, grid)
+    drawn_in, source = region.frame_of_reference_uid, region.source
+    if drawn_in and frame_uid and drawn_in != frame_uid:
+        if not as_placed:
+            raise GeometryError(
+                f"{region.name} was drawn in the frame of reference {drawn_in}; the planning image is in {frame_uid}.",
+                "Use a contour drawn on the planning CT, or compute the map as placed in the scene.",
+            )
+        source = f"{source or 'segment'}; drawn in frame of reference {drawn_in}, taken as placed in the scene"
+    lost_ml = _outside_ml(segment_mask(node, segment_id), grid)
+    if lost_ml > LARGEST_LOSS * (lost_ml + region.volume_ml):
+        text = f"{lost_ml:.2f} ml of {region.name} lie {OUTSIDE}"
+        if whole:
+            raise GeometryError(f"{text}: it would be cut off.", "Use a planning CT that holds it, or redraw it.")
+        source = f"{source or 'segment'}; {text}"
+    return replace(region, frame_of_reference_uid=frame_uid, source=source)
+
+
+def outside_note(region: Region) -> str:
+    """What lies outside the planning image, as ``region_of_segment`` left it out; empty for nothing."""
+    return next((f"{part.strip()}." for part in region.source.split(";") if part.endswith(OUTSIDE)), "")
+
+
+def _outside_ml(mask: sitk.Image | None, grid: sitk.Image) -> float:
+    """Volume in ml of the voxels of a mask whose centre lies outside a grid."""
+    if mask is None:
+        return 0.0
+    inside = sitk.GetArrayViewFromImage(mask) > 0
+    places = [np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
+    if not places[0].size:
+        return 0.0
+    corners = product(*((float(p[0]), float(p[-1])) for p in places))
+    ends = [_index(grid, mask.TransformContinuousIndexToPhysicalPoint(corner)) for corner in corners]
+    if all(_holds(grid, end) for end in ends):
+        return 0.0
+    ones = sitk.Image(grid.GetSize(), sitk.sitkUInt8) + 1
+    ones.CopyInformation(grid)
+    held = sitk.Resample(ones, mask, sitk.Transform(3, sitk.sitkIdentity), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+    lost = int(np.count_nonzero(inside & (sitk.GetArrayViewFromImage(held) == 0)))
+    return lost * voxel_volume_ml(mask)
+
+
+def _index(grid: sitk.Image, point: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(grid.TransformPhysicalPointToContinuousIndex(point))
+
+
+def _holds(grid: sitk.Image, index: tuple[float, ...]) -> bool:
+    """True if a continuous index lies in the grid, up to the faces of its outer voxels."""
+    return all(-0.5 <= place <= size - 0.5 for place, size in zip(index, grid.GetSize(), strict=True))

@@ -1,0 +1,71 @@
+"""Segments as the mapper panel takes them: whole, and drawn in the frame of reference of the planning CT."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from HypoxiaMapperLib.errors import GeometryError
+from HypoxiaMapperLib.volume import Region
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
+
+from HypoxiaMapperLib.mrml import region_to_segment  # noqa: E402
+from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
+from HypoxiaMapperLib.panel.segment_regions import outside_note, region_of_segment  # noqa: E402
+from panel_samples import FRAME, GTV, Patient, box, grid  # noqa: E402
+
+
+def upwards(slices: int, name: str = "GTVp", frame: str = "") -> Region:
+    """8 x 8 voxels of 0.01 ml over 20 slices, of which so many lie above the planning CT."""
+    image = sitk.Image([28, 24, 20], sitk.sitkUInt8)
+    image.SetSpacing(grid().GetSpacing())
+    image.SetOrigin(grid().TransformIndexToPhysicalPoint((0, 0, slices)))
+    array = np.zeros((20, 24, 28), np.uint8)
+    array[:, 8:16, 8:16] = 1
+    mask = sitk.GetImageFromArray(array)
+    mask.CopyInformation(image)
+    return Region(name, mask, frame, "drawn")
+
+
+def with_gtv(patient: Patient, region: Region):
+    identifier = region_to_segment(patient.scene, patient.structures, region, (255, 0, 0))
+    return dataclasses.replace(patient.choices, gtv=SegmentChoice(patient.structures, identifier))
+
+
+def test_a_gtv_that_reaches_beyond_the_planning_ct_is_refused():
+    patient = Patient()
+    with pytest.raises(GeometryError, match=r"6\.40 ml of GTVp lie outside the planning image: it would be cut off"):
+        patient.decisions.make_job(with_gtv(patient, upwards(10)))
+    job = patient.decisions.make_job(with_gtv(patient, upwards(0)))
+    assert job.regions["gtv"].volume_ml == pytest.approx(12.8)
+
+
+def test_what_an_organ_loses_is_told():
+    patient = Patient()
+    identifier = region_to_segment(patient.scene, patient.structures, upwards(10, "Cord"), (0, 0, 255))
+    found = region_of_segment(patient.structures, identifier, grid(), FRAME, whole=False)
+    assert outside_note(found) == "6.40 ml of Cord lie outside the planning image."
+    assert outside_note(region_of_segment(patient.structures, patient.gtv.segment_id, grid(), FRAME)) == ""
+
+
+def test_half_a_voxel_of_a_finer_grid_is_no_loss():
+    patient, whole = Patient(), box("GTVp", 0, 20)
+    fine = sitk.Expand(whole.mask, [2, 2, 2], sitk.sitkNearestNeighbor)
+    job = patient.decisions.make_job(with_gtv(patient, Region("GTVp", fine, FRAME, "drawn")))
+    assert job.regions["gtv"].volume_ml == pytest.approx(whole.volume_ml)
+
+
+def test_a_segment_of_another_frame_of_reference_is_refused_unless_placed():
+    patient = Patient()
+    other = with_gtv(patient, Region("GTV_MR", GTV.mask, "1.2.999", "drawn on an MR"))
+    with pytest.raises(GeometryError, match=r"GTV_MR was drawn in the frame of reference 1\.2\.999"):
+        patient.decisions.make_job(other)
+    placed = patient.decisions.make_job(dataclasses.replace(other, alignment="scene")).regions["gtv"]
+    assert placed.frame_of_reference_uid == FRAME
+    assert "frame of reference 1.2.999, taken as placed in the scene" in placed.source
+    unknown = with_gtv(patient, Region("GTV_drawn", GTV.mask, "", "drawn in Slicer"))
+    assert patient.decisions.make_job(unknown).regions["gtv"].frame_of_reference_uid == FRAME
