@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from HypoxiaMapperLib.dicomio.scan import scan_folder
-from HypoxiaMapperLib.errors import InputError
+from HypoxiaMapperLib.errors import GeometryError, InputError
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
+from HypoxiaDosePaintLib.panel.choices import Role  # noqa: E402
+from HypoxiaDosePaintLib.panel.scene_run import compute_targets  # noqa: E402
+from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment, segment_to_region  # noqa: E402
 from HypoxiaMapperLib.mrml.geometry import image_data_array  # noqa: E402
 from HypoxiaMapperLib.panel.node_images import NodeImages  # noqa: E402
 from paint_samples import as_slicer_loads, make_street  # noqa: E402
@@ -96,3 +101,30 @@ def test_the_suv_of_slicer_is_known_again(digital_patient):
     edit(node, lambda array: np.multiply(array, np.float32(0.5), out=array))
     with pytest.raises(InputError, match="changed in Slicer"):
         images.volume(node)
+
+
+def with_segment(street, role: str, region):
+    """The choices of the street with a segment of its own in one role."""
+    identifier = region_to_segment(street.scene, street.structures, region, (255, 0, 0))
+    kept = tuple(r for r in street.choices.roles if r.role != role)
+    return dataclasses.replace(street.choices, roles=(*kept, Role(street.structures, identifier, role)))
+
+
+def test_segments_of_another_frame_of_reference_are_no_targets(street):
+    gtv = segment_to_region(street.structures, "GTVp", street.region.mask)
+    for role in ("gtv", "organ", "reference"):
+        choices = with_segment(street, role, dataclasses.replace(gtv, name="From_MR", frame_of_reference_uid="1.2.999"))
+        with pytest.raises(GeometryError, match="From_MR was drawn in the frame of reference"):
+            compute_targets(choices, street.images)
+
+
+def test_segments_of_another_patient_are_refused(street):
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(street.scene)
+    other = make_segmentation(street.scene, "Structures of B")
+    region_to_segment(street.scene, other, dataclasses.replace(street.region, name="GTVp"), (255, 0, 0))
+    home = tree.CreateSubjectItem(tree.GetSceneItemID(), "Patient B")
+    tree.SetItemParent(tree.GetItemByDataNode(other) or tree.CreateItem(home, other), home)
+    choices = dataclasses.replace(street.choices, roles=(*street.choices.roles[1:], Role(other, "GTVp", "gtv")))
+    assert "'Structures of B' to patient Patient B: choose" in street.decisions.why_not_preview(choices)
+    ignored = dataclasses.replace(street.choices, roles=(*street.choices.roles, Role(other, "GTVp", "")))
+    assert street.decisions.why_not_preview(ignored) == ""

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from HypoxiaMapperLib.errors import HypoxiaError, LimitError
-from HypoxiaMapperLib.panel.map_nodes import FACTS, INPUTS, MADE_OF, Fingerprints
+from HypoxiaMapperLib.panel.map_nodes import FACTS, INPUTS, MADE_OF, Fingerprints, made_of
 from HypoxiaMapperLib.panel.node_images import NodeImages
+from HypoxiaMapperLib.panel.patient_scope import why_not_one_patient
 
 from ..limits import require_distribution
 from ..prescription import Prescription, all_protocols, make_prescription
@@ -133,7 +134,17 @@ class PaintDecisions:
             lines.append("Give at least one segment the role hypoxic segment (Hypoxia Mapper, step 4).")
         if len(choices.of_role("reference")) > 1:
             lines.append("Only one segment can be the reference region.")
-        return lines
+        mixed = self._why_not_one_patient(choices)
+        return [*lines, mixed] if mixed else lines
+
+    def _why_not_one_patient(self, choices: PaintChoices) -> str:
+        """Why CT, map, its images and the segments are not of one patient; empty when nothing says so."""
+        found = [choices.planning, choices.map_node, *(r.node for r in choices.roles if r.role)]
+        if choices.map_node is not None:
+            found += made_of(choices.map_node).values()
+        nodes = [node for node in found if node is not None]
+        infos = [self.images.info(n) for n in nodes if n.IsA("vtkMRMLVolumeNode")]
+        return why_not_one_patient(nodes, [info for info in infos if info is not None])
 
     def prescription(self, choices: PaintChoices) -> Prescription:
         """The prescription of the choices, checked against order and ceilings.

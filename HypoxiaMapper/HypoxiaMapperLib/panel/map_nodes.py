@@ -88,6 +88,13 @@ def map_to_node(
     return node
 
 
+def made_of(node: Any) -> dict[str, Any]:
+    """Nodes a map was made of that are still in the scene, by ``planning`` or the method's key."""
+    roles = [node.GetNthNodeReferenceRole(n) for n in range(node.GetNumberOfNodeReferenceRoles())]
+    found = {r.removeprefix(MADE_OF): node.GetNodeReference(r) for r in roles if r.startswith(MADE_OF)}
+    return {key: source for key, source in found.items() if source is not None}
+
+
 def parts_of(node: Any) -> dict[str, Any]:
     """Every map that came with a map, by what it is called in the list of overlays; the map itself comes first."""
     others = [node.GetNthNodeReference(EXTRA, n) for n in range(node.GetNumberOfNodeReferences(EXTRA))]
