@@ -229,20 +229,20 @@ def test_a_change_of_frame_index_or_unit_makes_the_map_stale(patient):
     stale = lambda c=choices: changed_inputs(node, patient.decisions.fingerprint(c))  # noqa: E731
     assert stale() == ()
     sequence.SetIndexUnit("min")
-    assert stale() == ("series pet",)
+    assert stale() == ("sequence pet",)
     sequence.SetIndexUnit("s")
     assert stale() == ()
     sequence.UpdateIndexValue("0.0", "-1")
-    assert stale() == ("series pet",)
+    assert stale() == ("sequence pet",)
     sequence.UpdateIndexValue("-1", "0.0")
     assert stale() == ()
     state_unit(sequence, ACTIVITY)
-    assert stale() == ("series pet",)
+    assert stale() == ("sequence pet",)
     state_unit(sequence, SUV)
     frame = plain_volume(patient.scene, patient.frames[2] / BQ_PER_SUV + 1)
     sequence.UpdateDataNodeAtValue(frame, sequence.GetNthIndexValue(2))
-    assert stale() == ("series pet",)
-    assert stale(replace(choices, frame_lengths="34x60")) == ("series pet", "timing")
+    assert stale() == ("sequence pet",)
+    assert stale(replace(choices, frame_lengths="34x60")) == ("sequence pet", "timing")
 
 
 def test_frames_of_two_sequences_do_not_share_a_fingerprint(patient):
@@ -338,7 +338,7 @@ def test_frames_that_differ_in_unit_are_refused(patient):
 
 def test_a_saved_scene_keeps_the_sequence(patient, tmp_path):
     sequence = add_sequence(patient.scene, patient.frames / BQ_PER_SUV, STARTS_S, "time", "s")
-    before = patient.decisions.fingerprint(stated(patient, sequence))["series pet"]
+    before = patient.decisions.fingerprint(stated(patient, sequence))["sequence pet"]
     node = patient.scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "parameters")
     node.SetNodeReferenceID("Hypoxia.Sequence.pet", sequence.GetID())
     cache, files = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
@@ -351,4 +351,4 @@ def test_a_saved_scene_keeps_the_sequence(patient, tmp_path):
     assert patient.scene.ReadFromMRB(str(tmp_path / "scene.mrb"))
     again = patient.scene.GetFirstNodeByName("parameters").GetNodeReference("Hypoxia.Sequence.pet")
     assert again.GetNumberOfDataNodes() == 34
-    assert patient.decisions.fingerprint(chosen(patient, again))["series pet"] == before
+    assert patient.decisions.fingerprint(chosen(patient, again))["sequence pet"] == before

@@ -225,6 +225,10 @@ def changed_since_map(map_node: Any, fingerprints: Fingerprints) -> tuple[str, .
             node = map_node.GetNodeReference(MADE_OF + role)
             if node is None or fingerprints.volume(node) != known:
                 changed.append(name)
+        elif name.startswith("sequence "):
+            node = map_node.GetNodeReference(MADE_OF + name.replace(" ", "."))
+            if node is None or fingerprints.sequence(node) != known:
+                changed.append(name)
     return tuple(changed)
 
 

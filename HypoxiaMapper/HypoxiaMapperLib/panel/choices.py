@@ -259,7 +259,7 @@ class MapperDecisions:
             found["reference"] = sphere_print(choices.reference_roi)
         found |= {f"region {k}": prints.segment(c.node, c.segment_id) for k, c in choices.regions.items() if c.exists()}
         found |= {f"series {key}": text for key, text in choices.series.items() if text}
-        found |= {f"series {key}": prints.sequence(n) for key, n in choices.sequences.items() if n is not None}
+        found |= {f"sequence {key}": prints.sequence(n) for key, n in choices.sequences.items() if n is not None}
         if choices.series or choices.sequences:
             found["timing"] = f"{dataclasses.astuple(choices.timing)}, motion {choices.motion_reference}"
             found["timing"] += f", lengths {choices.frame_lengths}" * bool(choices.frame_lengths)

@@ -200,6 +200,7 @@ class MethodSection:
             return "\n".join([str(error), *(line for line in log[-1:] if not line.startswith("ERROR "))])
         name = self.scene.GenerateUniqueName(result.map.volume.quantity)
         nodes = {"planning": choices.planning, **choices.inputs}
+        nodes |= {f"sequence.{key}": node for key, node in choices.sequences.items()}
         for key, frame in result.shown.items():
             nodes[key] = add_frame(self.scene, frame, self._job.sources.get(key), choices.planning)
         node = map_to_node(self.scene, result, name, self._job_prints, choices.method, nodes, choices.params)

@@ -55,7 +55,7 @@ def sequence_in_row(
     test.assertEqual(ui.staleLabel.text, "Up to date.")
     sequence.SetIndexUnit("min")
     panel.refresh()
-    test.assertIn("series pet", ui.staleLabel.text)
+    test.assertIn("sequence pet", ui.staleLabel.text)
     sequence.SetIndexUnit("s")
     test.delayDisplay("The sequence has a map")
     check_reload(test, panel, label)
