@@ -50,8 +50,8 @@ class Subvolume:
         Of all GTVs together, the shared part counted once; the fraction is of the whole GTV volume.
     dropped : tuple of Dropped
         Every island that was left out, largest first.
-    threshold, comparison, threshold_source
-        The rule that was applied and where it comes from.
+    threshold, comparison, threshold_source, drawn
+        The rule that was applied, where it comes from, and whether a person drew or edited the voxels.
     """
 
     region: Region
@@ -64,6 +64,7 @@ class Subvolume:
     threshold: float
     comparison: str
     threshold_source: str
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def find_subvolume(
         threshold=rule.threshold,
         comparison=rule.comparison,
         threshold_source=rule.source,
+        drawn=drawn is not None,
     )
 
 

@@ -107,9 +107,10 @@ def _tumour_structures(gtvs: Sequence[Region], subvolume: Subvolume, surrogate: 
         )
         if hypoxic.array.any():
             part = hypoxic.with_array(hypoxic.array, hypoxic.source, part_name)
+            generation = "SEMIAUTOMATIC" if subvolume.drawn else "AUTOMATIC"
             text = f"{'surrogate (not measured hypoxia)' if surrogate else 'hypoxic'} part of {gtv.name}, no margin"
             structures.append(
-                Structure(part, "GTV", code, _COLOURS["hypoxic"], text, "AUTOMATIC", enclosed_by=named.name)
+                Structure(part, "GTV", code, _COLOURS["hypoxic"], text, generation, enclosed_by=named.name)
             )
     return structures
 

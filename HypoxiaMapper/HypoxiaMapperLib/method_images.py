@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from .dicomio.series import read_image_series
 from .errors import RequestError
 from .methods import InputSpec, Progress
 from .niftiio import read_nifti_dynamic_mr, read_nifti_parameter, read_nifti_pet, read_nifti_volume, read_sidecar
-from .timeseries import Timing
+from .timeseries import TimeSeries, Timing
+from .volume import Volume
 
 NIFTI_FRAME = "NIfTI world coordinates"
 """NIfTI knows no frame of reference; images of one run share this name for it."""
@@ -54,10 +56,22 @@ def read_nifti_input(paths: Sequence[Path], spec: InputSpec, timing: Timing) -> 
             return read_nifti_pet(paths[0], frame_of_reference_uid=NIFTI_FRAME)
         return read_nifti_dynamic_mr(paths[0], timing, NIFTI_FRAME)
     if spec.modality == "PT":
-        return read_nifti_pet(paths[0], frame_of_reference_uid=NIFTI_FRAME).frame(0)
+        return _one_frame(read_nifti_pet(paths[0], frame_of_reference_uid=NIFTI_FRAME), paths[0], spec)
     facts = read_sidecar(paths[0], required=False)
     unit = str(facts.get("Units", "") or UNSTATED_UNIT)
     return read_nifti_volume(paths[0], str(facts.get("Quantity", "") or spec.quantity), unit, NIFTI_FRAME)
+
+
+def _one_frame(series: TimeSeries, path: Path, spec: InputSpec) -> Volume:
+    """The image of a file with a single frame, with its minutes after injection."""
+    if series.count > 1:
+        raise RequestError(
+            f"{path.name} has {series.count} frames; input {spec.key} is a single image.",
+            "Take a method for series (late_ratio: the late frames' ratio), or cut the late frames out.",
+        )
+    volume = series.frame(0)
+    minutes = series.frame_start_s[0] / 60 if series.facts["time_zero"] == "injection" else None
+    return replace(volume, facts={**volume.facts, "minutes_after_injection": minutes})
 
 
 def is_series(info: SeriesInfo) -> bool:

@@ -77,9 +77,15 @@ def read_nifti_pet(path: Path, weight_kg: float | None = None, frame_of_referenc
             f"{path.name}: Units is {unit or 'absent'}.", f"Known: {', '.join(PET_UNITS)}, {SUV_UNIT} (SUVbw)."
         )
     frames *= np.float32(PET_UNITS.get(unit.lower(), 1.0))
-    injected_s = float(facts.get("InjectionStart", 0.0))
+    zero = "start of the first frame" if facts.get("InjectionStart") is None else "injection"
+    if zero != "injection" and not (in_suv and len(frames) == 1):
+        raise InputError(
+            f"{sidecar_of(path).name}: InjectionStart is missing.",
+            "State it in seconds after TimeZero (0 where TimeZero is the injection), as BIDS requires.",
+        )
+    injected_s = float(facts.get("InjectionStart") or 0.0)
     known = _pet_facts(facts, path, weight_kg)
-    known |= {"time_zero": "injection", "time_source": "FrameTimesStart and FrameDuration, s (BIDS)"}
+    known |= {"time_zero": zero, "time_source": "FrameTimesStart and FrameDuration, s (BIDS)"}
     quantity, unit, operations = "Activity concentration", "Bq/ml", [f"read {path.name}, {len(frames)} frames"]
     weight, activity = known["weight_kg"], known["injected_activity_mbq"]
     if in_suv:

@@ -104,6 +104,8 @@ def test_t1_from_flip_angles_with_b1():
     # Parker's bolus is put at the onset seen in the curves, which is within a frame of the truth.
     assert np.median(np.abs(found.volume.array.ravel() / TRUTH["Ktrans"] - 1)[INSIDE]) < 0.12
     assert any("Parker" in w for w in found.warnings)
+    with pytest.raises(InputError, match=r"B1 map has a median of 100.*in percent"):
+        METHOD.compute({**inputs, "b1": volume(100 * b1, "B1", "{ratio}")}, regions("vein"), params)
 
 
 def test_public_object_within_ten_percent(hypoxia_data):

@@ -44,3 +44,11 @@ def test_unknown_injection_is_said_and_an_empty_window_refused():
     with pytest.raises(HypoxiaError, match="No published threshold"):
         METHOD.compute({"pet": series_of(tracer="Cu-ATSM")}, regions("reference"),
                        METHOD.make_params({"reference_kind": "blood", "minimum_reference_ml": 0.0}))  # fmt: skip
+
+
+def test_a_window_without_an_end_reaches_to_the_end():
+    small = {"reference_kind": "blood", "minimum_reference_ml": 0.0, "start_min": 115.0}
+    for end_min in (0.0, 180.0):
+        params = METHOD.make_params({**small, "end_min": end_min})
+        found = METHOD.compute({"pet": series_of()}, regions("reference"), params)
+        assert found.details["window_min"] == [120.0, 180.0]

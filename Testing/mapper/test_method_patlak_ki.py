@@ -131,3 +131,20 @@ def test_voxels_with_nan_are_coded_and_reported(tmp_path):
     assert np.isnan(found.volume.array[2, 3, 5])
     assert found.quality[2, 3, 5] == 5
     assert "1 of 240 voxels of the GTV" in " ".join(found.warnings)
+
+
+def test_an_unknown_injection_time_holds_back_what_needs_it(tmp_path):
+    unknown = {"tracer": "FMISO", "time_zero": "start of the first frame"}
+    series = exact_series(facts=unknown)
+    with pytest.raises(InputError, match="injection time of the PET is unknown"):
+        METHOD.compute({"pet": series}, regions(), csv_params(tmp_path))
+    bolus_seen = METHOD.compute({"pet": series}, regions(), METHOD.make_params({"start_min": 20.0}))
+    assert np.isfinite(bolus_seen.volume.array[tumour_mask()]).all()
+    late = series.frame_start_s >= 1800
+    later = TimeSeries(
+        frames=series.frames[late], grid=series.grid, quantity=series.quantity, unit=series.unit,
+        frame_of_reference_uid=series.frame_of_reference_uid, facts=unknown,
+        frame_start_s=series.frame_start_s[late] - series.frame_start_s[late][0], frame_duration_s=series.frame_duration_s[late],
+    )  # fmt: skip
+    with pytest.raises(InputError, match="shows no bolus"):
+        METHOD.compute({"pet": later}, regions(), METHOD.make_params({"start_min": 20.0}))

@@ -130,7 +130,7 @@ def test_small_empty_and_cold_references_are_refused():
     with pytest.raises(InputError, match=r"0\.01 ml"):
         _run(pet, {**regions, "reference": regions["reference"].with_array(tiny, "test")})
     cold = pet.with_array(np.zeros_like(pet.array), "cold")
-    with pytest.raises(InputError, match="mean SUV of 0"):
+    with pytest.raises(InputError, match="mean of 0"):
         _run(cold, regions)
     outside = pet.array.copy()
     outside[9, 9, 9] = np.nan
@@ -169,3 +169,15 @@ def test_registry_lists_valid_names_for_an_unknown_one():
     with pytest.raises(RequestError, match="no_such") as caught:
         get_method("no_such")
     assert all(name in str(caught.value) for name in all_methods())
+
+
+def test_a_reference_of_impossible_suv_is_told():
+    pet, regions = _scene()
+    tenfold = pet.with_array(10 * pet.array, "activity a tenth of the true one")
+    assert any("mean SUV of" in w and "15 g/ml" in w for w in _run(tenfold, regions).warnings)
+    assert not any("mean SUV of" in w for w in _run(pet, regions).warnings)
+
+
+def test_a_ventricle_of_the_brain_is_no_blood():
+    with pytest.raises(RequestError, match="blood or muscle"):
+        _run(*_scene(reference_name="Ventricle_Brain_L"))

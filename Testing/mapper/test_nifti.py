@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from HypoxiaMapperLib.errors import InputError, OutputError
+from HypoxiaMapperLib.errors import InputError, OutputError, RequestError
+from HypoxiaMapperLib.method_images import read_nifti_input
+from HypoxiaMapperLib.methods import get_method
 from HypoxiaMapperLib.niftiio import (
     read_nifti_dynamic_mr,
     read_nifti_parameter,
@@ -22,7 +24,7 @@ from HypoxiaMapperLib.niftiio import (
     write_nifti,
 )
 from HypoxiaMapperLib.suv import suvbw_factor
-from HypoxiaMapperLib.timeseries import Timing
+from HypoxiaMapperLib.timeseries import UNSTATED, Timing
 from HypoxiaMapperLib.volume import Volume
 
 OBLIQUE = np.array([[0.0, -1.5, 0.0, 12.5], [1.2, 0.0, 0.0, -40.25], [0.0, 0.0, 3.0, 7.75]])
@@ -199,3 +201,23 @@ def test_b_values_may_stand_between_commas(tmp_path):
     path = sidecar(write_by_hand(tmp_path / "dwi.nii", np.ones((3, 2, 3, 4))))
     path.with_suffix(".bval").write_text("0, 400,800\n")
     assert read_nifti_parameter([path], "b-value").values.tolist() == [0, 400, 800]
+
+
+def test_a_static_input_takes_a_file_with_one_frame_only(tmp_path):
+    spec = get_method("tracer_ratio").inputs[0]
+    path = sidecar(write_by_hand(tmp_path / "dynamic.nii", SERIES), **PET)
+    with pytest.raises(RequestError, match=r"dynamic\.nii has 3 frames.*late_ratio"):
+        read_nifti_input([path], spec, UNSTATED)
+    one = {**PET, "FrameTimesStart": [7200], "FrameDuration": [600]}
+    static = read_nifti_input([sidecar(write_by_hand(tmp_path / "one.nii", SERIES[:1]), **one)], spec, UNSTATED)
+    assert static.facts["minutes_after_injection"] == 120
+
+
+def test_the_start_of_the_injection_is_not_guessed(tmp_path):
+    facts = {k: v for k, v in PET.items() if k != "InjectionStart"}
+    with pytest.raises(InputError, match="InjectionStart is missing"):
+        read_nifti_pet(sidecar(write_by_hand(tmp_path / "pet.nii", SERIES), **facts))
+    suv = {**facts, "Units": "g/mL", "FrameTimesStart": [0], "FrameDuration": [600]}
+    spec = get_method("tracer_ratio").inputs[0]
+    static = read_nifti_input([sidecar(write_by_hand(tmp_path / "suv.nii", SERIES[:1]), **suv)], spec, UNSTATED)
+    assert static.facts["minutes_after_injection"] is None

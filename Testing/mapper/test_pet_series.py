@@ -321,10 +321,13 @@ def test_injection_more_than_an_hour_late_or_two_half_lives_early_is_not_believe
         read_pet(tmp_path)
 
 
-def test_hx4_four_hours_after_injection_is_believed(tmp_path):
+@pytest.mark.parametrize("tracer", ["HX4", "FMISO", "FAZA"])
+def test_a_hypoxia_tracer_four_hours_after_injection_is_believed(tmp_path, tracer):
     late = {"RadiopharmaceuticalStartTime": "065900", "RadiopharmaceuticalStartDateTime": None}
-    write_pet(tmp_path / "hx4", Radiopharmaceutical="[18F]HX4", **late)
-    assert suv_of(tmp_path / "hx4")[1]["minutes_after_injection"] == 241
+    write_pet(tmp_path / "late", Radiopharmaceutical=f"[18F]{tracer}", **late)
+    facts = suv_of(tmp_path / "late")[1]
+    assert facts["minutes_after_injection"] == 241
+    assert "over two half-lives" in " ".join(facts["warnings"])
     write_pet(tmp_path / "fdg", **late)
     with pytest.raises(InputError, match="Implausible"):
         read_pet(tmp_path / "fdg")

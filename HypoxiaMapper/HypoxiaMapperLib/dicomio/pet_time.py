@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..tracers import HYPOXIA_TRACERS
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 # QIBA FDG-PET/CT (METHODS section 1): believed from 1 h after to less than 2 half-lives before the scan.
 EARLIEST_MINUTES = -60.0
 LATEST_HALF_LIVES = 2.0
-# HX4 is also scanned 4 h after injection (METHODS section 2), just over two half-lives of fluorine-18.
-LATE_PROTOCOL_MINUTES = {"HX4": 270.0}
+# Hypoxia tracers are also scanned 4 h after injection (METHODS section 2), just over two half-lives of fluorine-18.
+LATE_PROTOCOL_MINUTES = dict.fromkeys(HYPOXIA_TRACERS, 270.0)
 
 _TIMESTAMP = re.compile(r"(\d{4})(\d{2})(\d{2})(\d{2})(\d{2})?(\d{2})?(\.\d{1,6})?([+-]\d{4})?")
 
@@ -108,7 +109,9 @@ def injection_time(
     for fact in candidates:
         elapsed_min = (scan_start - fact.time).total_seconds() / 60.0
         if EARLIEST_MINUTES <= elapsed_min < latest_min:
-            return TimeFact(fact.time, fact.source, (*fact.warnings, *doubts))
+            late = elapsed_min >= LATEST_HALF_LIVES * half_life_s / 60.0
+            said = [f"The scan is {elapsed_min:.0f} min after injection, over two half-lives: few counts are left."]
+            return TimeFact(fact.time, fact.source, (*fact.warnings, *doubts, *(said if late else ())))
         doubts.append(f"{fact.source} is {elapsed_min:.0f} min before the scan and was not believed.")
     if allow_unknown:
         return None

@@ -30,7 +30,7 @@ _TRACER_PATTERNS = (
 _MR_PATTERNS = (
     ("R2*", r"r2\s?(\*|star)"),
     ("T2*", r"t2\s?(\*|star)"),
-    ("ADC", r"(?<![a-z])e?adc(?![a-z])|apparent diffusion"),
+    ("ADC", r"(?<![a-z])adc(?![a-z])|apparent diffusion"),
     ("Ktrans", r"k[\s_-]?trans"),
     ("OE", r"(?<![a-z])oe[\s-]?mri|oxygen[\s-]?enhanced"),
     ("DCE", r"(?<![a-z])dce(?![a-z])|dynamic contrast"),
@@ -44,6 +44,8 @@ _MR_PATTERNS = (
     ("T2", r"(?<![a-z])t2(?![0-9])"),
     ("PD", r"(?<![a-z])pd(w|_|\s|$)|proton.?density"),
 )
+# exp(-b ADC), exported beside ADC under nearly its name: the inverse contrast.
+_EXPONENTIAL_ADC = r"(?<![a-z])eadc(?![a-z])|exponential (adc|apparent)"
 
 
 def find_tracer(header: Dataset) -> dict[str, Any]:
@@ -96,11 +98,15 @@ def find_mr_kind(header: Dataset) -> tuple[str, str]:
     from TR and TE follows the usual spin-echo limits: TE < 30 ms and TR < 1000 ms is T1, TE > 60 ms is T2.
     """
     image_type = " ".join(str(v) for v in header.get("ImageType") or [])
-    for entry, text in (
+    entries = (
         ("ImageType", image_type),
         ("SeriesDescription", str(header.get("SeriesDescription", "") or "")),
         ("ProtocolName", str(header.get("ProtocolName", "") or "")),
-    ):
+    )
+    for entry, text in entries:
+        if re.search(_EXPONENTIAL_ADC, text.replace("_", " "), re.IGNORECASE):
+            return "eADC", f"{entry} {text!r}"
+    for entry, text in entries:
         for kind, pattern in _MR_PATTERNS:
             if re.search(pattern, text.replace("_", " "), re.IGNORECASE):
                 return kind, f"{entry} {text!r}"

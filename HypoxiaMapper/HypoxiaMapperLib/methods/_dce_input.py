@@ -22,6 +22,8 @@ from ._base import InputSpec, RegionSpec, parameter
 from ._voxelwise import FitParams, Voxels, in_blocks, require_parameter_series
 
 CONCENTRATION_UNIT = "mmol/L"
+POSSIBLE_B1 = (0.3, 2.0)
+"""Median of a B1 map as a factor: beyond it the map is in percent or degrees."""
 FIRST_BASELINE = 3
 """Frames in which nothing may have arrived yet, from which the rest of the baseline is found."""
 T1_MAP = InputSpec("t1", "T1", "T1 map before contrast (t10_source=map)", required=False, modality="MR")
@@ -180,11 +182,24 @@ def _t1_from_flip_angles(
     if not tr_ms:
         raise RequestError("The flip-angle series does not state its repetition time.", "Give tr_ms.")
     model = VariableFlipAngle(angles.values, tr_ms / 1000.0)
-    extra = (voxels.values_of(inputs["b1"]),) if "b1" in inputs else ()
+    extra = (_b1_of(inputs, voxels),) if "b1" in inputs else ()
     result = fit(model, angles.voxels(voxels.mask), extra=extra, options=params.options())
     good = np.isin(result.code, (FitCode.OK,))
     notes = [] if "b1" in inputs else ["No B1 map: an error of the flip angle enters T1 twice."]
     return np.where(good, result.values["T1"], np.nan), notes
+
+
+def _b1_of(inputs: Mapping[str, Any], voxels: Voxels) -> np.ndarray:
+    """B1 of every voxel as a factor of the nominal flip angle; a map in percent, as scanners write them, is refused."""
+    values = voxels.values_of(inputs["b1"])
+    known = values[np.isfinite(values) & (values > 0)]
+    middle = float(np.median(known)) if known.size else float("nan")
+    if not POSSIBLE_B1[0] <= middle <= POSSIBLE_B1[1]:
+        raise InputError(
+            f"The B1 map has a median of {middle:.4g} in the fitted voxels; 1 is the nominal flip angle.",
+            "Divide a map in percent by 100; other scales must be converted to the share of the nominal angle.",
+        )
+    return values
 
 
 def find_baseline(curve: np.ndarray, frames: Frames, count: int, what: str) -> slice:
@@ -225,7 +240,7 @@ def to_concentration(
         return DceData(voxels, frames, code, baseline, np.full(code.shape, np.nan))
     tr_s, flip_deg = sequence_of(series, params)
     t10, notes = t1_before(inputs, voxels, params)
-    b1 = voxels.values_of(inputs["b1"]) if "b1" in inputs else np.ones_like(t10)
+    b1 = _b1_of(inputs, voxels) if "b1" in inputs else np.ones_like(t10)
 
     def convert(signal: np.ndarray, t1: np.ndarray, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not (t1 > 0).any():  # refused for the whole map already; a block of background may hold none

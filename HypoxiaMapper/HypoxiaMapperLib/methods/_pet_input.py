@@ -24,6 +24,8 @@ PARTIAL_VOLUME_NOTE = (
 SMALLEST_ARTERY_ML = 0.5
 LATEST_START_S = 30.0
 """An image-derived input needs the bolus: the first frame must begin this soon after the injection."""
+BOLUS_OVER_LAST = 3.0
+"""Where the injection time is unknown, the artery's peak must be this many times its last value: the bolus was seen."""
 _KBQ = {"Bq/ml": 1.0, "kBq/ml": 1e3}
 
 PET_SERIES = InputSpec(
@@ -89,6 +91,11 @@ def pet_input(
     return found, notes
 
 
+def counts_from_first_frame(series: TimeSeries) -> bool:
+    """True where the injection is unknown, so that time zero is the first frame's and not the tracer's."""
+    return "first frame" in str(series.facts.get("time_zero", ""))
+
+
 def _from_region(
     series: TimeSeries, frames: Frames, regions: Mapping[str, Region], params: PetInputParams
 ) -> tuple[InputFunction, list[str]]:
@@ -106,6 +113,11 @@ def _from_region(
         )
     artery = regions["artery"]
     blood = series.region_curve(artery)
+    if counts_from_first_frame(series) and not blood.max() > BOLUS_OVER_LAST * blood[-1]:
+        raise InputError(
+            f"The injection time is unknown and region {artery.name} shows no bolus.",
+            "Correct Radiopharmaceutical Start DateTime (0018,1078), or take a series from the injection on.",
+        )
     mid, end = frames.mid_min, frames.end_min[-1]
     last = blood[-1] + (blood[-1] - blood[-2]) / (mid[-1] - mid[-2]) * (end - mid[-1])
     time = np.concatenate([[frames.start_min[0]], mid, [end]])
@@ -120,6 +132,12 @@ def _from_region(
 
 def _from_csv(series: TimeSeries, params: PetInputParams) -> InputFunction:
     """Table of the user, in the unit of the series."""
+    if counts_from_first_frame(series):
+        raise InputError(
+            "The injection time of the PET is unknown: an input table, which counts from the injection, cannot be laid "
+            "on its clock.",
+            "Correct Radiopharmaceutical Start DateTime (0018,1078), or state times from the injection on.",
+        )
     missing = [n for n in ("input_csv", "input_csv_time_unit", "input_csv_unit") if not getattr(params, n)]
     if missing:
         raise RequestError(f"input_source=csv needs {', '.join(missing)}.", "Units are asked for, never guessed.")

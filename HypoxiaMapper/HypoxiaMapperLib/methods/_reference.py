@@ -7,7 +7,8 @@ import numpy as np
 from ..errors import InputError, RequestError
 from ..volume import Region, Volume
 
-_BLOOD_WORDS = ("blood", "aorta", "carotid", "vessel", "artery", "jugular", "ventricle")
+_BLOOD_WORDS = ("blood", "aorta", "carotid", "vessel", "artery", "jugular")  # no ventricle: the brain's hold no blood
+POSSIBLE_SUV = (0.2, 5.0)  # wide of any tracer's blood or muscle; tenfold errors of activity or weight lie outside
 _MUSCLE_WORDS = ("muscle", "musc", "masseter", "sternocleid", "trapezius")
 
 
@@ -40,8 +41,18 @@ def reference_kind(reference: Region, stated: str) -> str:
     )
 
 
+def reference_doubts(reference: Region, suv: float) -> list[str]:
+    """A word on a reference whose SUV (g/ml) neither blood nor muscle has: a ratio hides a wrong dose or weight."""
+    if POSSIBLE_SUV[0] <= suv <= POSSIBLE_SUV[1]:
+        return []
+    return [
+        f"The mean SUV of {reference.name} is {suv:.3g} g/ml; blood and muscle have about 1 to 2. Check injected "
+        "activity, weight and unit of the PET: the ratio hides such an error, other maps do not."
+    ]
+
+
 def reference_uptake(pet: Volume, reference: Region, gtv: Region, statistic: str, minimum_ml: float) -> float:
-    """Mean or median SUV of the reference region in g/ml.
+    """Mean or median uptake of the reference region, in the unit of the image.
 
     Raises
     ------
@@ -68,7 +79,7 @@ def reference_uptake(pet: Volume, reference: Region, gtv: Region, statistic: str
     uptake = float(np.mean(values) if statistic == "mean" else np.median(values))
     if uptake <= 0:
         raise InputError(
-            f"Reference region {reference.name} has a {statistic} SUV of {uptake:.4g} g/ml.",
+            f"Reference region {reference.name} has a {statistic} of {uptake:.4g} {pet.unit}.",
             "A ratio needs uptake in the reference.",
         )
     return uptake

@@ -25,8 +25,9 @@ class LateRatioParams(TracerRatioParams):
         source="minutes after injection; 0 with end 0: the last frame alone",
     )  # fmt: skip
     end_min: float = parameter(
-        0.0, label="Window until", unit="min", minimum=0.0, maximum=600.0, source="minutes after injection"
-    )
+        0.0, label="Window until", unit="min", minimum=0.0, maximum=600.0,
+        source="minutes after injection; 0: the end of the series",
+    )  # fmt: skip
 
 
 class LateRatio(Method):
@@ -64,12 +65,12 @@ class LateRatio(Method):
         """
         series = require_time_series(inputs, "pet")
         start, end = params.start_min * 60, params.end_min * 60
-        inside = (series.frame_start_s >= start) & (series.frame_end_s <= end)
-        if not params.end_min:
+        inside = (series.frame_start_s >= start) & (series.frame_end_s <= (end or np.inf))
+        if not params.start_min and not params.end_min:
             inside = np.arange(series.count) == series.count - 1
         if not inside.any():
             raise RequestError(
-                f"No frame lies within {params.start_min:g} to {params.end_min:g} min.",
+                f"No frame lies within {params.start_min:g} to {params.end_min or series.frame_end_s[-1] / 60:g} min.",
                 f"The series runs from {series.frame_start_s[0] / 60:g} to {series.frame_end_s[-1] / 60:g} min.",
             )
         weights = series.frame_duration_s[inside]

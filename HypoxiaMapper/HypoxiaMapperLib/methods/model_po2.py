@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, RequestError
+from ..errors import RequestError
 from ..kinetics.model_po2 import (
     BOWEN_FORMS,
     TOMA_DASU_A,
@@ -22,6 +22,7 @@ from ..tracers import HYPOXIA_TRACERS
 from ..volume import Region, Volume, require_same_grid
 from ._base import HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progress, parameter
 from ._maps import arithmetic_code, missing_note
+from ._reference import reference_uptake
 from ._voxelwise import NO_THRESHOLD, NO_THRESHOLD_WARNING
 
 MODEL_NOTE = (
@@ -44,6 +45,10 @@ class ModelPo2Params:
     b: float = parameter(
         TOMA_DASU_B, label="B", minimum=0.1, maximum=100.0, source="METHODS 3, not confirmed: check before use"
     )
+    minimum_reference_ml: float = parameter(
+        0.5, label="Smallest reference region", unit="ml", minimum=0.0, maximum=100.0,
+        source="as of tracer_ratio: fewer voxels make a noisy mean",
+    )  # fmt: skip
     c_mmhg: float = parameter(
         TOMA_DASU_C_MMHG, label="C", unit="mm[Hg]", minimum=0.1, maximum=50.0,
         source="METHODS 3, not confirmed: check before use",
@@ -90,7 +95,7 @@ class ModelPo2(Method):
         RequestError
             Bowen's forms, which need coefficients, or impossible constants.
         InputError
-            The reference is empty or has no uptake.
+            The reference overlaps the GTV, is too small, leaves the image or has no uptake.
         """
         volume: Volume | None = inputs.get("uptake") or inputs.get("pet")
         if volume is None:
@@ -98,10 +103,7 @@ class ModelPo2(Method):
         reference, gtv = regions["reference"], regions["gtv"]
         require_same_grid(volume.image, reference.mask, "uptake and reference region")
         require_same_grid(volume.image, gtv.mask, "uptake and GTV")
-        values = volume.array[reference.array]
-        mean = float(np.mean(values)) if values.size else float("nan")
-        if not mean > 0:
-            raise InputError(f"Reference region {reference.name} has a mean uptake of {mean:.4g}.", "Choose another.")
+        mean = reference_uptake(volume, reference, gtv, "mean", params.minimum_reference_ml)
         uptake = volume.array.astype(float) / mean
         if params.form != "toma_dasu":
             bowen(uptake, params.form.removeprefix("bowen_"))

@@ -19,7 +19,7 @@ from ..tracers import (
 )
 from ..volume import Region, Volume, require_same_grid
 from ._base import HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progress, parameter
-from ._reference import reference_kind, reference_uptake
+from ._reference import reference_doubts, reference_kind, reference_uptake
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class TracerRatio(Method):
             protocol.threshold,
             protocol.comparison,
             f"tracer protocol {protocol.name} ({protocol.citation})",
-            warnings=_warnings(pet, protocol),
+            warnings=(*reference_doubts(reference, uptake), *_warnings(pet, protocol)),
             details={
                 "tracer": tracer,
                 "tracer_protocol": protocol.name,
