@@ -24,8 +24,8 @@ PARTIAL_VOLUME_NOTE = (
 SMALLEST_ARTERY_ML = 0.5
 LATEST_START_S = 30.0
 """An image-derived input needs the bolus: the first frame must begin this soon after the injection."""
-BOLUS_OVER_LAST = 3.0
-"""Where the injection time is unknown, the artery's peak must be this many times its last value: the bolus was seen."""
+BOLUS_FALL, BOLUS_FALL_MIN = 2.5, 10.0
+"""Where the injection time is unknown, the artery must fall this much within so many minutes: only a bolus does."""
 _KBQ = {"Bq/ml": 1.0, "kBq/ml": 1e3}
 
 PET_SERIES = InputSpec(
@@ -96,6 +96,12 @@ def counts_from_first_frame(series: TimeSeries) -> bool:
     return "first frame" in str(series.facts.get("time_zero", ""))
 
 
+def _holds_bolus(blood: np.ndarray, mid_min: np.ndarray) -> bool:
+    """True where an arterial curve falls from its peak as a bolus does and late blood does not."""
+    peak = int(np.argmax(blood))
+    return bool(blood[peak] > BOLUS_FALL * np.interp(mid_min[peak] + BOLUS_FALL_MIN, mid_min, blood))
+
+
 def _from_region(
     series: TimeSeries, frames: Frames, regions: Mapping[str, Region], params: PetInputParams
 ) -> tuple[InputFunction, list[str]]:
@@ -113,7 +119,7 @@ def _from_region(
         )
     artery = regions["artery"]
     blood = series.region_curve(artery)
-    if counts_from_first_frame(series) and not blood.max() > BOLUS_OVER_LAST * blood[-1]:
+    if counts_from_first_frame(series) and not _holds_bolus(blood, frames.mid_min):
         raise InputError(
             f"The injection time is unknown and region {artery.name} shows no bolus.",
             "Correct Radiopharmaceutical Start DateTime (0018,1078), or take a series from the injection on.",
