@@ -15,6 +15,8 @@ import SimpleITK as sitk
 from .errors import GeometryError, RequestError
 
 GRID_TOLERANCE_MM = 1e-3  # DICOM decimal strings are written rounded to 0.001 mm
+LARGEST_SHIFT_MM = 0.05
+"""Slicer keeps positions of DICOM slices to about a hundredth of a millimetre: what differs by more was moved."""
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,13 @@ from .method_images import read_dicom_input, read_nifti_input, stated_tracer
 from .methods import FitCurve, Method, get_method
 from .registration import register_rigid
 from .resample import resample_to
-from .timeseries import FrameStack, TimeSeries, correct_motion
-from .volume import Volume
+from .timeseries import FrameStack, TimeSeries, correct_motion, spread
+from .volume import LARGEST_SHIFT_MM, Volume
 
 PROGRESS_WORD, PID_WORD, DEVICE_WORD = "PROGRESS", "PID", "DEVICE"
 ASK_DEVICE = "--device"
-LARGEST_SHIFT_MM = 0.05
-"""Slicer keeps positions of DICOM slices to about a hundredth of a millimetre."""
+SAME_SPREAD = 0.01
+"""Share by which the spread of a frame in the scene may differ from that of its file: numbers were rounded."""
 _IDENTITY = sitk.Transform(3, sitk.sitkIdentity)
 _RIGID, _SCENE = "rigid registration by mutual information", "as placed in the scene by the user"
 
@@ -122,17 +122,17 @@ def _read_source(source: SeriesSource, spec: Any, job: Job, progress: Any) -> An
 
 
 def _require_as_placed(image: Any, source: SeriesSource) -> None:
-    """Refuse files that do not show the frames they were chosen through: cropped, moved or taken out in the scene.
+    """Refuse files that do not show the frames they were chosen through: cropped, moved, filtered, taken out.
 
     The order of slices may be the opposite: each corner must lie at one of the corners.
     """
     placed = source.placed
     if placed is None:
         return
+    way_out = "Choose the DICOM series in place of the sequence, or load the sequence again."
     if isinstance(image, TimeSeries) and image.count != placed.count:
         raise InputError(
-            f"Sequence {placed.name!r} holds {placed.count} frames, its DICOM files {image.count}.",
-            "Choose the DICOM series in place of the sequence, or load the sequence again.",
+            f"Sequence {placed.name!r} holds {placed.count} frames, its DICOM files {image.count}.", way_out
         )
     grid = image.grid
     far = [n - 1 for n in grid.GetSize()]
@@ -144,8 +144,15 @@ def _require_as_placed(image: Any, source: SeriesSource) -> None:
     if sorted(grid.GetSize()) != sorted(placed.size) or apart.min(axis=1).max() > LARGEST_SHIFT_MM:
         raise GeometryError(
             f"Sequence {placed.name!r} does not lie where its DICOM files do (moved, cropped or resampled in Slicer).",
-            "Choose the DICOM series in place of the sequence, or load the sequence again.",
+            way_out,
         )
+    if len(placed.spreads) == image.count:  # repeats at one b-value were averaged
+        found = np.sort([spread(frame) for frame in image.frames])
+        if not np.allclose(found, np.sort(placed.spreads), rtol=SAME_SPREAD, atol=SAME_SPREAD / 100):
+            raise InputError(
+                f"Sequence {placed.name!r} does not show the voxels of its DICOM files (filtered or edited in Slicer).",
+                way_out,
+            )
 
 
 def _place(

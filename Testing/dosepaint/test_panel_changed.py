@@ -14,9 +14,12 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 
 from HypoxiaDosePaintLib.panel.choices import Role  # noqa: E402
 from HypoxiaDosePaintLib.panel.scene_run import compute_targets  # noqa: E402
+from HypoxiaMapperLib.methods import no_progress  # noqa: E402
 from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment, segment_to_region  # noqa: E402
 from HypoxiaMapperLib.mrml.geometry import image_data_array  # noqa: E402
+from HypoxiaMapperLib.panel.map_nodes import map_to_node  # noqa: E402
 from HypoxiaMapperLib.panel.node_images import NodeImages  # noqa: E402
+from HypoxiaMapperLib.worker import run_job  # noqa: E402
 from paint_samples import as_slicer_loads, make_street  # noqa: E402
 
 
@@ -128,3 +131,51 @@ def test_segments_of_another_patient_are_refused(street):
     assert "'Structures of B' to patient Patient B: choose" in street.decisions.why_not_preview(choices)
     ignored = dataclasses.replace(street.choices, roles=(*street.choices.roles, Role(other, "GTVp", "")))
     assert street.decisions.why_not_preview(ignored) == ""
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_volume_of_slicer_was_moved_when_it_lies_elsewhere_than_its_files(digital_patient, flip):
+    scene = slicer.vtkMRMLScene()
+    node, files = as_slicer_loads(scene, fmiso(digital_patient), flip)
+    images = NodeImages(lambda uids: [files[u] for u in uids])
+    assert images.displacement(node) is None
+    set_shift(node, 15.0)
+    np.testing.assert_allclose(images.displacement(node) @ [0.0, 0.0, 0.0, 1.0], [15.0, 0.0, 0.0, 1.0], atol=1e-6)
+
+
+def set_shift(node, right_mm: float) -> None:
+    """Move a volume along R, as hardening a transform does."""
+    from vtkmodules.vtkCommonMath import vtkMatrix4x4
+
+    matrix = vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    matrix.SetElement(0, 3, matrix.GetElement(0, 3) + right_mm)
+    node.SetIJKToRASMatrix(matrix)
+
+
+def test_the_place_a_person_gave_the_pet_is_told(street):
+    """The map is made with the moved PET; report and DICOM say the matrix that leads back to the file."""
+    moved = dataclasses.replace(street.mapper_choices, alignment="scene")
+    set_shift(street.pet, 3.0)
+    found = run_job(street.mapper.make_job(moved), no_progress)
+    nodes = {"planning": moved.planning, **moved.inputs}
+    prints = street.mapper.fingerprint(moved)
+    map_node = map_to_node(street.scene, found, "Moved", prints, moved.method, nodes, moved.params)
+    result = compute_targets(dataclasses.replace(street.choices, map_node=map_node), street.images).result
+    set_shift(street.pet, -3.0)
+    assert result.registration.mode == "as placed in the scene by the user"
+    assert result.registration.matrix == pytest.approx((1, 0, 0, 3, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1), abs=1e-6)
+
+
+def test_rounding_of_slice_positions_is_no_move(street):
+    """ITK takes the spacing from the first two slices; corners may then differ from ours by rounding."""
+    from vtkmodules.vtkCommonMath import vtkMatrix4x4
+
+    node, matrix, own = street.choices.planning, vtkMatrix4x4(), vtkMatrix4x4()
+    node.GetIJKToRASMatrix(own)
+    matrix.DeepCopy(own)
+    matrix.SetElement(2, 2, own.GetElement(2, 2) * (1 + 1e-5))
+    matrix.SetElement(0, 3, own.GetElement(0, 3) + 0.005)
+    node.SetIJKToRASMatrix(matrix)
+    compute_targets(street.choices, street.images)
+    node.SetIJKToRASMatrix(own)

@@ -125,22 +125,17 @@ def _accepted(computed: Computed, reviewer: str, out: Path) -> Result:
 
 
 def _require_in_place(node: Any, planning: ImageSeries, images: NodeImages) -> None:
-    """Refuse a planning CT that was moved in the scene: contours would be written at another place than shown."""
-    shown = images.volume(node).image
-    corners = [(0, 0, 0), tuple(n - 1 for n in shown.GetSize())]
-    own = planning.volume.image
-    places = {tuple(np.round(own.TransformIndexToPhysicalPoint(c), 2)) for c in _all_corners(own)}
-    if any(tuple(np.round(shown.TransformIndexToPhysicalPoint(c), 2)) not in places for c in corners):
+    """Refuse a planning CT that was moved or changed in the scene: contours are written onto its original slices."""
+    shown = images.volume(node)
+    if images.displacement(node) is not None:
         raise GeometryError(
             f"Planning CT {node.GetName()!r} was moved in the scene.",
             "Take its transform off: contours must lie where the original slices are.",
         )
-
-
-def _all_corners(image: sitk.Image) -> list[tuple[int, int, int]]:
-    """Indices of the eight corner voxels."""
-    i, j, k = (n - 1 for n in image.GetSize())
-    return [(a, b, c) for a in (0, i) for b in (0, j) for c in (0, k)]
+    if sorted(shown.image.GetSize()) != sorted(planning.volume.image.GetSize()):
+        raise GeometryError(
+            f"Planning CT {node.GetName()!r} was cropped or resampled in Slicer.", "Use it as loaded from DICOM."
+        )
 
 
 def _map_on(node: Any, planning: Volume) -> HypoxiaMap:
@@ -211,6 +206,9 @@ def _pet(
     matrix = tuple(facts["matrices"].get(key, ()))
     use = RegistrationUse(_REGISTRATION_WORDS[alignment], matrix, dict(facts["residuals"].get(key, {})))
     transform = None if alignment == "same_frame" else _transform(matrix)
+    moved = images.displacement(node)
+    if alignment == "scene" and moved is not None:  # the node's own place shows it; the report says how it came there
+        use = replace(use, matrix=tuple(float(v) for v in moved.ravel()))
     aligned = resample_to(
         volume, planning.image, planning.frame_of_reference_uid, transform, "linear", use.mode
     )  # fmt: skip

@@ -9,8 +9,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import RequestError
-from ..volume import Volume
+from ..volume import LARGEST_SHIFT_MM, Volume
 from .geometry import (
+    LPS_TO_RAS,
     fill_image_data,
     from_vtk_matrix,
     image_data_array,
@@ -26,6 +27,7 @@ FRAME_OF_REFERENCE = "Hypoxia.FrameOfReferenceUID"
 SOURCE_UIDS = "Hypoxia.SourceInstanceUIDs"  # separated by blanks, as in Slicer's DICOM.instanceUIDs
 OPERATIONS = "Hypoxia.Operations"  # JSON list
 FACTS = "Hypoxia.Facts"  # JSON object
+PLACE = "Hypoxia.Place"  # JSON: voxels along each axis, and matrix from voxel index to RAS, when the node was made
 
 
 def volume_to_node(scene: Any, volume: Volume, name: str) -> Any:
@@ -59,6 +61,7 @@ def volume_to_node(scene: Any, volume: Volume, name: str) -> Any:
         SOURCE_UIDS: " ".join(volume.source_uids),
         OPERATIONS: json.dumps(list(volume.operations)),
         FACTS: json.dumps(dict(volume.facts), default=str),
+        PLACE: json.dumps([volume.image.GetSize(), index_to_ras(volume.image).ravel().tolist()]),
     }
     for key, value in attributes.items():
         node.SetAttribute(key, value)
@@ -97,6 +100,38 @@ def node_to_volume(node: Any) -> Volume:
         tuple(json.loads(node.GetAttribute(OPERATIONS) or "[]")),
         json.loads(node.GetAttribute(FACTS) or "{}"),
     )
+
+
+def displacement(node: Any, made: np.ndarray | None = None) -> np.ndarray | None:
+    """Matrix (4, 4) from where a point of a volume lies now to where it lay when the volume was read, in LPS mm.
+
+    Parameters
+    ----------
+    node : vtkMRMLScalarVolumeNode
+        Its matrix counts; a parent transform is refused elsewhere (``require_no_transform``).
+    made : numpy.ndarray, optional
+        Matrix (4, 4) from voxel index to RAS at reading; without it the one that ``volume_to_node`` kept.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        None when it was not moved by more than ``LARGEST_SHIFT_MM``, was cropped, or nothing says where it lay.
+    """
+    from vtkmodules.vtkCommonMath import vtkMatrix4x4
+
+    data = node.GetImageData()
+    if made is None and data is not None:
+        size, elements = json.loads(node.GetAttribute(PLACE) or "[[], []]")
+        made = np.array(elements).reshape(4, 4) if size == list(data.GetDimensions()) else None
+    if made is None:
+        return None
+    matrix = vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    now, far = from_vtk_matrix(matrix), [n - 1 for n in data.GetDimensions()]
+    corners = np.array([[*(f if bit >> axis & 1 else 0 for axis, f in enumerate(far)), 1] for bit in range(8)]).T
+    if np.linalg.norm((now @ corners - made @ corners)[:3], axis=0).max() <= LARGEST_SHIFT_MM:
+        return None
+    return LPS_TO_RAS @ made @ np.linalg.inv(now) @ LPS_TO_RAS
 
 
 def quantity_and_unit(node: Any) -> tuple[str, str]:

@@ -160,7 +160,14 @@ class MapperDecisions:
         if spec.tracers and tracer not in spec.tracers:
             said = "has no known tracer: state it" if tracer == "unknown" else f"is a {tracer} PET"
             return [f"{node.GetName()!r} {said}; this method needs {' or '.join(spec.tracers)}."]
-        return []
+        return self._why_not_in_place(node, choices)
+
+    def _why_not_in_place(self, node: Any, choices: MapperChoices) -> list[str]:
+        """Why an image that was moved in the scene cannot be taken as its files say; empty when it can."""
+        if choices.alignment == "scene" or self.images.displacement(node) is None:
+            return []
+        text = ALIGNMENT_TEXTS["scene"]
+        return [f"{node.GetName()!r} was moved in the scene since it was read: put it back, or choose {text!r}."]
 
     @staticmethod
     def tracer_of(facts: Mapping[str, Any], choices: MapperChoices) -> str:
@@ -197,6 +204,8 @@ class MapperDecisions:
         if reason:
             raise RequestError(reason.splitlines()[0], "Complete the steps above.")
         planning = self.images.volume(choices.planning)
+        if moved := self._why_not_in_place(choices.planning, choices):
+            raise GeometryError(moved[0], "Complete the steps above.")
         inputs: dict[str, Volume | FrameStack] = {}
         for key, node in choices.inputs.items():
             if node is not None:

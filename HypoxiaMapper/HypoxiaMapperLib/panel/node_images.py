@@ -18,8 +18,8 @@ from ..dicomio.scan import scan_folder
 from ..dicomio.series import read_image_series
 from ..errors import GeometryError, InputError, RequestError
 from ..mrml import node_to_volume
-from ..mrml.geometry import from_vtk_matrix, require_no_transform, set_geometry
-from ..mrml.volumes import FACTS, QUANTITY, UNIT
+from ..mrml.geometry import from_vtk_matrix, index_to_ras, require_no_transform, set_geometry
+from ..mrml.volumes import FACTS, PLACE, QUANTITY, UNIT, displacement
 from ..volume import Volume
 from .node_voxels import changed_voxels, file_values
 
@@ -154,6 +154,23 @@ class NodeImages:
                 _WAY_OUT,
             )
 
+    def displacement(self, node: Any) -> np.ndarray | None:
+        """Matrix (4, 4) from where a point of a node lies in the scene to where it lies in its files, in LPS mm.
+
+        None when it lies where the files say, or nothing says where that is (errors as ``series``).
+        """
+        if node.GetAttribute(PLACE) or self.info(node) is None:
+            return displacement(node)
+        image = self.series(node).volume.image
+        if node.GetImageData() is None or tuple(node.GetImageData().GetDimensions()) != image.GetSize():
+            return None
+        made = index_to_ras(image)
+        for axis, turned in enumerate(_turned_axes(image, node)):
+            if turned:
+                made[:3, 3] += made[:3, axis] * (image.GetSize()[axis] - 1)
+                made[:3, axis] *= -1
+        return displacement(node, made)
+
     def describe(self, node: Any) -> tuple[str, Mapping[str, Any]]:
         """Quantity and facts of a node's voxels without touching them, cheap enough for every change of the panel.
 
@@ -197,16 +214,27 @@ def _at_node(image: sitk.Image, node: Any) -> sitk.Image:
 
     Slicer may show slices in the opposite order; then the voxels are turned to the node's own order first.
     """
+    target, axes = _grid_of(node, image.GetSize()), _turned_axes(image, node)
+    turned = sitk.Flip(image, axes) if any(axes) else sitk.Image(image)
+    turned.CopyInformation(target)
+    return turned
+
+
+def _turned_axes(image: sitk.Image, node: Any) -> list[bool]:
+    """For each voxel axis, True if the node counts along it in the opposite direction."""
+    target = _grid_of(node, (1, 1, 1))
+    return [sum(a * b for a, b in zip(_axis(image, n), _axis(target, n), strict=True)) < 0 for n in range(3)]
+
+
+def _grid_of(node: Any, size: tuple[int, ...]) -> sitk.Image:
+    """An image of zeros with the geometry of a node."""
     from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
     matrix = vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
-    target = sitk.Image(image.GetSize(), sitk.sitkUInt8)
+    target = sitk.Image(size, sitk.sitkUInt8)
     set_geometry(target, from_vtk_matrix(matrix))
-    axes = [sum(a * b for a, b in zip(_axis(image, n), _axis(target, n), strict=True)) < 0 for n in range(3)]
-    turned = sitk.Flip(image, axes) if any(axes) else sitk.Image(image)
-    turned.CopyInformation(target)
-    return turned
+    return target
 
 
 def _array_at(image: sitk.Image, node: Any) -> np.ndarray:
