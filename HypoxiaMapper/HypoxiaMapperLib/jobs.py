@@ -24,12 +24,21 @@ ALIGNMENTS = ("same_frame", "scene", "rigid")
 
 @dataclass(frozen=True)
 class PlacedFrames:
-    """Frames as they stand in the scene under a name: how many, and the corner voxels of one in LPS mm."""
+    """Frames as they stand in the scene.
+
+    Parameters
+    ----------
+    corners_mm : tuple
+        Corner voxels of a frame in LPS mm.
+    spreads : tuple of float
+        Of each frame, see ``timeseries.spread``; empty when its voxels are not known.
+    """
 
     name: str
     count: int
     size: tuple[int, ...]
     corners_mm: tuple[tuple[float, ...], ...]
+    spreads: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,12 @@ class ParameterSeries(FrameStack):
             )
 
 
+def spread(frame: np.ndarray) -> float:
+    """Standard deviation over mean magnitude: the same in every unit and order of voxels, another after filtering."""
+    mean = float(np.abs(frame).mean(dtype=float))
+    return float(np.std(frame, dtype=float)) / mean if mean > 0 else 0.0
+
+
 def require_ordered(start_s: np.ndarray, duration_s: np.ndarray, what: str) -> None:
     """Refuse frames that are undefined, unordered, overlapping or longer than a day.
 

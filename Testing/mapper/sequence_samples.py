@@ -88,10 +88,12 @@ def add_sequence(
     return sequence
 
 
-def imported_sequence(scene: Any, frames: np.ndarray, uids: Sequence[Sequence[str]], files: Sequence[Path] = ()) -> Any:
+def imported_sequence(
+    scene: Any, frames: np.ndarray, uids: Sequence[Sequence[str]], files: Sequence[Path] = (), times_s: Any = STARTS_S
+) -> Any:
     """As MultiVolumeImporterPlugin.load does: no index name or unit, frames numbered, tags as attributes."""
     sequence = add_sequence(scene, frames, range(len(frames)), "", "", uids)
-    labels = ",".join(str(s * 1000) for s in STARTS_S[: len(frames)])
+    labels = ",".join(str(s * 1000) for s in times_s[: len(frames)])
     for key, value in {
         "FrameLabels": labels, "FrameIdentifyingDICOMTagName": "AcquisitionTime", "FrameIdentifyingDICOMTagUnits": "ms",
         "NumberOfFrames": str(len(frames)), "FrameFileList": ",".join(str(f) for f in files),

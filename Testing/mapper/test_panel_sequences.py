@@ -20,12 +20,13 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 from vtkmodules.vtkCommonMath import vtkMatrix4x4  # noqa: E402
 
 from dicom_samples import write_ct  # noqa: E402
+from dynamic_samples import write_mr_frames  # noqa: E402
 from HypoxiaMapperLib.panel.map_nodes import Fingerprints, changed_inputs, map_to_node  # noqa: E402
 from HypoxiaMapperLib.panel.node_images import state_unit  # noqa: E402
 from HypoxiaMapperLib.panel.patient_loader import add_frame  # noqa: E402
 from HypoxiaMapperLib.panel.sequence_input import sequence_labels, sequences_in  # noqa: E402
 from HypoxiaMapperLib.panel.sequence_times import Stated  # noqa: E402
-from kinetic_samples import tumour_mask  # noqa: E402
+from kinetic_samples import SHAPE, grid, tumour_mask  # noqa: E402
 from sequence_samples import (  # noqa: E402
     BQ_PER_SUV,
     KI,
@@ -150,6 +151,42 @@ def test_tags_of_the_importer_are_times_when_the_files_are_gone(patient, by_dico
     np.testing.assert_allclose(ki(run_job(job, no_progress)), ki(by_dicom), rtol=1e-4)
 
 
+def test_a_dce_sequence_gives_the_area_of_its_dicom_series(patient, tmp_path):
+    """Repetition time and flip angle come with the importer's tags, times with Acquisition Time."""
+    times_s = 5.0 * np.arange(24)
+    rise = np.clip((times_s - 40) / 20, 0, 1)[:, None, None, None]
+    frames = np.round(500 + 300 * rise * np.linspace(0.5, 1.5, SHAPE[2]) * np.ones(SHAPE))
+    clock = [f"10{s // 60:02d}{s % 60:02d}" for s in times_s.astype(int)]
+    write_mr_frames(
+        tmp_path / "dce", frames, SeriesDescription="DCE", AcquisitionDate="20250101", AcquisitionTime=clock,
+        RepetitionTime=4.5, FlipAngle=20.0, spacing_mm=grid().GetSpacing()[::-1], origin_mm=grid().GetOrigin(),
+    )  # fmt: skip
+    patient.ct.SetAttribute("Hypoxia.DicomFolder", str(tmp_path / "dce"))
+    choices = replace(patient.choices, method="dce_iauc", params={"t10_s": 1.2}, regions={})
+    by_files = run_job(patient.decisions.make_job(replace(choices, series={"dce": "DCE"})), no_progress)
+    sequence = imported_sequence(patient.scene, frames, (), times_s=times_s)
+    for tag, value in (("RepetitionTime", "4.5"), ("FlipAngle", "20")):
+        sequence.SetAttribute(f"MultiVolume.DICOM.{tag}", value)
+    state_unit(sequence, SIGNAL)
+    choices = replace(choices, sequences={"dce": sequence}, alignment="scene")
+    found = through_files(patient.decisions.make_job(choices), tmp_path / "job")
+    assert np.nanmax(ki(by_files)) > 1
+    np.testing.assert_allclose(ki(found), ki(by_files), rtol=1e-5)
+
+
+def test_the_late_ratio_of_a_sequence_in_activity_is_that_of_its_files(patient):
+    params = {"reference_kind": "blood", "minimum_reference_ml": 0.0, "start_min": 60.0}
+    choices = replace(patient.choices, method="late_ratio", params=params, reference=patient.choices.regions["artery"])
+    own = {"pet": imported_sequence(patient.scene, patient.frames, patient.uids)}
+    by_files = run_job(patient.decisions.make_job(replace(choices, regions={}, sequences=own)), no_progress)
+    words = {"tracer": "FMISO", "frame_lengths": LENGTHS_TEXT, "alignment": "scene", "regions": {}}
+    sequence = sequence_of_pet(patient)
+    state_unit(sequence, ACTIVITY)
+    job = patient.decisions.make_job(replace(choices, sequences={"pet": sequence}, **words))
+    assert np.isfinite(ki(by_files)).all()
+    np.testing.assert_allclose(ki(run_job(job, no_progress)), ki(by_files), rtol=1e-5)
+
+
 def test_every_unstated_thing_is_asked_for(patient):
     sequence = add_sequence(patient.scene, patient.frames, STARTS_S, "time", "s")
     choices = chosen(patient, sequence, alignment="scene")
@@ -207,6 +244,10 @@ def test_a_sequence_that_no_longer_shows_its_files_is_refused(patient):
     doubled = imported_sequence(patient.scene, patient.frames, [*patient.uids[:-1], patient.uids[-2]])
     with pytest.raises(HypoxiaError, match="holds 34 frames, its DICOM files 33"):
         run_job(patient.decisions.make_job(chosen(patient, doubled)), no_progress)
+    smooth = [*patient.frames[:-1], (patient.frames[-1] + np.roll(patient.frames[-1], 1, axis=1)) / 2]
+    filtered = imported_sequence(patient.scene, np.array(smooth), patient.uids)
+    with pytest.raises(HypoxiaError, match="does not show the voxels of its DICOM files"):
+        run_job(patient.decisions.make_job(chosen(patient, filtered)), no_progress)
 
 
 def test_a_sequence_turned_by_slicer_is_still_that_of_its_files(patient):

@@ -17,7 +17,7 @@ from ..dicomio.model import SeriesInfo
 from ..errors import InputError, RequestError
 from ..jobs import PlacedFrames, SeriesSource
 from ..methods import InputSpec
-from ..mrml.geometry import require_no_transform
+from ..mrml.geometry import image_data_array, require_no_transform
 from ..mrml.sequences import (
     MULTI_VOLUME,
     SEQUENCE,
@@ -32,7 +32,7 @@ from ..mrml.sequences import (
     volume_grid,
 )
 from ..mrml.volumes import OPERATIONS
-from ..timeseries import FrameStack, ParameterSeries, TimeSeries
+from ..timeseries import FrameStack, ParameterSeries, TimeSeries, spread
 from .node_images import INSTANCE_UIDS, NodeImages
 from .patient_scope import all_nodes, nodes_in, patient_of
 from .sequence_times import Stated, mr_times, parameter_values, pet_times
@@ -200,17 +200,19 @@ def _uids(node: Any) -> list[str]:
 
 
 def _placed(node: Any) -> PlacedFrames:
-    """Where the frames lie in the scene and how many there are: the files must say the same."""
+    """Where the frames lie in the scene, how many there are and their voxels: the files must say the same."""
+    spreads: tuple[float, ...]
     if node.IsA(MULTI_VOLUME):
         require_no_transform(node)
-        grid, count = volume_grid(node), int(node.GetAttribute(FRAME_COUNT) or 0)
+        grid, count, spreads = volume_grid(node), int(node.GetAttribute(FRAME_COUNT) or 0), ()
     else:
         grid, count = sequence_grid(node), node.GetNumberOfDataNodes()
+        spreads = tuple(spread(image_data_array(frame.GetImageData())) for frame in data_nodes(node))
     corners = [
         [c * (n - 1) for c, n in zip((b & 1, b >> 1 & 1, b >> 2), grid.GetSize(), strict=True)] for b in range(8)
     ]
     return PlacedFrames(
-        node.GetName(), count, grid.GetSize(), tuple(grid.TransformIndexToPhysicalPoint(c) for c in corners)
+        node.GetName(), count, grid.GetSize(), tuple(grid.TransformIndexToPhysicalPoint(c) for c in corners), spreads
     )
 
 
