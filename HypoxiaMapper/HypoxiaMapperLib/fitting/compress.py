@@ -66,31 +66,37 @@ class CompressedModel:
         outside = (weighted - self.span @ inside).square_().sum(0)
         return inside, outside
 
-    def family(self, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Family and its derivative with respect to theta, each (R, ...), for theta of any shape."""
+    def family(self, theta: torch.Tensor) -> torch.Tensor:
+        """Family and its derivative with respect to theta, shape (2, R, members, n), for theta (members, n)."""
         import torch
 
         low, scale = self.model.theta_limits[0], self.model.theta_scale
         flat = theta.reshape(-1)
         shift = float(np.log1p(low / scale))
         x = (torch.log1p(flat / scale) - shift) * (2.0 / self.log_range) - 1.0
-        both = self.series @ chebyshev(x, self.series.shape[1])
-        rank = both.shape[0] // 2
-        slope = both[rank:] * (2.0 / (self.log_range * (scale + flat)))
-        return both[:rank].reshape(rank, *theta.shape), slope.reshape(rank, *theta.shape)
+        both = (self.series @ chebyshev(x, self.series.shape[1])).reshape(2, -1, *theta.shape)
+        both[1].mul_((2.0 / self.log_range) / (scale + theta))
+        return both
 
 
 def chebyshev(x: torch.Tensor, terms: int) -> torch.Tensor:
-    """Chebyshev polynomials T_0 .. T_(terms-1) at x (n,), shape (terms, n)."""
+    """Chebyshev polynomials T_0 .. T_(terms-1) at x (n,), shape (terms, n).
+
+    By T_(m+k) = 2 T_m T_k - T_(m-k) each pass doubles the number of terms known: few operations, as a GPU wants it.
+    """
     import torch
 
     table = torch.empty((terms, x.numel()), dtype=x.dtype, device=x.device)
     table[0] = 1.0
     table[1] = x
-    double = 2.0 * x
-    for k in range(2, terms):
-        torch.mul(double, table[k - 1], out=table[k])
-        table[k] -= table[k - 2]
+    known = 2
+    while known < terms:
+        m = known - 1
+        more = min(m, terms - known)
+        fresh = table[known : known + more]
+        torch.mul(table[1 : more + 1], 2.0 * table[m], out=fresh)
+        fresh.sub_(table[m - more : m].flip(0))
+        known += more
     return table
 
 
@@ -164,7 +170,7 @@ def _to_device(model: SeparableModel, span: np.ndarray, root: np.ndarray, fixed:
     slope[:-1] = np.polynomial.chebyshev.chebder(series)
 
     def tensor(a: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(a), dtype=backend.dtype, device=backend.device)
+        return torch.as_tensor(np.ascontiguousarray(a)).to(backend.device, backend.dtype)
 
     both = np.concatenate([series.T, slope.T])
     return CompressedModel(model, tensor(span), tensor(root[:, None]), tensor(fixed), tensor(both), log_range, error)

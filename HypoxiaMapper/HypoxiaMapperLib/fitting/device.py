@@ -20,8 +20,8 @@ CPU_CHUNK = 16384
 """Voxels at once on a CPU: large enough for few steps in Python, small enough for the cache."""
 MEMORY_SHARE = 0.4
 """Share of the free memory of a GPU that one chunk may use."""
-ARRAYS_PER_VOXEL = 12
-"""Working arrays of one voxel, in units of (frames + parameters) numbers, measured on the largest model here."""
+NUMBERS_PER_FRAME, NUMBERS_PER_PARAMETER = 4, 80
+"""Working numbers of one voxel: above the largest counted of every model here, with few frames and with many."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def chunk_size(backend: Backend, options: FitOptions, n_frames: int, n_parameter
     import torch
 
     free, _ = torch.cuda.mem_get_info(backend.device)
-    per_voxel = ARRAYS_PER_VOXEL * (n_frames + n_parameters) * backend.dtype.itemsize
+    per_voxel = (NUMBERS_PER_FRAME * n_frames + NUMBERS_PER_PARAMETER * n_parameters) * backend.dtype.itemsize
     return max(1024, min(2**21, int(MEMORY_SHARE * free / per_voxel)))
 
 

@@ -35,6 +35,22 @@ class Problem:
     solve: Callable[[torch.Tensor, torch.Tensor | None, int], levenberg.Solution]
 
 
+class Selected:
+    """Arrays of which the voxels at work are wanted, copied only when these have become fewer."""
+
+    def __init__(self, *arrays: torch.Tensor | None) -> None:
+        self.arrays = self.chosen = arrays
+        self.index: torch.Tensor | None = None
+
+    def voxels(self, index: torch.Tensor) -> tuple:
+        """Every array at these voxels of its last axis."""
+        if index is not self.index:
+            whole = self.arrays[0] is not None and len(index) == self.arrays[0].shape[-1]
+            self.chosen = self.arrays if whole else tuple(a if a is None else a[..., index] for a in self.arrays)
+            self.index = index
+        return self.chosen
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Fit of the voxels ``first`` to ``last`` of the flattened series; rows are fitted, then derived parameters."""
@@ -144,7 +160,7 @@ def prepare(model: Model, weight: np.ndarray, backend: Backend, options: FitOpti
     import torch
 
     def tensor(a: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(a, dtype=backend.dtype, device=backend.device)
+        return torch.as_tensor(a).to(backend.device, backend.dtype)
 
     low, high = (tensor(limit)[:, None] for limit in model.limits())
     tolerance = max(options.tolerance, 1e-5 if backend.dtype == torch.float32 else 0.0)
@@ -162,8 +178,9 @@ def prepare(model: Model, weight: np.ndarray, backend: Backend, options: FitOpti
 
         def solve_separable(y: torch.Tensor, extra: torch.Tensor | None, limit: int) -> levenberg.Solution:
             z, outside = table.project(y)
-            return run(search.best(z), z.square().sum(0) * table.error**2, lambda p, i: equations.separable_equations(
-                table, p, z.index_select(1, i), outside[i]), limit)  # fmt: skip
+            selected = Selected(z, outside)
+            return run(search.best(z), z.square().sum(0) * table.error**2,
+                       lambda p, i: equations.separable_equations(table, p, *selected.voxels(i)), limit)  # fmt: skip
 
         return Problem(model, solve_separable)
     if not isinstance(model, FunctionModel):
@@ -173,8 +190,10 @@ def prepare(model: Model, weight: np.ndarray, backend: Backend, options: FitOpti
 
     def solve_function(y: torch.Tensor, extra: torch.Tensor | None, limit: int) -> levenberg.Solution:
         target = y * root
-        return run(model.start(y, extra), target.square().sum(0) * rounding, lambda p, i: equations.function_equations(
-            model, root, p, target[:, i], None if extra is None else extra[:, i]), limit)  # fmt: skip
+        model.places(y)  # before differentiation wraps what is created in it
+        selected = Selected(target, extra)
+        return run(model.start(y, extra), target.square().sum(0) * rounding,
+                   lambda p, i: equations.function_equations(model, root, p, *selected.voxels(i)), limit)  # fmt: skip
 
     return Problem(model, solve_function)
 
@@ -242,7 +261,7 @@ def _undetermined(model: Model, solution: levenberg.Solution, errors: torch.Tens
     import torch
 
     low, high = model.limits()
-    span = torch.as_tensor(high - low, dtype=errors.dtype, device=errors.device)[:, None]
+    span = torch.as_tensor(high - low).to(errors.device, errors.dtype)[:, None]
     lost = (errors[: len(span)] > span).any(0) | torch.isinf(errors[: len(span)]).any(0)
     if isinstance(model, SeparableModel):
         rates = model.mixture(solution.parameters)[-model.n_members :]

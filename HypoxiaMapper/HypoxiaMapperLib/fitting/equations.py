@@ -24,49 +24,48 @@ def separable_equations(
     rows, chain = table.model.mixture_with_jacobian(p)
     m, k = table.fixed.shape[0], table.model.n_members
     weights, theta = rows[: m + k], rows[m + k :]
-    low, high = table.model.theta_limits
-    curve, slope = table.family(theta.clamp(low, high))  # (R, k, n) each
-    parts = [table.fixed[i][:, None] for i in range(m)]
-    parts += [curve[:, i] for i in range(k)]
-    residual = z.clone()
-    for weight, part in zip(weights, parts, strict=True):
-        residual.addcmul_(part, weight, value=-1.0)
-    parts += [slope[:, i] * weights[m + i] for i in range(k)]
+    both = table.family(theta.clamp(*table.model.theta_limits))  # (2, R, k, n): curves and slopes
+    residual = torch.addmm(z, table.fixed.T, weights[:m], alpha=-1.0) if m else z.clone()
+    for member in range(k):
+        residual.addcmul_(both[0, :, member], weights[m + member], value=-1.0)
+    both[1].mul_(weights[m:])
     cost = residual.square().sum(0) + outside
-    fall = torch.stack([(part * residual).sum(0) for part in parts])
-    gram = _gram(parts)
-    gradient = torch.stack([_combine(chain[:, i], fall) for i in range(len(p))])
-    return cost, gradient, _sandwich(gram, chain)
+    fall = torch.cat([table.fixed @ residual, (both * residual[None, :, None]).sum(1).reshape(2 * k, -1)])
+    gradient = (chain * fall[:, None]).sum(0)
+    return cost, gradient, _sandwich(_gram(table.fixed, both), chain)
 
 
-def _gram(parts: list[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """Inner products of curves (R, n) or (R, 1) over R, lower triangle."""
-    return [[(parts[i] * parts[j]).sum(0) for j in range(i + 1)] for i in range(len(parts))]
-
-
-def _combine(factors: torch.Tensor, terms: torch.Tensor) -> torch.Tensor:
-    """Sum over the first axis of a product of (S, n) tensors."""
-    return (factors * terms).sum(0)
-
-
-def _sandwich(gram: list[list[torch.Tensor]], chain: torch.Tensor) -> torch.Tensor:
-    """chain' * gram * chain per voxel, for chain (S, P, n)."""
+def _gram(fixed: torch.Tensor, both: torch.Tensor) -> torch.Tensor:
+    """Inner products (S, S, n) of the fixed curves (m, R), and the curves and slopes (2, R, k, n), S = m + 2 k."""
     import torch
 
-    s, count, n = chain.shape
-    full = torch.empty((s, s, n), dtype=chain.dtype, device=chain.device)
-    for i in range(s):
-        for j in range(i + 1):
-            full[i, j] = gram[i][j]
-            if i != j:
-                full[j, i] = gram[i][j]
-    half = torch.stack([(full[:, t, None] * chain[t]) for t in range(s)]).sum(0)  # (S, P, n)
-    normal = torch.empty((count, count, n), dtype=chain.dtype, device=chain.device)
-    for i in range(count):
-        for j in range(i + 1):
-            normal[i, j] = (chain[:, i] * half[:, j]).sum(0)
-            if i != j:
-                normal[j, i] = normal[i, j]
+    m, (_, rank, k, n) = fixed.shape[0], both.shape
+    gram = torch.empty((m + 2 * k, m + 2 * k, n), dtype=both.dtype, device=both.device)
+    if m:
+        gram[:m, :m] = (fixed @ fixed.T)[:, :, None]
+        for half in range(2):
+            part = slice(m + half * k, m + half * k + k)
+            cross = (fixed @ both[half].reshape(rank, k * n)).reshape(m, k, n)
+            gram[:m, part] = cross
+            gram[part, :m] = cross.transpose(0, 1)
+    for i in range(k):
+        gram[m + i, m : m + i + 1] = (both[0, :, i, None] * both[0, :, : i + 1]).sum(0)
+        gram[m : m + i, m + i] = gram[m + i, m : m + i]
+    for i in range(k):
+        row = (both[1, :, i, None] * both).sum(1).reshape(2 * k, n)
+        gram[m + k + i, m:] = row
+        gram[m:, m + k + i] = row
+    return gram
+
+
+def _sandwich(gram: torch.Tensor, chain: torch.Tensor) -> torch.Tensor:
+    """chain' * gram * chain per voxel, for gram (S, S, n) and chain (S, P, n)."""
+    half = gram[:, 0, None] * chain[0]  # (S, P, n)
+    for s in range(1, len(chain)):
+        half.addcmul_(gram[:, s, None], chain[s])
+    normal = chain[0][:, None] * half[0]
+    for s in range(1, len(chain)):
+        normal.addcmul_(chain[s][:, None], half[s])
     return normal
 
 

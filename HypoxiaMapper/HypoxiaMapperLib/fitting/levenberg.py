@@ -10,13 +10,20 @@ if TYPE_CHECKING:
     import torch
 
 NormalEquations = Callable[["torch.Tensor", "torch.Tensor"], "tuple[torch.Tensor, torch.Tensor, torch.Tensor]"]
-"""Of parameters (P, n) and the voxels' numbers (n,): sum of squares (n,), J'r (P, n) and J'J (P, P, n)."""
+"""Of parameters (P, n) and the voxels' numbers (n,): sum of squares (n,), J'r (P, n) and J'J (P, P, n).
+
+The numbers are the same tensor from call to call until some voxels are done and left out.
+"""
 
 FIRST_DAMPING = 1e-3
-LESS_DAMPING, MORE_DAMPING = 0.2, 6.0
+LESS_DAMPING, SAME_DAMPING, MORE_DAMPING = 0.2, 1.0, 6.0
+KEEP_BELOW = 0.25
+"""Share of the promised fall of the sum of squares below which a step, though taken, does not lessen the damping."""
 MAX_DAMPING = 1e12
 BOUND_MARGIN = 1e-7
 """Share of a parameter's range that counts as its bound: rounding leaves a value that near instead of on it."""
+LOOK_EVERY = {"cpu": 1, "cuda": 4, "mps": 4}
+"""Iterations between two looks at how many voxels are done: on a GPU each look waits for all work given to it."""
 COMPACT_BELOW = 0.7
 """The voxels still at work are copied together when less than this share of those carried is left."""
 
@@ -70,27 +77,31 @@ def solve(
     cost, gradient, normal = equations(p, index)
     damping = torch.full_like(cost, FIRST_DAMPING)
     done = torch.zeros_like(cost, dtype=torch.bool)
-    for _ in range(max_iterations):
+    every = LOOK_EVERY[start.device.type]
+    for iteration in range(max_iterations):
         held = ((p <= lower) & (gradient <= 0)) | ((p >= upper) & (gradient >= 0))
         step, gain = _step(normal, gradient, held, damping)
-        done = done | (gain <= tolerance * cost) | (cost <= floor[index]) | (damping > MAX_DAMPING)
-        left = int((~done).sum())
+        done = done | (gain <= tolerance * cost) | (cost <= floor) | (damping > MAX_DAMPING)
+        left = int((~done).sum()) if (iteration + 1) % every == 0 else len(index)
         if left == 0:
             break
         if left < COMPACT_BELOW * len(index):
             _store(final, index, p, cost, normal, done, _on_bound(p, lower, upper))
             keep = (~done).nonzero().squeeze(1)
-            index, cost, damping, done = index[keep], cost[keep], damping[keep], done[keep]
-            p, gradient, step = p[:, keep], gradient[:, keep], step[:, keep]
+            index, cost, damping, done, floor = (a[keep] for a in (index, cost, damping, done, floor))
+            p, gradient, step, gain = p[:, keep], gradient[:, keep], step[:, keep], gain[keep]
             normal = normal[:, :, keep]
         trial = torch.clamp(p + step, lower, upper)
         new_cost, new_gradient, new_normal = equations(trial, index)
-        better = (new_cost < cost) & ~done
+        fall = cost - new_cost
+        better = (fall > 0) & ~done
         p = torch.where(better, trial, p)
         cost = torch.where(better, new_cost, cost)
         gradient = torch.where(better, new_gradient, gradient)
         normal = torch.where(better, new_normal, normal)
-        damping = torch.where(better, damping * LESS_DAMPING, damping * MORE_DAMPING)
+        # A step that gave little of what it promised runs along a bent valley: less damping would only be taken back.
+        kept = torch.where(fall > KEEP_BELOW * gain, LESS_DAMPING, SAME_DAMPING)
+        damping = damping * torch.where(better, kept, MORE_DAMPING)
     _store(final, index, p, cost, normal, done, _on_bound(p, lower, upper))
     return final
 
@@ -142,52 +153,40 @@ def _step(
     # Nothing but zero counts as that: parameters have units, so a small number may be a strong influence.
     diagonal = torch.where(diagonal <= 0, largest, diagonal)
     factor = cholesky(normal, diagonal * (1.0 + damping), free)
-    step = cholesky_solve(factor, free_gradient) * free
+    step = cholesky_solve(factor, free_gradient[:, None])[:, 0] * free
     gain = (step * (free_gradient + damping * diagonal * step)).sum(0)
     return step, gain
 
 
-def cholesky(normal: torch.Tensor, diagonal: torch.Tensor, free: torch.Tensor) -> list[list[torch.Tensor]]:
+def cholesky(normal: torch.Tensor, diagonal: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
     """Lower factors of (P, P, n) matrices with another diagonal; rows that are not free become those of the identity.
 
     Written out over P instead of using a batched library routine, which calls LAPACK once per voxel and costs ten
-    times as much for matrices of this size.
+    times as much for matrices of this size. What stands above the diagonal of the result means nothing.
     """
     import torch
 
-    count = diagonal.shape[0]
     smallest = 1e-13 if normal.dtype == torch.float64 else 1e-6
-    factor: list[list[torch.Tensor]] = []
-    for i in range(count):
-        row: list[torch.Tensor] = []
-        for j in range(i):
-            total = normal[i, j] * (free[i] * free[j])
-            for k in range(j):
-                total = total - row[k] * factor[j][k]
-            row.append(total / factor[j][j])
-        pivot = diagonal[i] * free[i] + (1.0 - free[i])
-        total = pivot
-        for k in range(i):
-            total = total - row[k] * row[k]
-        row.append(torch.sqrt(torch.maximum(total, smallest * pivot)))
-        factor.append(row)
+    pivots = diagonal * free + (1.0 - free)
+    least = smallest * pivots
+    factor = normal * free[:, None] * free
+    torch.diagonal(factor).T.copy_(pivots)
+    for i in range(len(diagonal)):
+        root = torch.maximum(factor[i, i], least[i]).sqrt_()
+        factor[i, i] = root
+        column = factor[i + 1 :, i].div_(root)
+        factor[i + 1 :, i + 1 :].addcmul_(column[:, None], column, value=-1.0)
     return factor
 
 
-def cholesky_solve(factor: list[list[torch.Tensor]], right: torch.Tensor) -> torch.Tensor:
-    """Solve for right-hand sides (P, n) with the factors of ``cholesky``."""
-    import torch
-
-    count = len(factor)
-    x: list[torch.Tensor] = []
+def cholesky_solve(factor: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Solve for right-hand sides (P, sides, n) with the factors of ``cholesky``."""
+    x = right.clone()
+    count = len(x)
     for i in range(count):
-        total = right[i]
-        for k in range(i):
-            total = total - factor[i][k] * x[k]
-        x.append(total / factor[i][i])
+        x[i].div_(factor[i, i])
+        x[i + 1 :].addcmul_(factor[i + 1 :, i, None], x[i], value=-1.0)
     for i in reversed(range(count)):
-        total = x[i]
-        for k in range(i + 1, count):
-            total = total - factor[k][i] * x[k]
-        x[i] = total / factor[i][i]
-    return torch.stack(x)
+        x[i].div_(factor[i, i])
+        x[:i].addcmul_(factor[i, :i, None], x[i], value=-1.0)
+    return x

@@ -162,7 +162,25 @@ class SeparableModel(Model):
 
 
 class FunctionModel(Model):
-    """Any model whose value torch can differentiate."""
+    """Any model whose value torch can differentiate.
+
+    Attributes
+    ----------
+    measured_at : numpy.ndarray
+        Echo time, flip angle or b-value of each frame, shape (frames,).
+    """
+
+    measured_at: np.ndarray
+
+    def places(self, like: torch.Tensor) -> torch.Tensor:
+        """``measured_at`` as a column on the device and in the type of a tensor; copied there once, not every step."""
+        import torch
+
+        known: dict = self.__dict__.setdefault("_places", {})
+        key = (like.device, like.dtype)
+        if key not in known:
+            known[key] = torch.as_tensor(self.measured_at).to(*key)[:, None]
+        return known[key]
 
     def value(self, p: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
         """Model values (frames, n) of parameters (P, n); ``extra`` (E, n) are given quantities per voxel, e.g. B1."""

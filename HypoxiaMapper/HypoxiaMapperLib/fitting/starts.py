@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 CPU_BLOCK = 1024
 """Voxels searched at once on a CPU: weights of all candidates then stay in its cache."""
+GPU_BLOCK = 2**16
+"""Voxels searched at once on a GPU: the weights of all candidates are many times what else a voxel needs."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class StartSearch:
         """Start parameters (P, n) for compressed data (R, n), not yet inside the bounds."""
         import torch
 
-        block = CPU_BLOCK if z.device.type == "cpu" else z.shape[1]
-        return torch.cat([self._best(part) for part in z.split(max(block, 1), dim=1)], dim=1)
+        block = CPU_BLOCK if z.device.type == "cpu" else GPU_BLOCK
+        return torch.cat([self._best(part) for part in z.split(block, dim=1)], dim=1)
 
     def _best(self, z: torch.Tensor) -> torch.Tensor:
         """``best`` for a block of voxels."""
@@ -74,11 +76,11 @@ def start_search(table: CompressedModel) -> StartSearch:
     m, k = table.fixed.shape[0], model.n_members
     device, dtype = table.fixed.device, table.fixed.dtype
     grids = [torch.as_tensor(g, dtype=dtype, device=device) for g in model.start_grids]
-    curves = [table.family(g)[0].T for g in grids]
+    curves = [table.family(g[None])[0, :, 0].T for g in grids]
     atoms = torch.cat([table.fixed, *curves])
     offsets = np.cumsum([m, *(len(g) for g in grids)])[:-1]
     combos = [c for c in itertools.product(*(range(len(g)) for g in grids)) if _descending(model.start_grids, c)]
-    matrix = atoms.double().cpu().numpy()
+    matrix = atoms.cpu().double().numpy()
     groups = []
     for size in range(1, m + k + 1):
         found: dict[tuple[int, ...], tuple[tuple[int, ...], list[float]]] = {}

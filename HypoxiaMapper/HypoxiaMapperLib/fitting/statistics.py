@@ -37,11 +37,8 @@ def standard_errors(model: Model, solution: Solution, n_frames: int) -> tuple[to
     if derived is not None:
         rows.append(derived[0])
         gradients.append(derived[1])
-    errors = []
-    for gradient in torch.cat(gradients):
-        g = gradient * scale * free
-        errors.append(torch.sqrt(variance * (g * cholesky_solve(factor, g)).sum(0)))
-    spread = torch.stack(errors)
+    sides = (torch.cat(gradients) * scale * free).transpose(0, 1)
+    spread = torch.sqrt(variance * (sides * cholesky_solve(factor, sides)).sum(0))
     undetermined = (diagonal <= 0) & (free > 0)
     spread[:count] = torch.where(undetermined, torch.full_like(p, torch.inf), spread[:count])
     spread[:count] = torch.where(free > 0, spread[:count], torch.full_like(p, torch.nan))

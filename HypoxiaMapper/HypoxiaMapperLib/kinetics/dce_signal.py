@@ -141,13 +141,11 @@ class VariableFlipAngle(FunctionModel):
 
     def __init__(self, flip_deg: np.ndarray, tr_s: float) -> None:
         check_sequence(tr_s, flip_deg)
-        self.flip_rad = np.deg2rad(np.asarray(flip_deg, dtype=float))
-        self.tr_s, self.n_frames = tr_s, self.flip_rad.size
+        self.measured_at = np.deg2rad(np.asarray(flip_deg, dtype=float))
+        self.tr_s, self.n_frames = tr_s, self.measured_at.size
 
     def _angles(self, like: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
-        import torch
-
-        angle = torch.as_tensor(self.flip_rad, dtype=like.dtype, device=like.device)[:, None]
+        angle = self.places(like)
         return angle if extra is None else angle * extra[0]
 
     def value(self, p: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:

@@ -159,23 +159,23 @@ class R2StarNoiseFloor(FunctionModel):
     parameters = (S0, R2_STAR)
 
     def __init__(self, echo_s: np.ndarray, noise_sd: float) -> None:
-        self.echo_s = check_echo_times(echo_s)
+        self.measured_at = check_echo_times(echo_s)
         if not (np.isfinite(noise_sd) and noise_sd >= 0):
             raise RequestError(f"Noise is {noise_sd}.", "Give the standard deviation of the noise, zero or more.")
-        self.n_frames, self.floor = self.echo_s.size, float(np.sqrt(2) * noise_sd)
+        self.n_frames, self.floor = self.measured_at.size, float(np.sqrt(2) * noise_sd)
 
     def value(self, p: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
         """Signal at every echo."""
         import torch
 
-        echo = torch.as_tensor(self.echo_s, dtype=p.dtype, device=p.device)[:, None]
+        echo = self.places(p)
         return torch.sqrt((p[0] * torch.exp(-echo * p[1])).square() + self.floor**2 + torch.finfo(p.dtype).tiny)
 
     def start(self, y: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
         """Weighted line through the logarithm of the signal without the floor, weights S^2 (constant noise)."""
         import torch
 
-        echo = torch.as_tensor(self.echo_s, dtype=y.dtype, device=y.device)[:, None]
+        echo = self.places(y)
         clean = torch.sqrt((y.square() - self.floor**2).clamp(min=0.0)) + 1e-6 * y.abs().amax(0)
         weight = clean.square()
         total = weight.sum(0)
@@ -229,15 +229,15 @@ class IvimPseudoDiffusion(FunctionModel):
     parameters = (IVIM_DSTAR,)
 
     def __init__(self, b: np.ndarray) -> None:
-        self.b = check_b_values(b)
-        self.n_frames = self.b.size
+        self.measured_at = check_b_values(b)
+        self.n_frames = self.measured_at.size
 
     def value(self, p: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
         """Signal at every b-value."""
         import torch
 
         assert extra is not None
-        b = torch.as_tensor(self.b, dtype=p.dtype, device=p.device)[:, None]
+        b = self.places(p)
         s0, f, d = extra
         return s0 * ((1 - f) * torch.exp(-b * d) + f * torch.exp(-b * p[0]))
 

@@ -161,24 +161,22 @@ class TwoTissueReversible(TissueModel):
 
         k1, k2, _, k4, vb = p
         rows = self.mixture(p)
-        fast, slow = rows[3], rows[4]
-        root = fast - slow + SMALL
+        weights, rates = rows[1:3], rows[3:]
+        root = rates[0] - rates[1] + SMALL
+        tissue = (1 - vb) * k1
         chain = torch.zeros((5, 5, p.shape[1]), dtype=p.dtype, device=p.device)
         chain[0, 4] = 1.0
-        # From fast + slow = k2 + k3 + k4 and fast * slow = k2 k4.
-        for column, product in ((1, k4), (2, torch.zeros_like(k4)), (3, k2)):
-            chain[3, column] = (fast - product) / root
-            chain[4, column] = (product - slow) / root
-        for row, sign in ((1, 1.0), (2, -1.0)):
-            weight = rows[row]
-            chain[row, 0] = weight / (k1 + SMALL)
-            chain[row, 4] = -weight / (1 - vb)
-            for column in (1, 2, 3):
-                # weight = +-(1-vB) K1 (near - k3 - k4) / (fast - slow)
-                inner = chain[3 if row == 1 else 4, column] - (0.0 if column == 1 else 1.0)
-                spread = chain[3, column] - chain[4, column]
-                scale = sign * (1 - vb) * k1
-                chain[row, column] = (scale * inner - weight * spread) / root
+        # With respect to k2, k3 and k4, from fast + slow = k2 + k3 + k4 and fast * slow = k2 k4.
+        slopes = (rates[:, None] - torch.stack([k4, torch.zeros_like(k4), k2])) / torch.stack([root, -root])[:, None]
+        chain[3:, 1:4] = slopes
+        # weight = +-(1-vB) K1 (near - k3 - k4) / (fast - slow), near being the rate of the same row
+        inner = slopes.clone()
+        inner[:, 1:].sub_(1.0)
+        inner.mul_(torch.stack([tissue, -tissue])[:, None])
+        inner.addcmul_(weights[:, None], slopes[0] - slopes[1], value=-1.0)
+        chain[1:3, 1:4] = inner.div_(root)
+        chain[1:3, 0] = weights / (k1 + SMALL)
+        chain[1:3, 4] = weights / (vb - 1)
         return rows, chain
 
     def parameters_of(self, weights: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
