@@ -114,7 +114,7 @@ def test_without_the_pytorch_extension_the_user_is_told_how_to_get_it_and_pip_do
 
 def test_after_pytorch_failed_nothing_that_needs_it_is_installed(monkeypatch):
     desktop = Desktop(monkeypatch, {"torch", "monai"}).with_pytorch_extension(works=False)
-    with pytest.raises(MissingPackageError, match=r"torch, monai.*PyTorch Utils.*pip install torch monai"):
+    with pytest.raises(MissingPackageError, match=r"torch, monai.*pip install torch monai.*PyTorch Utils"):
         packages.install(["torch", "monai"], "Hypoxia")
     assert len(desktop.done) == 1
 

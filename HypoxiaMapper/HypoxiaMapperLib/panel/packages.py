@@ -17,7 +17,7 @@ RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
 REQUIREMENTS = (RESOURCES / "requirements.txt", RESOURCES / "requirements-learned.txt")
 NEVER_IN_SLICER = ("trame-slicer",)  # brings Slicer's libraries a second time
 TORCH = "torch"
-BY_HAND = "Look into Slicer's Python console for what pip said. By hand, in a terminal: PythonSlicer -m pip install "
+BY_HAND = "Slicer's Python console shows what pip said. By hand, in a terminal: PythonSlicer -m pip install "
 
 
 def requirement_lines(names: Iterable[str]) -> list[str]:
@@ -71,8 +71,8 @@ def install(names: Iterable[str], requester: str) -> list[str]:
 
 def _way_on(names: Sequence[str]) -> str:
     """What a user can do after pip failed."""
-    torch = "Or choose another build of PyTorch in the module PyTorch Utils. " if TORCH in names else ""
-    return f"{torch}{BY_HAND}{' '.join(names)}"
+    torch = " Or choose another build of PyTorch in the module PyTorch Utils." if TORCH in names else ""
+    return f"{BY_HAND}{' '.join(names)}.{torch}"
 
 
 def _torch_installer() -> Any:
