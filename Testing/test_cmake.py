@@ -1,22 +1,27 @@
-"""The extension's CMake files: every script and data file is listed, nothing else, and they configure."""
+"""The extension's CMake files: they configure, list every script and data file and nothing else, and install them."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {"HypoxiaMapper": "HypoxiaMapperLib", "HypoxiaDosePaint": "HypoxiaDosePaintLib"}
-# Slicer's own names, as CMake/SlicerMacroBuildScriptedModule.cmake and SlicerMacroPythonTesting.cmake give them.
+# Slicer's own names, as its CMake/SlicerMacroBuildScriptedModule.cmake, SlicerMacroPythonTesting.cmake and
+# SlicerExtensionCPack.cmake give them.
 STUB = """
+set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR ./lib/qt-scripted-modules)
+set(Slicer_INSTALL_QTSCRIPTEDMODULES_SHARE_DIR ./share/qt-scripted-modules)
 file(WRITE "${CMAKE_CURRENT_LIST_DIR}/use.cmake" "")
 set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/use.cmake")
 set(Slicer_EXTENSION_GENERATE_CONFIG "${CMAKE_CURRENT_LIST_DIR}/use.cmake")
-set(Slicer_EXTENSION_CPACK "${CMAKE_CURRENT_LIST_DIR}/use.cmake")
+file(WRITE "${CMAKE_CURRENT_LIST_DIR}/cpack.cmake" [[message(STATUS "LICENSED ${EXTENSION_LICENSE_FILE}")]])
+set(Slicer_EXTENSION_CPACK "${CMAKE_CURRENT_LIST_DIR}/cpack.cmake")
 set(BUILD_TESTING ON)
 macro(slicerMacroBuildScriptedModule)
   cmake_parse_arguments(MY "WITH_GENERIC_TESTS" "NAME" "SCRIPTS;RESOURCES" ${ARGN})
@@ -28,6 +33,8 @@ macro(slicerMacroBuildScriptedModule)
       message(FATAL_ERROR "missing ${file}")
     endif()
     message(STATUS "LISTED ${MY_NAME}/${file}")
+    get_filename_component(folder "${file}" DIRECTORY)
+    install(FILES "${file}" DESTINATION "${Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR}/${folder}")
   endforeach()
 endmacro()
 macro(slicer_add_python_unittest)
@@ -50,9 +57,13 @@ def wanted_files(module: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def configured(tmp_path_factory, require_tool):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cmake")
+
+
+@pytest.fixture(scope="module")
+def configured(folder, require_tool):
     """What CMake said when it configured the extension against a stub of Slicer."""
-    folder = tmp_path_factory.mktemp("cmake")
     (folder / "SlicerConfig.cmake").write_text(STUB, encoding="utf-8")
     command = [require_tool("cmake"), "-S", ROOT, "-B", folder / "build", f"-DSlicer_DIR={folder}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -65,6 +76,49 @@ def test_the_package_holds_every_file_and_no_other(configured, module):
     listed = re.findall(rf"LISTED {module}/(\S+)", configured)
     assert len(listed) == len(set(listed)), "a file is listed twice"
     assert set(listed) == wanted_files(module), "run tools/update-cmake-lists"
+
+
+@pytest.fixture(scope="module")
+def installed(configured, folder, require_tool):
+    """The install tree, as Slicer's package of the extension has it."""
+    command = [require_tool("cmake"), "--install", folder / "build", "--prefix", folder / "installed"]
+    subprocess.run(command, capture_output=True, check=True)
+    return folder / "installed"
+
+
+def test_the_licence_is_ours_and_travels_with_the_package(configured, installed):
+    assert f"LICENSED {ROOT / 'LICENSE'}\n" in configured
+    licence = installed / "share" / "qt-scripted-modules" / "Hypoxia" / "LICENSE"
+    assert licence.read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+FOUND_IN_THE_INSTALL_TREE = """
+import json, pathlib, HypoxiaMapperLib, HypoxiaDosePaintLib.prescription
+from HypoxiaMapperLib.inference import bundle
+from HypoxiaMapperLib.methods import all_methods
+from HypoxiaMapperLib.panel.packages import requirement_lines
+print(json.dumps({
+    "file": HypoxiaMapperLib.__file__,
+    "methods": sorted(all_methods()),
+    "lines": requirement_lines(["numpy", "torch"]),
+    "protocols": len(HypoxiaDosePaintLib.prescription.all_protocols()),
+    "bundles": [str(p) for p in pathlib.Path(bundle.__file__).parent.glob("bundles/*/models/*.safetensors")],
+}))
+"""
+
+
+def test_the_installed_libraries_find_their_methods_models_protocols_and_requirements(installed):
+    place = installed / "lib" / "qt-scripted-modules"
+    command = [sys.executable, "-c", FOUND_IN_THE_INSTALL_TREE]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=place, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["file"] == str(place / "HypoxiaMapperLib" / "__init__.py")
+    methods = ROOT / "HypoxiaMapper" / "HypoxiaMapperLib" / "methods"
+    assert len(found["methods"]) == len([p for p in methods.glob("*.py") if not p.name.startswith("_")])
+    assert len(found["lines"]) == len(re.findall("[~<>=]=", " ".join(found["lines"]))) == 2
+    assert found["protocols"] == len(list((ROOT / "HypoxiaDosePaint").rglob("protocols/*.json")))
+    assert len(found["bundles"]) >= 5
 
 
 def test_both_self_tests_and_the_import_test_are_registered(configured):
@@ -83,7 +137,7 @@ def test_only_methods_are_found_by_a_pattern():
 def test_metadata_of_the_extension_is_complete():
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     urls, words = ("HOMEPAGE", "ICONURL", "SCREENSHOTURLS"), ("CONTRIBUTORS", "DESCRIPTION", "CATEGORY")
-    for name in (*urls, *words, "DEPENDS", "RECOMMENDS"):
+    for name in (*urls, *words, "DEPENDS", "RECOMMENDS", "KEYWORDS"):
         value = re.search(rf'set\(EXTENSION_{name} "([^"]+)"\)', text)
         assert value, name
         for url in value.group(1).split():
@@ -92,4 +146,21 @@ def test_metadata_of_the_extension_is_complete():
     entry = json.loads((ROOT / "Hypoxia.json").read_text(encoding="utf-8"))
     assert "project(Hypoxia)" in text  # the index file is named after the project
     assert entry["category"] == "Radiotherapy" == re.search(r'EXTENSION_CATEGORY "([^"]+)"', text).group(1)
-    assert {"$schema", "scm_url", "scm_revision", "tier"} <= entry.keys()
+
+
+# Schemas/slicer-extension-catalog-entry-schema-v1.0.2.json of Slicer: what may stand in an entry; nothing else may.
+ENTRY = {
+    "$schema": str, "category": str, "scm_url": str, "scm_revision": str, "scm_type": str, "build_dependencies": list,
+    "dicom_support_rule": str, "build_subdirectory": str, "enabled": bool, "tier": int,
+}  # fmt: skip
+
+
+def test_the_entry_of_the_extensions_index_keeps_to_its_schema():
+    data = (ROOT / "Hypoxia.json").read_bytes()
+    entry = json.loads(data)
+    assert b"\r" not in data
+    assert {"$schema", "category", "scm_url"} <= entry.keys() <= ENTRY.keys()
+    assert all(isinstance(value, ENTRY[key]) for key, value in entry.items())
+    assert entry["$schema"].partition("Schemas/")[2] == "slicer-extension-catalog-entry-schema-v1.0.2.json#"
+    assert re.fullmatch(r"https://github\.com/\w+/Slicer\w+\.git", entry["scm_url"])
+    assert 1 <= entry["tier"] <= 5
