@@ -16,7 +16,7 @@ from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set, region_warning
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.dicomio.series import read_image_series
 from HypoxiaMapperLib.errors import InputError, LimitError, RequestError
-from HypoxiaMapperLib.method_images import is_series, stated_tracer
+from HypoxiaMapperLib.method_images import is_series
 from HypoxiaMapperLib.methods import Method, Progress
 from HypoxiaMapperLib.resample import resample_region, sphere_region
 from HypoxiaMapperLib.volume import Region, Volume
@@ -148,12 +148,6 @@ def choose_pet(scan: ScanResult, method: Method, request: Request) -> SeriesInfo
             "Choose another PET or method, or state a missing tracer with --tracer.",
         )
     return info
-
-
-def state_tracer(pet: ImageSeries, stated: str) -> tuple[ImageSeries, tuple[str, ...]]:
-    """Take the user's word for the tracer only where the file does not say it; a contradiction is refused."""
-    facts, notes = stated_tracer(pet.volume.facts, stated)
-    return replace(pet, volume=replace(pet.volume, facts=facts)), notes
 
 
 def gtv_names(request: Request, scan: ScanResult) -> tuple[str, ...]:

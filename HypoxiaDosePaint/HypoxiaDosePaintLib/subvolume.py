@@ -7,7 +7,7 @@ Definitions of hypoxic volume and fraction: METHODS 2; steps: METHODS 9; limits:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from HypoxiaMapperLib.errors import GeometryError, LimitError, RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap
-from HypoxiaMapperLib.volume import Region, require_same_grid
+from HypoxiaMapperLib.volume import COMPARISONS, Region, beyond, require_same_grid
 
 from .drawn import part_inside
 from .limits import limit_fraction, note_on_coverage, require_coverage
@@ -24,10 +24,6 @@ from .margins import bounding_box, close_mask
 from .request import SubvolumeOptions
 from .result import Curve, Dropped, GtvFinding
 from .structures import tumour_names
-
-COMPARISONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
-    ">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal,
-}  # fmt: skip
 
 # Voxels that share a face, an edge or a corner belong to one island (26-connectivity): of the usual choices this one
 # drops least, so a thin oblique bridge is not torn into pieces that fall below the minimum.
@@ -77,8 +73,7 @@ class _Rule:
 
     def hits(self, values: np.ndarray) -> np.ndarray:
         """Voxels beyond the threshold; undefined (NaN, infinite) ones never are."""
-        with np.errstate(invalid="ignore"):
-            return np.isfinite(values) & COMPARISONS[self.comparison](values, self.threshold)
+        return beyond(values, self.threshold, self.comparison)
 
 
 @dataclass(frozen=True)

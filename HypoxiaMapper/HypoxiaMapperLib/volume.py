@@ -17,6 +17,14 @@ from .errors import GeometryError, RequestError
 GRID_TOLERANCE_MM = 1e-3  # DICOM decimal strings are written rounded to 0.001 mm
 LARGEST_SHIFT_MM = 0.05
 """Slicer keeps positions of DICOM slices to about a hundredth of a millimetre: what differs by more was moved."""
+COMPARISONS = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}
+"""On which side of its threshold a map counts."""
+
+
+def beyond(values: np.ndarray, threshold: float, comparison: str) -> np.ndarray:
+    """Where values lie on the counting side of a threshold, boolean, same shape; undefined ones never do."""
+    with np.errstate(invalid="ignore"):
+        return np.isfinite(values) & COMPARISONS[comparison](values, threshold)
 
 
 @dataclass(frozen=True)

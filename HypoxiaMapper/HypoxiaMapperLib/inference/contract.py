@@ -8,13 +8,13 @@ from dataclasses import asdict
 from typing import Any
 
 from ..errors import InputError
+from ..volume import COMPARISONS
 from .channels import BOX_MARGIN_MM, CHANNELS, KEYS, NETWORK_SPACING_MM
 
 CONTRACT = 1
 """Version of what stands under ``hypoxia`` in metadata.json. Raised when an older reader would misread a newer file."""
 LONGEST_LABEL = 50
 """Characters; the title of a DICOM object holds 64 and also says that the map is a surrogate."""
-COMPARISONS = (">", ">=", "<", "<=")
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 WEIGHTS_NAME = re.compile(r"models/[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors")
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..methods._base import Progress, no_progress
+from ..volume import COMPARISONS, beyond
 from .bundle import Bundle
 from .channels import NETWORK_SPACING_MM
 from .device import choose_device, exact_arithmetic
@@ -20,7 +21,6 @@ from .tiles import Runner
 
 FLIPS = tuple(axes for n in range(4) for axes in itertools.combinations((-3, -2, -1), n))
 """The eight mirror images of a box, the box itself first."""
-COMPARE = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}
 CORRELATION_FWHM_MM = 6.0
 """Width of the Gaussian that smooths the noise of ``volume_band``: a PET's resolution (5-7 mm, METHODS 10)."""
 DRAWS = 200
@@ -162,7 +162,7 @@ def volume_band(
     shared_error : float
         0 to 1; a bundle carries what was found on its validation patients (``training.gate``).
     """
-    compare = COMPARE[comparison]
+    compare = COMPARISONS[comparison]
     box = _box(gtv)
     inside, spread = gtv[box], prediction.aleatoric_sd[box]
     members = [member[box] for member in prediction.members]
@@ -178,8 +178,7 @@ def volume_band(
 
 def hypoxic_ml(values: np.ndarray, inside: np.ndarray, threshold: float, comparison: str, voxel_ml: float) -> float:
     """Volume of a region whose map passes the threshold; voxels without a value do not."""
-    with np.errstate(invalid="ignore"):
-        return float(np.count_nonzero(COMPARE[comparison](values[inside], threshold))) * voxel_ml
+    return float(np.count_nonzero(beyond(values[inside], threshold, comparison))) * voxel_ml
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:

@@ -6,7 +6,6 @@ the truth, so that a run of the whole street can say how far off it is.
 
 from __future__ import annotations
 
-import operator
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from pydicom import dcmread
 from ..errors import InputError, OutputError, RequestError
 from ..methods._base import Progress, no_progress
 from ..resample import resample_to
-from ..volume import Region, Volume
+from ..volume import COMPARISONS, Region, Volume, beyond
 from . import imaging
 from .anatomy import BRAINSTEM, CORD, CORD_TOP_MM, REFERENCE_BLOOD, REFERENCE_MUSCLE, normal_tissues
 from .dicom_writer import Identity, write_ct, write_mr, write_pet
@@ -32,7 +31,6 @@ from .tumour import Disease, grow_disease
 DEFAULT_SEED = 20260101
 TRUTH_THRESHOLD = 1.2
 """FMISO tumour-to-blood ratio above which a voxel is hypoxic (MSKCC, METHODS section 2)."""
-COMPARISONS = {">": operator.gt, ">=": operator.ge}
 ROI_STYLES = {
     # name: RT ROI interpreted type, colour
     "GTVp": ("GTV", (230, 40, 40)),
@@ -106,7 +104,7 @@ class DigitalPatient:
                 f"Digital patient: comparison {comparison!r} in ROI {roi!r}.",
                 f"Valid comparisons: {', '.join(COMPARISONS)}; ROIs: {', '.join(self.regions)}.",
             )
-        passed = COMPARISONS[comparison](ratio.array, threshold) & self.regions[roi].array
+        passed = beyond(ratio.array, threshold, comparison) & self.regions[roi].array
         return round(float(np.count_nonzero(passed)) * ratio.voxel_volume_ml, 6)
 
 

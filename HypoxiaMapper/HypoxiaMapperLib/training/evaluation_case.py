@@ -10,8 +10,9 @@ import numpy as np
 
 from ..inference.baselines import predict_from_metadata
 from ..inference.channels import KEYS, NETWORK_SPACING_MM
-from ..inference.ensemble import COMPARE, Ensemble, Prediction, volume_band
+from ..inference.ensemble import Ensemble, Prediction, volume_band
 from ..inference.prepare import Prepared, network_inputs, prepare, sample
+from ..volume import COMPARISONS
 from . import metrics
 from .planning_path import planning_rows
 from .spoiled import gate_row, spoiled_rows
@@ -107,7 +108,7 @@ def judge(found: np.ndarray, truth: np.ndarray, gtv: np.ndarray, bundle: Bundle)
     """Agreement of a map with the truth in the GTV, all of shape (z, y, x)."""
     found, truth = found[gtv], truth[gtv]
     hypoxic, truly = (
-        COMPARE[bundle.hypoxia["comparison"]](values, bundle.hypoxia["threshold"]) for values in (found, truth)
+        COMPARISONS[bundle.hypoxia["comparison"]](values, bundle.hypoxia["threshold"]) for values in (found, truth)
     )
     return {
         "gtv_ml": truth.size * VOXEL_ML,
@@ -124,7 +125,7 @@ def _uncertainty(prediction: Prediction, truth: np.ndarray, gtv: np.ndarray, bun
     """Whether the network's standard deviation and its band of hypoxic volume hold the truth."""
     threshold, comparison = float(bundle.hypoxia["threshold"]), str(bundle.hypoxia["comparison"])
     mean, sd, wanted = prediction.mean[gtv], prediction.sd[gtv], truth[gtv]
-    hypoxic = COMPARE[comparison](wanted, threshold)
+    hypoxic = COMPARISONS[comparison](wanted, threshold)
     probability = metrics.probability_above(mean, sd, threshold)
     if comparison.startswith("<"):
         probability = 1 - probability

@@ -9,11 +9,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..inference.channels import BOX_MARGIN_MM
-from ..inference.ensemble import COMPARE, Ensemble, hypoxic_ml
+from ..inference.ensemble import Ensemble, hypoxic_ml
 from ..inference.prepare import back_to, prepare, sample
 from ..methods._learned import REACH_MM, Reference, crop_around, network_images
 from ..resample import resample_region, resample_to
-from ..volume import voxel_volume_ml
+from ..volume import COMPARISONS, voxel_volume_ml
 from . import metrics
 from .spoiled import gate_row
 
@@ -57,7 +57,7 @@ def planning_rows(case: SimulatedCase, ensemble: Ensemble) -> list[dict[str, Any
                 "r": metrics.pearson(found[inside], truth[inside]),
                 "mae": metrics.mean_absolute_error(found[inside], truth[inside]),
                 "volume_ml": hypoxic_ml(found, inside, threshold, comparison, voxel_ml),
-                "true_volume_ml": float(np.count_nonzero(COMPARE[comparison](truth[inside], threshold))) * voxel_ml,
+                "true_volume_ml": float(np.count_nonzero(COMPARISONS[comparison](truth[inside], threshold))) * voxel_ml,
                 **gate_row(ensemble, prepared, facts, whole.volume_ml),
             }
         )
