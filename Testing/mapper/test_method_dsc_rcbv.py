@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from HypoxiaMapperLib.errors import HypoxiaError, RequestError
 from HypoxiaMapperLib.kinetics.timing import Frames
+from HypoxiaMapperLib.methods._voxelwise import VOXEL
 from HypoxiaMapperLib.methods.dsc_rcbv import METHOD
 from kinetic_samples import SHAPE, region, time_series, tumour_mask
 
@@ -53,6 +55,29 @@ def test_leakage_is_found_and_corrected():
     plain = METHOD.compute({"dsc": series}, parts(), METHOD.make_params({"leakage": "uncorrected"}))
     assert (plain.volume.array[TUMOUR] < 0.9 * found.volume.array[TUMOUR]).all()
     assert plain.volume.quantity == "normalised rCBV, no leakage correction"
+
+
+def test_curve_of_the_tumour_and_of_any_voxel_with_its_fit():
+    series, place = series_of(LEAK_PER_MIN), (2, 3, 7)
+    noise = np.random.default_rng(3).standard_normal(series.frames.shape)
+    series = replace(series, frames=(series.frames + 5 * noise).astype(np.float32))
+    mask = np.zeros(SHAPE, bool)
+    mask[place] = True
+    whole = METHOD.compute({"dsc": series}, parts(), METHOD.make_params({}))
+    single = METHOD.compute({"dsc": series}, {**parts(), VOXEL: region("voxel", mask)}, METHOD.make_params({}))
+    assert [c.name for c in (*whole.curves, *single.curves)] == ["GTV", "voxel"]
+    assert single.volume.array[place] == pytest.approx(whole.volume.array[place], rel=1e-6)
+    (curve,) = single.curves
+    signal = series.frames[(slice(None), *place)]
+    baseline = whole.details["baseline_frames"]
+    np.testing.assert_allclose(curve.measured, -np.log(signal / signal[:baseline].mean()) / ECHO_S, atol=1e-3)
+    t = np.clip(FRAMES.mid_min * 60 - 20, 0, None)
+    bolus = 15 * (t / 6) ** 3 * np.exp(3 - 3 * t / 6)
+    running = np.concatenate([[0], np.cumsum(np.diff(FRAMES.mid_min) * (bolus[1:] + bolus[:-1]) / 2)])
+    truth = VOLUME[place] * bolus - LEAK_PER_MIN * running
+    residual = np.subtract(curve.measured, curve.fitted)
+    assert np.abs(curve.fitted - truth).max() < 0.05 * truth.max()
+    assert 0.5 < residual[:baseline].std() / residual[baseline:].std() < 2  # noise only, before and after the bolus
 
 
 def test_relative_and_standardised_are_labelled(tmp_path):

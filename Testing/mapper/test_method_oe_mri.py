@@ -9,8 +9,9 @@ from HypoxiaMapperLib.errors import InputError, RequestError
 from HypoxiaMapperLib.kinetics.dce_signal import spgr_signal
 from HypoxiaMapperLib.kinetics.oxygen_mri import OxygenClass
 from HypoxiaMapperLib.kinetics.timing import Frames
+from HypoxiaMapperLib.methods._voxelwise import VOXEL
 from HypoxiaMapperLib.methods.oe_mri import METHOD
-from kinetic_samples import SHAPE, regions, time_series, tumour_mask, volume
+from kinetic_samples import SHAPE, region, regions, time_series, tumour_mask, volume
 
 INSIDE = tumour_mask().ravel()
 FRAMES = Frames.instants(np.arange(0, 900, 15.0), "s")
@@ -69,6 +70,24 @@ def test_classes_with_dce():
     fractions = found.details["class_fractions_of_gtv"]
     assert fractions["perfused_refractory"] == pytest.approx(3 / 8, abs=0.04)
     assert fractions["not_perfused"] == pytest.approx(2 / 8, abs=1e-9)
+
+
+def test_curve_of_the_tumour_and_of_any_voxel_with_its_levels():
+    series, place = signal_series(1.0), (2, 3, 3)
+    mask = np.zeros(SHAPE, bool)
+    mask[place] = True
+    whole = METHOD.compute({"oe": series}, regions("vein"), METHOD.make_params(PHASES))
+    parts = {**regions("vein"), VOXEL: region("voxel", mask)}
+    single = METHOD.compute({"oe": series}, parts, METHOD.make_params(PHASES))
+    assert [c.name for c in (*whole.curves, *single.curves)] == ["GTVp", "voxel"]
+    assert single.extra["delta_r1"].array[place] == pytest.approx(whole.extra["delta_r1"].array[place], rel=1e-6)
+    (curve,) = single.curves
+    seconds, fitted, measured = np.array(curve.x) * 60, np.array(curve.fitted), np.array(curve.measured)
+    air, oxygen = seconds <= 290, seconds >= 400
+    np.testing.assert_allclose(fitted[oxygen], single.extra["delta_r1"].array[place], rtol=1e-5)
+    np.testing.assert_allclose(fitted[air], measured[air].mean())
+    assert (measured - fitted)[oxygen].std() > 0
+    np.testing.assert_array_equal(fitted[~air & ~oxygen], measured[~air & ~oxygen])
 
 
 def test_delta_r1_from_t1_maps_and_from_signal():

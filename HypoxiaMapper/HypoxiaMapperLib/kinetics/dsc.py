@@ -28,12 +28,15 @@ class BloodVolume:
         K2 in 1/min; positive where T1 leakage lowers, negative where T2* leakage raises the curve.
     code : numpy.ndarray
         ``FitCode`` per voxel.
+    reference : numpy.ndarray
+        Mean curve A of the tissue without leakage, shape (frames,).
     """
 
     corrected: np.ndarray
     uncorrected: np.ndarray
     leakage: np.ndarray
     code: np.ndarray
+    reference: np.ndarray
 
 
 def delta_r2_star(signal: np.ndarray, echo_s: float, baseline: slice) -> np.ndarray:
@@ -83,13 +86,26 @@ def relative_blood_volume(change: np.ndarray, frames: Frames, reference: np.ndar
     if not np.ptp(average) > 0:
         raise RequestError("The curve of the leakage reference is flat.", "Check baseline and region.")
     time = frames.mid_min
-    once = cumulative_integral(time, average)
-    twice = cumulative_integral(time, once)[-1]
-    result = fit_linear(np.stack([average, -once], axis=1), change, LEAKAGE_PARAMETERS)
+    design = _leakage_design(average, frames)
+    twice = cumulative_integral(time, -design[:, 1])[-1]
+    result = fit_linear(design, change, LEAKAGE_PARAMETERS)
     step = np.diff(time).reshape(-1, *[1] * (change.ndim - 1))
     area = (step * (change[1:] + change[:-1]) / 2).sum(axis=0)
     area = np.where(result.code == FitCode.OK, area, np.nan)
-    return BloodVolume(area + result.values["K2"] * twice, area, result.values["K2"], result.code)
+    corrected = area + result.values["K2"] * twice
+    return BloodVolume(corrected, area, result.values["K2"], result.code, average)
+
+
+def leakage_curve(change: np.ndarray, frames: Frames, reference: np.ndarray) -> np.ndarray:
+    """K1 A - K2 int A fitted to one curve (frames,), with ``BloodVolume.reference`` as A; shape (frames,)."""
+    design = _leakage_design(reference, frames)
+    found = fit_linear(design, change[:, None], LEAKAGE_PARAMETERS)
+    return design @ np.array([found.values[q.name][0] for q in LEAKAGE_PARAMETERS])
+
+
+def _leakage_design(reference: np.ndarray, frames: Frames) -> np.ndarray:
+    """Columns A and -int A, shape (frames, 2)."""
+    return np.stack([reference, -cumulative_integral(frames.mid_min, reference)], axis=1)
 
 
 def normalised(blood_volume: np.ndarray, white_matter: np.ndarray) -> np.ndarray:

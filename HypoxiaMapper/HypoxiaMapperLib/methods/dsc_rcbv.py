@@ -12,7 +12,15 @@ import numpy as np
 
 from ..errors import InputError, RequestError
 from ..fitting.codes import FitCode
-from ..kinetics.dsc import BloodVolume, delta_r2_star, normalised, relative_blood_volume, standardised
+from ..kinetics.dsc import (
+    BloodVolume,
+    delta_r2_star,
+    leakage_curve,
+    normalised,
+    relative_blood_volume,
+    standardised,
+)
+from ..kinetics.timing import Frames
 from ..volume import Region
 from ._base import HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progress, parameter
 from ._dce_input import find_baseline
@@ -109,7 +117,7 @@ class DscRcbv(Method):
         found = relative_blood_volume(change, frames, is_reference)
         scaled = _scaled(found, params, slice(ends[1], None))
         progress(1.0, "rCBV map ready")
-        return _map(voxels, found, scaled, change, params, ends[0], frames.mid_min, baseline.stop)
+        return _map(voxels, found, scaled, change, params, ends[0], frames, baseline.stop)
 
 
 def _scaled(found: BloodVolume, params: DscRcbvParams, white_matter: slice) -> tuple[np.ndarray, str, str]:
@@ -138,7 +146,7 @@ def _landmarks(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _map(
     voxels: Voxels, found: BloodVolume, scaled: tuple[np.ndarray, str, str], change: np.ndarray, params: DscRcbvParams,
-    count: int, time_min: np.ndarray, baseline_frames: int,
+    count: int, frames: Frames, baseline_frames: int,
 ) -> HypoxiaMap:  # fmt: skip
     """Maps of the voxels around the tumour."""
     values, quantity, unit = scaled
@@ -148,7 +156,8 @@ def _map(
         {"rCBV": values[:count], "uncorrected": found.uncorrected[:count], "K2": found.leakage[:count]}, {}, code, {}
     )
     mean = replace(voxels, data=change[:, :count]).shown_mean()
-    curve = curve_of(voxels.shown_name, time_min, mean, mean, "time (min)", "delta R2* (/s)")
+    fitted = leakage_curve(mean, frames, found.reference)
+    curve = curve_of(voxels.shown_name, frames.mid_min, mean, fitted, "time (min)", "delta R2* (/s)")
     return fit_map(
         voxels, result, "rCBV",
         {"rCBV": (quantity, unit), "uncorrected": ("rCBV area without leakage correction", AREA_UNIT),
