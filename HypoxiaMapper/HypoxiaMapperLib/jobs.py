@@ -273,7 +273,11 @@ def _read_volume(facts: Mapping[str, Any], folder: Path) -> Volume:
 
 def _write_stack(stack: FrameStack, path: Path) -> dict[str, Any]:
     """Frames as one array, their grid as an image; what JSON keeps of the rest."""
-    np.save(path, stack.frames)
+    if isinstance(stack.frames, np.memmap) and Path(str(stack.frames.filename)).parent == path.parent:
+        stack.frames.flush()
+        path = Path(str(stack.frames.filename))  # there already
+    else:
+        np.save(path, stack.frames)
     grid = Volume(stack.grid, stack.quantity, stack.unit, stack.frame_of_reference_uid, stack.source_uids,
                   stack.operations, stack.facts)  # fmt: skip
     facts = _write_volume(grid, path.with_suffix(".grid.nrrd")) | {"frames": path.name}

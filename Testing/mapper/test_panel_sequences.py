@@ -60,7 +60,7 @@ def chosen(patient: DynamicPatient, sequence: Any, **changes: Any) -> Any:
 
 def through_files(job: Any, folder: Path) -> Any:
     """Result of a job that was written and read again, as between panel and worker."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     write_job(job, folder)
     return run_job(read_job(folder), no_progress)
 
@@ -109,7 +109,8 @@ def test_the_voxels_of_a_sequence_give_the_same_map(patient, by_dicom, tmp_path)
     sequence = add_sequence(patient.scene, patient.frames / BQ_PER_SUV, STARTS_S, "time", "s")
     choices = stated(patient, sequence)
     assert patient.decisions.why_not_run(choices) == ""
-    job = patient.decisions.make_job(choices)
+    (tmp_path / "job").mkdir()
+    job = patient.decisions.make_job(choices, tmp_path / "job")
     series = job.inputs["pet"]
     assert isinstance(series, TimeSeries)
     np.testing.assert_array_equal(series.frame_start_s, STARTS_S)
@@ -117,6 +118,7 @@ def test_the_voxels_of_a_sequence_give_the_same_map(patient, by_dicom, tmp_path)
     assert series.operations == ("34 frames of the Slicer sequence 'FMISO'", "unit stated by the user")
     assert "taken as frame start; lengths stated by the user" in series.facts["time_source"]
     found = through_files(job, tmp_path / "job")
+    assert [p.name for p in (tmp_path / "job").glob("*.npy")] == ["frames_pet.npy"]  # written once, never in memory
     np.testing.assert_allclose(ki(found), ki(by_dicom), rtol=1e-4)
     assert any("this must be the injection" in line for line in found.map.warnings)
     assert found.shown["pet"].operations[-1] == "frame 34 of 34"
@@ -357,7 +359,7 @@ def test_a_multi_volume_is_read_from_its_files_or_refused(patient, by_dicom):
     job = patient.decisions.make_job(chosen(patient, imported_sequence(patient.scene, patient.frames, patient.uids)))
     np.testing.assert_array_equal(ki(run_job(replace(job, sources={"pet": source}), no_progress)), ki(by_dicom))
     assert not sequences.needs_unit(MultiVolume(node, said))
-    with pytest.raises(HypoxiaError, match="Load it again as a volume sequence"):
+    with pytest.raises(HypoxiaError, match="Load it as a volume sequence"):
         sequences.check(MultiVolume(node, {}), spec, "", Stated())
 
 

@@ -41,6 +41,8 @@ def test_starts_and_mid_times_that_both_fit_are_asked_for():
         pet_times(index, 3, Stated(lengths="3x10"), "PET")
     found = pet_times(index, 3, Stated(Timing(frame_time="mid"), "3x10"), "PET")
     np.testing.assert_array_equal(found.start_s, [0, 10, 20])
+    from_zero = FrameIndex("time", "s", (0.0, 10.0, 20.0))  # no middle of a frame
+    np.testing.assert_array_equal(pet_times(from_zero, 3, Stated(lengths="3x10"), "PET").start_s, [0, 10, 20])
     np.testing.assert_array_equal(parse_lengths("2x10, 5;0.5"), [10, 10, 5, 0.5])
     for text in ("0x10", "ten", "-5", "3x"):
         with pytest.raises(RequestError, match="not understood"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.lib.format import open_memmap
 
 from ..errors import GeometryError, RequestError
 from ..volume import GRID_TOLERANCE_MM
@@ -143,9 +145,14 @@ def volume_grid(node: Any) -> sitk.Image:
     return grid
 
 
-def sequence_frames(sequence: Any) -> np.ndarray:
-    """Voxels of every frame, copied: float32, shape (frames, z, y, x)."""
-    return np.stack([image_data_array(node.GetImageData()).astype(np.float32) for node in data_nodes(sequence)])
+def sequence_frames(sequence: Any, path: Path | None = None) -> np.ndarray:
+    """Voxels of every frame, copied: float32, shape (frames, z, y, x); a memory map of ``path`` where given."""
+    nodes = data_nodes(sequence)
+    shape = (len(nodes), *reversed(nodes[0].GetImageData().GetDimensions()))
+    frames = np.empty(shape, np.float32) if path is None else open_memmap(path, "w+", np.float32, shape)
+    for k, node in enumerate(nodes):
+        frames[k] = image_data_array(node.GetImageData())
+    return frames
 
 
 def sequence_unit(sequence: Any) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..dicomio.model import SeriesInfo
@@ -192,8 +193,8 @@ class MapperDecisions:
             return "A computation is running."
         return "\n".join(self.missing_images(choices) + self.missing_method(choices))
 
-    def make_job(self, choices: MapperChoices) -> Job:
-        """The job of the choices.
+    def make_job(self, choices: MapperChoices, folder: Path | None = None) -> Job:
+        """The job of the choices; the voxels of a sequence go to files of ``folder``, where given, not into memory.
 
         Raises
         ------
@@ -214,7 +215,7 @@ class MapperDecisions:
         sources = {k: resolve(t, specs[k], self.infos(choices)) for k, t in choices.series.items() if t and k in specs}
         for key, node in choices.sequences.items():
             if node is not None and key in specs:
-                found = self.sequences.source(node, specs[key], choices.tracer, _stated(choices))
+                found = self.sequences.source(node, specs[key], choices.tracer, _stated(choices), folder)
                 sources.pop(key, None)
                 if isinstance(found, FrameStack):
                     inputs[key] = found

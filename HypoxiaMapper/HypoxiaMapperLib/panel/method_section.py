@@ -148,15 +148,17 @@ class MethodSection:
         self.ui.methodStatusLabel.text = ""
         with slicer.util.tryWithErrorDisplay(_("The computation could not be started."), waitCursor=True):
             self._job_choices = self.panel.choices()
+            self._job_folder = tempfile.TemporaryDirectory(prefix="hypoxia-job-")
+            folder = Path(self._job_folder.name)
             try:
-                self._job = replace(self.panel.decisions.make_job(self._job_choices), voxel_mm=voxel_mm)
+                self._job = replace(self.panel.decisions.make_job(self._job_choices, folder), voxel_mm=voxel_mm)
             except HypoxiaError as error:
                 self.ui.methodStatusLabel.text = str(error)
+                self._job_folder.cleanup()
                 return
-            self._job_folder = tempfile.TemporaryDirectory(prefix="hypoxia-job-")
             self._job_prints = self.panel.decisions.fingerprint(self._job_choices)
-            write_job(self._job, Path(self._job_folder.name))
-            self._job = replace(self._job, inputs={})  # the frames of a sequence may be large
+            write_job(self._job, folder)
+            self._job = replace(self._job, inputs={})  # lets go of the frames of a sequence
             self.run_state = ChildRun(launch_worker([self._job_folder.name]))
             self.timer.start()
         self.panel.refresh()

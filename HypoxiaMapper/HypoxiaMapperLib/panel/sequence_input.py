@@ -115,14 +115,16 @@ class SequenceInputs:
         else:
             self._describe(node, spec, tracer, stated)
 
-    def source(self, node: Any, spec: InputSpec, tracer: str, stated: Stated) -> SeriesSource | FrameStack:
-        """The files of a sequence, for the worker to read, or its voxels (errors as ``check``)."""
+    def source(
+        self, node: Any, spec: InputSpec, tracer: str, stated: Stated, folder: Path | None = None
+    ) -> SeriesSource | FrameStack:
+        """The files of a sequence, for the worker to read, or its voxels in a file of ``folder``; errors as ``check``."""
         infos = self.infos(node)
         if infos:
             _require_modality(node, spec, infos)
             return SeriesSource(infos, placed=_placed(node))
         common, own = self._describe(node, spec, tracer, stated)
-        frames = sequence_frames(node)
+        frames = sequence_frames(node, folder / f"frames_{spec.key}.npy" if folder else None)
         return (TimeSeries if spec.kind == "time" else ParameterSeries)(frames=frames, **common, **own)
 
     def _describe(
@@ -133,7 +135,7 @@ class SequenceInputs:
         if node.IsA(MULTI_VOLUME):
             raise InputError(
                 f"The DICOM files of the MultiVolume {node.GetName()!r} were not found.",
-                "Load it again as a volume sequence (DICOM module, Advanced), or import its files again.",
+                "Load it as a volume sequence, or take its DICOM series or 4D NIfTI file in this row.",
             )
         grid = sequence_grid(node)
         quantity, unit = sequence_unit(node)

@@ -163,11 +163,13 @@ def _index_times(index: FrameIndex, timing: Timing, what: str) -> np.ndarray | N
 
 
 def _start_or_mid(times: np.ndarray, lengths: np.ndarray, timing: Timing, index: FrameIndex, what: str) -> str:
-    """Whether times are frame starts or mid-times: as stated, else the only one that leaves no gap."""
+    """Whether times are frame starts or mid-times: as stated, else the only one without gaps or a start before zero."""
     if timing.frame_time:
         return timing.frame_time
     starts = {"start": times, "mid": times - lengths / 2}
     fits = [k for k, start in starts.items() if np.all(np.abs(np.diff(start) - lengths[:-1]) < TILING_TOLERANCE_S)]
+    if len(fits) == 2 and starts["mid"][0] < -TILING_TOLERANCE_S:
+        return "start"
     if len(fits) == 1:
         return fits[0]
     raise InputError(
