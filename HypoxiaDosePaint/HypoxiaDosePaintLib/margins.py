@@ -282,7 +282,7 @@ def _crop_and_pad(mask: np.ndarray, pad: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     """Smallest box around the true voxels of a non-empty mask."""
-    lines = (mask.any(axis=tuple(a for a in range(3) if a != axis)).nonzero()[0] for axis in range(3))
+    lines = (np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3))
     return tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines)
 
 

@@ -233,7 +233,7 @@ def _prescription_faults(
                 wanted[masks[name][k]] = doses[name]
         plane = read.planes.get(k, np.empty((0, 0)))
         found[read.row : read.row + plane.shape[0], read.column : read.column + plane.shape[1]] = plane
-        wrong += np.count_nonzero(~np.isclose(found, wanted, rtol=0.0, atol=DOSE_TOLERANCE_GY, equal_nan=True))
+        wrong += int(np.count_nonzero(~np.isclose(found, wanted, rtol=0.0, atol=DOSE_TOLERANCE_GY, equal_nan=True)))
     return [f"{wrong} voxels do not have the dose of their target"] if wrong else []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -194,7 +195,8 @@ def known_only(prediction: Prediction, prepared: Prepared) -> Prediction:
     if known[prepared.gtv].all():
         return prediction
     names = ("mean", "sd", "aleatoric_sd", "epistemic_sd", "members")
-    return replace(prediction, **{n: np.where(known, getattr(prediction, n), np.float32(np.nan)) for n in names})
+    cut: dict[str, Any] = {n: np.where(known, getattr(prediction, n), np.float32(np.nan)) for n in names}
+    return replace(prediction, **cut)
 
 
 def on_grid(values: np.ndarray, prepared: Prepared, crop: Crop, gtv: Region, everywhere: bool = False) -> np.ndarray:
