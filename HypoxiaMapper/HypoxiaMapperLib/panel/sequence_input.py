@@ -118,7 +118,7 @@ class SequenceInputs:
     def source(
         self, node: Any, spec: InputSpec, tracer: str, stated: Stated, folder: Path | None = None
     ) -> SeriesSource | FrameStack:
-        """The files of a sequence, for the worker to read, or its voxels in a file of ``folder``; errors as ``check``."""
+        """Its files, for the worker to read, or its voxels in a file of ``folder``; errors as ``check``."""
         infos = self.infos(node)
         if infos:
             _require_modality(node, spec, infos)
