@@ -250,8 +250,8 @@ def test_failed_writing_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
 
 
 def test_unknown_words_are_refused(patient: DigitalPatient, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="<"):
-        patient.blurred_hypoxic_volume_ml(1.2, "<")
+    with pytest.raises(RequestError, match="="):
+        patient.blurred_hypoxic_volume_ml(1.2, "==")
     with pytest.raises(RequestError, match="GTVx"):
         patient.true_hypoxic_volume_ml(roi="GTVx")
     with pytest.raises(RequestError, match="negative"):
