@@ -9,6 +9,7 @@ from itertools import cycle
 import numpy as np
 
 from HypoxiaMapperLib.errors import RequestError
+from HypoxiaMapperLib.names import unique_names
 from HypoxiaMapperLib.volume import Region, Volume, voxel_volume_ml
 
 from .margins import (
@@ -32,7 +33,6 @@ from .structures import (
     Structure,
     ptv_name,
     tumour_names,
-    unique_names,
 )
 from .subvolume import Subvolume
 from .wording import volume_word

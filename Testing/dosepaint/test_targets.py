@@ -12,10 +12,11 @@ from grid_samples import make_grid, make_map, make_region, shape_of
 from HypoxiaDosePaintLib.pipeline import compute
 from HypoxiaDosePaintLib.prescription import make_prescription
 from HypoxiaDosePaintLib.request import Margins, Request, Sphere, SubvolumeOptions
-from HypoxiaDosePaintLib.structures import MAX_NAME_LENGTH, tumour_names, unique_names
+from HypoxiaDosePaintLib.structures import tumour_names
 from HypoxiaDosePaintLib.subvolume import find_subvolume
 from HypoxiaDosePaintLib.targets import build_targets
 from HypoxiaMapperLib.errors import RequestError
+from HypoxiaMapperLib.names import MAX_NAME_LENGTH, unique_names
 from HypoxiaMapperLib.volume import Volume
 
 PRESCRIPTION = make_prescription("test", 70, 77, 35)

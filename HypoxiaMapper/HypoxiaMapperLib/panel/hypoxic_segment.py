@@ -11,9 +11,11 @@ import SimpleITK as sitk
 
 from ..mrml import make_segmentation, region_to_segment, segment_to_region
 from ..mrml.segments import SOURCE
-from ..volume import Region, Volume
+from ..names import hypoxic_ending, unique_names
+from ..volume import Region, Volume, beyond, voxel_volume_ml
+from .choices import SegmentChoice, segment_ids
 
-MADE = "Hypoxia.Made"  # JSON: volume in ml and checksum of the segment as made
+MADE = "Hypoxia.Made"  # JSON: threshold, ml, voxels and grid of the segment as made, its name and its GTV
 SEGMENTATION_NAME = "Hypoxia targets"
 COLOUR = (255, 0, 255)
 # Category, type, modifier as Slicer serialises a terminology entry: context~category~type~modifier~anatomic context~~.
@@ -40,15 +42,51 @@ class SegmentState:
 
 def hypoxic_mask(volume: Volume, gtv: Region, threshold: float, comparison: str) -> np.ndarray:
     """Voxels of the GTV beyond a threshold, shape (z, y, x); undefined ones never are."""
-    compare = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}[comparison]
-    with np.errstate(invalid="ignore"):
-        return gtv.array & np.isfinite(volume.array) & compare(volume.array, threshold)
+    return gtv.array & beyond(volume.array, threshold, comparison)
+
+
+def made_in(segmentation: Any, gtv: SegmentChoice, surrogate: bool) -> str:
+    """Identifier of the segment that was made of a GTV here; empty for none.
+
+    One that was renamed since is a person's own, and another GTV's is never taken, however alike their names are.
+    """
+    if segmentation is None:
+        return ""
+    for identifier in segment_ids(segmentation):
+        segment = segmentation.GetSegmentation().GetSegment(identifier)
+        made, name = json.loads(_tag(segment, MADE) or "{}"), segment.GetName()
+        if made.get("gtv") == _home(gtv) and made.get("name") == name and name.endswith(hypoxic_ending(surrogate)):
+            return identifier
+    return ""
+
+
+def name_for(segmentation: Any, gtv: SegmentChoice, surrogate: bool) -> str:
+    """Name for the hypoxic part of a GTV, as the planning system will see it: of the segment to refresh, else free."""
+    old = made_in(segmentation, gtv, surrogate)
+    inner = segmentation.GetSegmentation() if segmentation is not None else None
+    if old:
+        return str(inner.GetSegment(old).GetName())
+    taken = [inner.GetSegment(i).GetName() for i in segment_ids(segmentation)] if inner is not None else []
+    gtv_name = gtv.node.GetSegmentation().GetSegment(gtv.segment_id).GetName()
+    return unique_names([gtv_name], hypoxic_ending(surrogate), taken)[0]
 
 
 def write_hypoxic_segment(
-    scene: Any, segmentation: Any, reference_node: Any, region: Region, threshold: float
+    scene: Any,
+    segmentation: Any,
+    reference_node: Any,
+    region: Region,
+    threshold: float,
+    gtv: SegmentChoice | None = None,
 ) -> tuple[Any, str]:
     """Make or refresh the segment of a hypoxic region; the segmentation is made when there is none.
+
+    Parameters
+    ----------
+    region : Region
+        Named by ``name_for``.
+    gtv : SegmentChoice, optional
+        What it is a part of: by this ``made_in`` finds it again.
 
     Returns
     -------
@@ -65,20 +103,25 @@ def write_hypoxic_segment(
     identifier = region_to_segment(scene, segmentation, region, COLOUR)
     segment = inner.GetSegment(identifier)
     segment.SetTag(segment.GetTerminologyEntryTagName(), TERMINOLOGY)
-    runs = _runs(region.array)
-    segment.SetTag(MADE, json.dumps({"threshold": threshold, "volume_ml": region.volume_ml, "runs": runs}))
+    made = {
+        "threshold": threshold, "volume_ml": region.volume_ml, "runs": _runs(region.array),
+        "grid": _grid_facts(region.mask), "name": region.name, "gtv": _home(gtv) if gtv is not None else "",
+    }  # fmt: skip
+    segment.SetTag(MADE, json.dumps(made))
     return segmentation, identifier
 
 
 def segment_state(segmentation: Any, segment_id: str, grid: sitk.Image) -> SegmentState:
-    """Compare a hypoxic segment with what was made: volumes in ml that were added and removed by hand."""
-    region = segment_to_region(segmentation, segment_id, grid)
-    text = _tag(segmentation.GetSegmentation().GetSegment(segment_id), MADE)
-    if not text:
+    """Compare a hypoxic segment with what was made: volumes in ml that were added and removed by hand.
+
+    It is compared on the grid it was made on; ``grid`` is for one that was drawn.
+    """
+    facts = json.loads(_tag(segmentation.GetSegmentation().GetSegment(segment_id), MADE) or "{}")
+    own = _grid_of(facts["grid"]) if "grid" in facts else grid
+    region = segment_to_region(segmentation, segment_id, own)
+    if not facts:
         return SegmentState(region.volume_ml, 0.0, region.volume_ml, 0.0)
-    made = _from_runs(json.loads(text)["runs"], tuple(reversed(grid.GetSize())))
-    now, ml = region.array, region.volume_ml / max(1, int(np.count_nonzero(region.array)))
-    voxel_ml = float(np.prod(grid.GetSpacing())) / 1000 if ml == 0 else ml
+    made, now, voxel_ml = _from_runs(facts["runs"], tuple(reversed(own.GetSize()))), region.array, voxel_volume_ml(own)
     return SegmentState(
         region.volume_ml,
         float(np.count_nonzero(made) * voxel_ml),
@@ -101,6 +144,25 @@ def threshold_of_segment(segmentation: Any, segment_id: str) -> float | None:
     """Threshold a segment was made with; None for one that was drawn."""
     text = _tag(segmentation.GetSegmentation().GetSegment(segment_id), MADE)
     return float(json.loads(text)["threshold"]) if text else None
+
+
+def _home(gtv: SegmentChoice) -> str:
+    """Segment of a segmentation, as a text."""
+    return f"{gtv.node.GetID()}/{gtv.segment_id}"
+
+
+def _grid_facts(image: sitk.Image) -> list[Any]:
+    """Size, spacing, origin and direction of a grid."""
+    return [image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()]
+
+
+def _grid_of(facts: list[Any]) -> sitk.Image:
+    """Grid of ``_grid_facts``."""
+    image = sitk.Image(facts[0], sitk.sitkUInt8)
+    image.SetSpacing(facts[1])
+    image.SetOrigin(facts[2])
+    image.SetDirection(facts[3])
+    return image
 
 
 def _runs(mask: np.ndarray) -> list[int]:

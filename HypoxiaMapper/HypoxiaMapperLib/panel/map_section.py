@@ -12,8 +12,8 @@ from ..errors import HypoxiaError
 from ..jobs import make_model
 from ..mrml import node_to_volume, segment_to_region
 from .choices import MapperChoices
-from .hypoxic_segment import hypoxic_mask, segment_state, write_hypoxic_segment
-from .map_nodes import FACTS, UNCERTAINTY, changed_inputs, map_facts, set_window
+from .hypoxic_segment import hypoxic_mask, made_in, name_for, segment_state, write_hypoxic_segment
+from .map_nodes import FACTS, UNCERTAINTY, changed_inputs, map_facts, set_window, why_not_as_made
 from .model_text import model_html
 from .overlay_section import OverlaySection
 from .plots import ThresholdPlots
@@ -32,6 +32,7 @@ class MapSection:
 
     def __init__(self, panel: MapperPanel) -> None:
         self.panel, self.ui, self.scene = panel, panel.ui, panel.scene
+        self.confirm = slicer.util.confirmYesNoDisplay
         self.table: ThresholdTable | None = None
         self.plots: ThresholdPlots | None = None
         self._table_of: tuple[Any, ...] = ()
@@ -94,8 +95,11 @@ class MapSection:
         else:
             changed = changed_inputs(node, self.panel.decisions.fingerprint(choices))
             stale = _("STALE: changed since the map was made: {names}. Run again.").format(names=", ".join(changed))
-            surrogate = _(" Surrogate: not a measurement of hypoxia.") if map_facts(node)["surrogate"] else ""
-            self.ui.staleLabel.text = (stale if changed else _("Up to date.")) + surrogate
+            is_surrogate = map_facts(node)["surrogate"]
+            surrogate = _(" Surrogate: not a measurement of hypoxia.") if is_surrogate else ""
+            self.ui.volumeLabel.text = _("Surrogate volume:") if is_surrogate else _("Hypoxic volume:")
+            reason = why_not_as_made(node, self.panel.decisions.fingerprints)
+            self.ui.staleLabel.text = (reason or (stale if changed else _("Up to date."))) + surrogate
             self._make_table(node, choices)
         self._show_segment()
 
@@ -110,13 +114,13 @@ class MapSection:
         if not choices.gtv.exists():
             self.table, self.ui.hypoxicLabel.text = None, _("Choose the GTV in step 1.")
             return
-        gtv_print = self.panel.decisions.fingerprints.segment(choices.gtv.node, choices.gtv.segment_id)
-        key = (node.GetID(), node.GetImageData().GetMTime(), gtv_print)
+        prints = self.panel.decisions.fingerprints
+        key = (prints.volume(node), prints.segment(choices.gtv.node, choices.gtv.segment_id), node.GetID())
         if key == self._table_of:
             return
-        self._table_of = key
-        facts, volume = map_facts(node), node_to_volume(node)
+        self._table_of, facts = key, map_facts(node)
         try:
+            volume = node_to_volume(node)
             gtv = segment_to_region(choices.gtv.node, choices.gtv.segment_id, volume.image)
             self.table = make_threshold_table(volume, gtv, facts["comparison"])
         except HypoxiaError as error:
@@ -152,7 +156,8 @@ class MapSection:
 
     def _show_numbers(self, threshold: float) -> None:
         text = f"{self.table.volume_ml(threshold):.2f} ml · {100 * self.table.fraction(threshold):.1f} %"
-        self.ui.hypoxicLabel.text = f"{text} ({self.table.comparison} {threshold:.3g})"
+        text += f" ({self.table.comparison} {threshold:.3g})"
+        self.ui.hypoxicLabel.text = f"{text} · {_('research use only')}"
         if not self.plot_timer.isActive():
             self.plot_timer.start(_PLOT_MS)
         self.overlay.follow_threshold(threshold)
@@ -181,22 +186,47 @@ class MapSection:
             self.ui.probeLabel.text = text
 
     def on_create_segment(self) -> None:
-        """Write the hypoxic voxels as a segment."""
-        with slicer.util.tryWithErrorDisplay(_("The segment could not be made."), waitCursor=True):
-            p, choices, node = self.panel.parameters, self.panel.choices(), self.map_node()
-            facts, volume = map_facts(node), node_to_volume(node)
-            gtv = segment_to_region(choices.gtv.node, choices.gtv.segment_id, volume.image)
-            mask = hypoxic_mask(volume, gtv, p.threshold, facts["comparison"])
-            # Slicer names a segment as the planning system will see it: at most 16 characters (TG-263).
-            name = f"{gtv.name[:12]}_{'Sur' if facts['surrogate'] else 'Hyp'}"
-            source = f"{volume.quantity} {facts['comparison']} {p.threshold:g} in {gtv.name}"
-            region = gtv.with_array(mask, source, name)
-            segmentation, identifier = write_hypoxic_segment(
-                self.scene, p.hypoxic_segmentation, p.planning_volume, region, p.threshold
-            )
-            with slicer.util.NodeModify(p.parameterNode):
-                p.hypoxic_segmentation, p.hypoxic_segment = segmentation, identifier
+        """Write the hypoxic voxels as a segment; what was edited by hand is replaced only when the user says so."""
+        if self._may_replace():
+            with slicer.util.tryWithErrorDisplay(_("The segment could not be made."), waitCursor=True):
+                self._write_segment()
         self.panel.refresh()
+
+    def _may_replace(self) -> bool:
+        """True unless a person edited the segment that would be made anew, and wants to keep it."""
+        p, choices, node = self.panel.parameters, self.panel.choices(), self.map_node()
+        if not choices.gtv.exists():
+            return False
+        segmentation = p.hypoxic_segmentation
+        old = made_in(segmentation, choices.gtv, map_facts(node)["surrogate"])
+        try:
+            state = segment_state(segmentation, old, node_to_volume(node).image) if old else None
+        except HypoxiaError as error:
+            self.ui.segmentLabel.text = str(error)
+            return False
+        if state is None or not state.edited:
+            return True
+        name = segmentation.GetSegmentation().GetSegment(old).GetName()
+        question = _(
+            "{name} was edited by hand: {added:.2f} ml added, {removed:.2f} ml removed.\n"
+            "Make it anew? The edits are then lost. To keep both, answer No and give it another name first."
+        )
+        text = question.format(name=name, added=state.added_ml, removed=state.removed_ml)
+        return bool(self.confirm(text, windowTitle=_("Replace edited segment")))
+
+    def _write_segment(self) -> None:
+        p, choices, node = self.panel.parameters, self.panel.choices(), self.map_node()
+        facts, volume = map_facts(node), node_to_volume(node)
+        gtv = segment_to_region(choices.gtv.node, choices.gtv.segment_id, volume.image)
+        mask = hypoxic_mask(volume, gtv, p.threshold, facts["comparison"])
+        name = name_for(p.hypoxic_segmentation, choices.gtv, facts["surrogate"])
+        source = f"{volume.quantity} {facts['comparison']} {p.threshold:g} in {gtv.name}"
+        region = gtv.with_array(mask, source, name)
+        segmentation, identifier = write_hypoxic_segment(
+            self.scene, p.hypoxic_segmentation, p.planning_volume, region, p.threshold, choices.gtv
+        )
+        with slicer.util.NodeModify(p.parameterNode):
+            p.hypoxic_segmentation, p.hypoxic_segment = segmentation, identifier
 
     def on_edit_segment(self) -> None:
         """Open the Segment Editor on the hypoxic segment."""
@@ -217,10 +247,15 @@ class MapSection:
         if segment is None or node is None:
             self.ui.segmentLabel.text = _("No segment yet.")
             return
-        key = (self.panel.decisions.fingerprints.segment(segmentation, p.hypoxic_segment), node.GetID())
+        prints = self.panel.decisions.fingerprints
+        key = (prints.segment(segmentation, p.hypoxic_segment), prints.volume(node), node.GetID())
         if self._segment_of != key:
             self._segment_of = key
-            state = segment_state(segmentation, p.hypoxic_segment, node_to_volume(node).image)
+            try:
+                state = segment_state(segmentation, p.hypoxic_segment, node_to_volume(node).image)
+            except HypoxiaError as error:
+                self.ui.segmentLabel.text = str(error)
+                return
             self.ui.segmentLabel.text = f"{segment.GetName()}: {state.volume_ml:.2f} ml" + (
                 _("; edited by hand: {added:.2f} ml added, {removed:.2f} ml removed").format(
                     added=state.added_ml, removed=state.removed_ml

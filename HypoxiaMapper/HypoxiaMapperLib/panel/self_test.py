@@ -179,8 +179,19 @@ def check_segment(test: Any, panel: Any) -> None:
     erase_one_voxel(p.hypoxic_segmentation, p.hypoxic_segment)
     panel.refresh()
     test.assertIn("edited by hand: 0.00 ml added", panel.ui.segmentLabel.text)
-    panel.ui.createSegmentButton.click()
-    test.assertNotIn("edited", panel.ui.segmentLabel.text)
+    asked: list[str] = []
+    for answer, shown in ((False, test.assertIn), (True, test.assertNotIn)):
+
+        def say(text: str, windowTitle: str, answer: bool = answer) -> bool:
+            asked.append(text)
+            return answer
+
+        panel.map_section.confirm = say
+        panel.ui.createSegmentButton.click()
+        shown("edited", panel.ui.segmentLabel.text)
+    panel.map_section.confirm = slicer.util.confirmYesNoDisplay
+    test.assertEqual(len(asked), 2)
+    test.assertIn("GTVp_Hyp was edited by hand", asked[0])
 
 
 def erase_one_voxel(segmentation: Any, identifier: str) -> None:
