@@ -32,7 +32,8 @@ def make_street(folder: Path) -> SimpleNamespace:
     choices = guess_choices(MapperChoices(), list(loaded.volumes), list(loaded.segmentations), images)
     found = run_job(mapper.make_job(choices), no_progress)
     nodes = {"planning": choices.planning, **choices.inputs}
-    map_node = map_to_node(scene, found, "Map", mapper.fingerprint(choices), choices.method, nodes, choices.params)
+    prints, used = mapper.fingerprint(choices), choices.used_regions()
+    map_node = map_to_node(scene, found, "Map", prints, choices.method, nodes, choices.params, used)
     volume = found.map.volume
     gtv = segment_to_region(choices.gtv.node, choices.gtv.segment_id, volume.image)
     region = gtv.with_array(hypoxic_mask(volume, gtv, 1.2, ">"), "ratio > 1.2 in GTVp", "GTVp_Hyp")

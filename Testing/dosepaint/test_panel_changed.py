@@ -17,6 +17,7 @@ from HypoxiaDosePaintLib.panel.scene_run import compute_targets  # noqa: E402
 from HypoxiaMapperLib.methods import no_progress  # noqa: E402
 from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment, segment_to_region  # noqa: E402
 from HypoxiaMapperLib.mrml.geometry import image_data_array  # noqa: E402
+from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
 from HypoxiaMapperLib.panel.map_nodes import map_to_node  # noqa: E402
 from HypoxiaMapperLib.panel.node_images import NodeImages  # noqa: E402
 from HypoxiaMapperLib.worker import run_job  # noqa: E402
@@ -157,10 +158,7 @@ def test_the_place_a_person_gave_the_pet_is_told(street):
     """The map is made with the moved PET; report and DICOM say the matrix that leads back to the file."""
     moved = dataclasses.replace(street.mapper_choices, alignment="scene")
     set_shift(street.pet, 3.0)
-    found = run_job(street.mapper.make_job(moved), no_progress)
-    nodes = {"planning": moved.planning, **moved.inputs}
-    prints = street.mapper.fingerprint(moved)
-    map_node = map_to_node(street.scene, found, "Moved", prints, moved.method, nodes, moved.params)
+    map_node = make_map(street, moved)
     result = compute_targets(dataclasses.replace(street.choices, map_node=map_node), street.images).result
     set_shift(street.pet, -3.0)
     assert result.registration.mode == "as placed in the scene by the user"
@@ -179,3 +177,83 @@ def test_rounding_of_slice_positions_is_no_move(street):
     node.SetIJKToRASMatrix(matrix)
     compute_targets(street.choices, street.images)
     node.SetIJKToRASMatrix(own)
+
+
+def erase_half(segmentation, segment_id: str):
+    """Take away half of a segment as the Segment Editor does; gives back a function that puts it back."""
+    segment = segmentation.GetSegmentation().GetSegment(segment_id)
+    labels = segment.GetRepresentation("Binary labelmap")
+    array = image_data_array(labels)
+    before = array.copy()
+    places = np.argwhere(array == segment.GetLabelValue())
+    array[tuple(places[: len(places) // 2].T)] = 0
+
+    def tell():
+        labels.GetPointData().GetScalars().Modified()
+        labels.Modified()
+
+    def put_back():
+        array[:] = before
+        tell()
+
+    tell()
+    return put_back
+
+
+@pytest.mark.parametrize(("segment", "word"), [("Ref_Blood", "reference"), ("GTVp", "GTV")])
+def test_a_region_edited_after_the_map_makes_it_stale(street, segment, word):
+    assert street.decisions.why_not_preview(street.choices) == ""
+    put_back = erase_half(street.structures, segment)
+    assert f"stale, changed since it was made: {word}." in street.decisions.why_not_preview(street.choices)
+    put_back()
+    assert street.decisions.why_not_preview(street.choices) == ""
+
+
+def test_a_region_that_is_gone_makes_the_map_stale(digital_patient):
+    own = make_street(digital_patient.folder)
+    own.structures.GetSegmentation().RemoveSegment("Ref_Blood")
+    choices = dataclasses.replace(own.choices, roles=tuple(r for r in own.choices.roles if r.role != "reference"))
+    assert "made: reference." in own.decisions.why_not_preview(choices)
+
+
+def test_a_sphere_moved_after_the_map_makes_it_stale(street):
+    roi = street.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Ref_Sphere")
+    blood = segment_to_region(street.structures, "Ref_Blood", street.region.mask)
+    middle = [float(v) for v in np.argwhere(blood.array).mean(axis=0)[::-1]]
+    x, y, z = street.region.mask.TransformContinuousIndexToPhysicalPoint(middle)
+    roi.SetCenter(-x, -y, z)
+    roi.SetSize(16.0, 16.0, 16.0)
+    chosen = dataclasses.replace(
+        street.mapper_choices, reference=SegmentChoice(), reference_roi=roi, params={"reference_kind": "blood"}
+    )
+    map_node = make_map(street, chosen)
+    roles = tuple(r for r in street.choices.roles if r.role != "reference")
+    choices = dataclasses.replace(street.choices, map_node=map_node, roles=roles)
+    assert street.decisions.why_not_preview(choices) == ""
+    roi.SetCenter(-x + 5.0, -y, z)
+    assert "made: reference." in street.decisions.why_not_preview(choices)
+    street.scene.RemoveNode(roi)
+    assert "made: reference." in street.decisions.why_not_preview(choices)
+
+
+def make_map(street, chosen):
+    """A map of the choices of the mapper panel."""
+    found = run_job(street.mapper.make_job(chosen), no_progress)
+    prints, nodes = street.mapper.fingerprint(chosen), {"planning": chosen.planning, **chosen.inputs}
+    used = chosen.used_regions()
+    return map_to_node(street.scene, found, "Another", prints, chosen.method, nodes, chosen.params, used)
+
+
+def test_a_map_that_was_moved_or_changed_is_refused(street):
+    map_node = make_map(street, street.mapper_choices)
+    choices = dataclasses.replace(street.choices, map_node=map_node)
+    transform = street.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
+    map_node.SetAndObserveTransformNodeID(transform.GetID())
+    assert "The map stands under the transform 'shift'" in street.decisions.why_not_preview(choices)
+    map_node.SetAndObserveTransformNodeID(None)
+    set_shift(map_node, 2.0)
+    assert street.decisions.why_not_preview(choices) == "The map was moved in the scene: compute it again."
+    set_shift(map_node, -2.0)
+    assert street.decisions.why_not_preview(choices) == ""
+    edit(map_node, lambda array: np.multiply(array, np.float32(2.0), out=array))
+    assert "values of the map were changed" in street.decisions.why_not_preview(choices)

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from HypoxiaMapperLib.errors import HypoxiaError, LimitError
-from HypoxiaMapperLib.panel.map_nodes import FACTS, INPUTS, MADE_OF, Fingerprints, made_of
+from HypoxiaMapperLib.panel.map_nodes import (
+    FACTS,
+    INPUTS,
+    MADE_OF,
+    REGION_OF,
+    Fingerprints,
+    made_of,
+    region_words,
+    why_not_as_made,
+)
 from HypoxiaMapperLib.panel.node_images import NodeImages
 from HypoxiaMapperLib.panel.patient_scope import why_not_one_patient
 
@@ -128,6 +137,8 @@ class PaintDecisions:
             lines.append("Choose a hypoxia map (Hypoxia Mapper, step 2).")
         elif changed := changed_since_map(choices.map_node, self.fingerprints):
             lines.append(f"The map is stale, changed since it was made: {', '.join(changed)}. Compute it again.")
+        elif reason := why_not_as_made(choices.map_node, self.fingerprints):
+            lines.append(reason)
         if not choices.of_role("gtv"):
             lines.append("Give at least one segment the role GTV.")
         if not choices.of_role("hypoxic"):
@@ -216,7 +227,7 @@ def changed_between(then: dict[str, str], now: dict[str, str]) -> tuple[str, ...
 
 
 def changed_since_map(map_node: Any, fingerprints: Fingerprints) -> tuple[str, ...]:
-    """Images that changed, or are gone, since the map was made of them."""
+    """Images and regions that changed, or are gone, since the map was made of them."""
     then = json.loads(map_node.GetAttribute(INPUTS) or "{}")
     changed = []
     for name, known in then.items():
@@ -231,6 +242,10 @@ def changed_since_map(map_node: Any, fingerprints: Fingerprints) -> tuple[str, .
                 changed.append(name)
     return tuple(changed)
 
+    for key, segment_id in json.loads(map_node.GetAttribute(FACTS) or "{}").get("segments", {}).items():
+        node = map_node.GetNodeReference(MADE_OF + REGION_OF + key)
+        if node is None or fingerprints.region(node, segment_id) != then.get(region_words(key)):
+            changed.append(region_words(key))
 
 def guess_role(name: str, in_hypoxia_segmentation: bool) -> str:
     """Role of a segment from its name."""

@@ -14,16 +14,17 @@ from ..errors import GeometryError, HypoxiaError, RequestError
 from ..jobs import Job
 from ..methods import InputSpec, Method, all_methods
 from ..resample import sphere_region
+from ..mrml.geometry import require_no_transform
 from ..timeseries import UNSTATED, FrameStack, Timing
 from ..volume import Region, Volume
-from .map_nodes import Fingerprints
+from .map_nodes import Fingerprints, region_words
 from .node_images import NodeImages, role_of
 from .patient_scope import why_not_one_patient
 from .segment_regions import region_of_segment
 from .sequence_input import SequenceInputs
 from .sequence_times import Stated
 from .series_choice import SeriesCatalogue, guess_series, resolve
-from .sphere import SPHERE_NAME, sphere_of_roi, sphere_print, why_no_sphere
+from .sphere import SPHERE_NAME, sphere_of_roi, why_no_sphere
 
 ALIGNMENT_TEXTS = {
     "same_frame": "Same frame of reference",
@@ -73,6 +74,14 @@ class MapperChoices:
         nodes = [self.planning, *images, *(choice.node for choice in chosen)]
         return [node for node in nodes if node is not None]
 
+
+    def used_regions(self) -> dict[str, tuple[Any, str]]:
+        """Segmentation and segment of each region that is there, by the method's key; a sphere has no segment."""
+        chosen = {"gtv": self.gtv, "reference": self.reference, **self.regions}
+        found = {key: (choice.node, choice.segment_id) for key, choice in chosen.items() if choice.exists()}
+        if "reference" not in found and self.reference_roi is not None:
+            found["reference"] = (self.reference_roi, "")
+        return found
 
 class MapperDecisions:
     """Answers the panel's questions about a set of choices.
@@ -128,7 +137,7 @@ class MapperDecisions:
                         infos += resolve(str(text), spec, self.infos(choices)).infos
                 except HypoxiaError as error:
                     lines.append(str(error))
-        lines += self._missing_regions(method, choices)
+        lines += self._missing_regions(method, choices) + _transformed(choices)
         of_nodes = [self.images.info(n) for n in choices.nodes() if n.IsA("vtkMRMLVolumeNode")]
         mixed = why_not_one_patient(choices.nodes(), [*infos, *(info for info in of_nodes if info is not None)])
         return [*lines, mixed] if mixed else lines
@@ -261,13 +270,7 @@ class MapperDecisions:
         found = {f"image {k}": prints.volume(n) for k, n in choices.inputs.items() if n is not None}
         if choices.planning is not None:
             found["planning CT"] = prints.volume(choices.planning)
-        if choices.gtv.exists():
-            found["GTV"] = prints.segment(choices.gtv.node, choices.gtv.segment_id)
-        if choices.reference.exists():
-            found["reference"] = prints.segment(choices.reference.node, choices.reference.segment_id)
-        elif choices.reference_roi is not None:
-            found["reference"] = sphere_print(choices.reference_roi)
-        found |= {f"region {k}": prints.segment(c.node, c.segment_id) for k, c in choices.regions.items() if c.exists()}
+        found |= {region_words(k): prints.region(*used) for k, used in choices.used_regions().items()}
         found |= {f"series {key}": text for key, text in choices.series.items() if text}
         found |= {f"sequence {key}": prints.sequence(n) for key, n in choices.sequences.items() if n is not None}
         if choices.series or choices.sequences:
@@ -306,6 +309,18 @@ def guess_choices(
     """Fill in what is empty from DICOM tags and segment names; what the user chose stays."""
     roles = {node.GetID(): role_of(node, images) for node in volumes}
     planning = choices.planning
+def _transformed(choices: MapperChoices) -> list[str]:
+    """One line for each chosen node that stands under a transform, and how to go on."""
+    lines = []
+    for node in choices.nodes():
+        if node.IsA("vtkMRMLTransformableNode"):
+            try:
+                require_no_transform(node)
+            except GeometryError as error:
+                lines.append(str(error))
+    return list(dict.fromkeys(lines))
+
+
     if planning is None:
         cts = [n for n in volumes if roles[n.GetID()][0] == "planning_ct"]
         planning = cts[0] if len(cts) == 1 else None

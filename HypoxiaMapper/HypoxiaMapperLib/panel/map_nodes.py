@@ -18,12 +18,15 @@ from ..mrml import node_to_volume, volume_to_node
 from ..mrml.geometry import image_data_array
 from ..mrml.segments import LABELMAP
 from ..mrml.sequences import SEQUENCE, data_nodes
-from ..mrml.volumes import QUANTITY
+from ..mrml.volumes import QUANTITY, displacement
 from ..volume import Region, Volume, image_like
+from .sphere import sphere_print
 
 FACTS = "Hypoxia.Map"  # JSON: threshold, comparison, warnings, registration ...
 INPUTS = "Hypoxia.Inputs"  # JSON: fingerprint of each input when the map was made
 MADE_OF = "Hypoxia.MadeOf."  # node reference role, followed by "planning" or the method's key of an input
+REGION_OF = "region."  # after MADE_OF, followed by the method's key of a region
+VOXELS = "Hypoxia.MapVoxels"  # checksum of the map as computed
 UNCERTAINTY = "Hypoxia.UncertaintyNode"  # node reference role
 EXTRA = "Hypoxia.FurtherMap"  # node reference role of every further map
 PART = "Hypoxia.PartOfMap"  # attribute of the maps that came with a map: the method's key
@@ -45,6 +48,7 @@ def map_to_node(
     method: str,
     nodes: Mapping[str, Any] | None = None,
     params: Mapping[str, Any] | None = None,
+    regions: Mapping[str, tuple[Any, str]] | None = None,
 ) -> Any:
     """Add the map (and its uncertainty) to the scene.
 
@@ -58,7 +62,10 @@ def map_to_node(
         Nodes it was made of: ``planning`` and the method's inputs; kept as node references.
     params : mapping, optional
         Parameters of the method as chosen.
+    regions : mapping, optional
+        Segmentation and segment identifier (or the ROI of a sphere and an empty text) of each region by its key.
     """
+    regions = regions or {}
     found = result.map
     node = volume_to_node(scene, found.volume, name)
     facts = {
@@ -66,10 +73,13 @@ def map_to_node(
         "threshold_source": found.threshold_source, "surrogate": found.surrogate, "warnings": list(found.warnings),
         "curves": [asdict(curve) for curve in found.curves], "model": model_facts(found.model),
         "details": dict(found.details), "matrices": dict(result.matrices), "residuals": dict(result.residuals),
+        "segments": {key: segment_id for key, (_, segment_id) in regions.items()},
     }  # fmt: skip
     node.SetAttribute(FACTS, json.dumps(facts, default=str))
     node.SetAttribute(INPUTS, json.dumps(dict(inputs), sort_keys=True))
-    for key, source in (nodes or {}).items():
+    node.SetAttribute(VOXELS, _crc_of_image(node.GetImageData()))
+    homes = {REGION_OF + key: home for key, (home, _) in regions.items()}
+    for key, source in {**(nodes or {}), **homes}.items():
         if source is not None:
             node.SetNodeReferenceID(MADE_OF + key, source.GetID())
     further = dict(found.extra)
@@ -93,6 +103,28 @@ def made_of(node: Any) -> dict[str, Any]:
     roles = [node.GetNthNodeReferenceRole(n) for n in range(node.GetNumberOfNodeReferenceRoles())]
     found = {r.removeprefix(MADE_OF): node.GetNodeReference(r) for r in roles if r.startswith(MADE_OF)}
     return {key: source for key, source in found.items() if source is not None}
+
+
+def region_of_map(node: Any, key: str) -> tuple[Any, str] | None:
+    """Segmentation (or ROI) and segment of a region a map was made with; None where the map does not say.
+
+    The node is None when it is no longer in the scene.
+    """
+    segments = map_facts(node).get("segments", {})
+    return (node.GetNodeReference(MADE_OF + REGION_OF + key), segments[key]) if key in segments else None
+
+
+def why_not_as_made(node: Any, fingerprints: Fingerprints) -> str:
+    """What became of a map after it was computed, so that it must not be read; empty when it is as it was."""
+    parent = node.GetParentTransformNode()
+    if parent is not None:
+        return f"The map stands under the transform {parent.GetName()!r}: take it off."
+    if displacement(node) is not None:
+        return "The map was moved in the scene: compute it again."
+    made = node.GetAttribute(VOXELS)
+    if made and made != fingerprints.volume(node).partition("|")[0]:
+        return "The values of the map were changed in Slicer: compute it again."
+    return ""
 
 
 def parts_of(node: Any) -> dict[str, Any]:
@@ -241,6 +273,11 @@ def inside_only(scene: Any, node: Any, gtv: Region, known: str) -> Any:
     return view
 
 
+def region_words(key: str) -> str:
+    """What a region is called where it is said to have changed."""
+    return {"gtv": "GTV", "reference": "reference"}.get(key, f"region {key}")
+
+
 class Fingerprints:
     """Short text per input that changes when its content does; kept per node until the node says it changed."""
 
@@ -254,13 +291,13 @@ class Fingerprints:
         def compute() -> str:
             matrix = vtkMatrix4x4()
             node.GetIJKToRASMatrix(matrix)
-            place = ",".join(f"{matrix.GetElement(r, c):.6g}" for r in range(3) for c in range(4))
-            parent = node.GetParentTransformNode()
+            place = _matrix_text(matrix)
             unit = node.GetAttribute("Hypoxia.Unit") or ""
-            return f"{_crc_of_image(node.GetImageData())}|{zlib.crc32(place.encode()):08x}|{unit}|{parent is not None}"
+            return f"{_crc_of_image(node.GetImageData())}|{zlib.crc32(place.encode()):08x}|{unit}"
 
         data = node.GetImageData()
-        return self._cached((node.GetID(), home), max(node.GetMTime(), data.GetMTime() if data else 0), compute)
+        changed = max(node.GetMTime(), data.GetMTime() if data else 0)
+        return self._cached((node.GetID(), home), changed, compute) + _transform_print(node)
 
     def sequence(self, node: Any) -> str:
         """Of the frames, index and unit of a sequence, or of a MultiVolume."""
@@ -277,6 +314,7 @@ class Fingerprints:
     def segment(self, segmentation_node: Any, segment_id: str) -> str:
         """Of the labelmap of a segment; empty for a segment that is not there."""
         import slicer
+        from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
         segmentation = segmentation_node.GetSegmentation()
         segment = segmentation.GetSegment(segment_id)
@@ -287,19 +325,36 @@ class Fingerprints:
             labelmap = slicer.vtkOrientedImageData()
             if not segmentation_node.GetBinaryLabelmapRepresentation(segment_id, labelmap):
                 return f"surface {segment.GetMTime()}"
-            origin = ",".join(f"{v:.4f}" for v in (*labelmap.GetOrigin(), *labelmap.GetSpacing()))
-            return f"{_crc_of_image(labelmap)}|{labelmap.GetExtent()}|{origin}"
+            matrix = vtkMatrix4x4()
+            labelmap.GetImageToWorldMatrix(matrix)
+            return f"{_crc_of_image(labelmap)}|{labelmap.GetExtent()}|{_matrix_text(matrix)}"
 
         # The Segment Editor changes the voxels of the labelmap and leaves the segment itself as it is.
         labels = segment.GetRepresentation(LABELMAP)
         stamped = [segment, segmentation, segmentation_node, *([labels] if labels is not None else [])]
         changed = max(item.GetMTime() for item in stamped)
-        return self._cached((segmentation_node.GetID(), segment_id), changed, compute)
+        key = (segmentation_node.GetID(), segment_id)
+        return self._cached(key, changed, compute) + _transform_print(segmentation_node)
+
+    def region(self, node: Any, segment_id: str) -> str:
+        """Of a segment, or of the sphere in an ROI (empty identifier)."""
+        return self.segment(node, segment_id) if segment_id else sphere_print(node)
 
     def _cached(self, key: tuple[str, str], changed: int, compute: Any) -> str:
         if key not in self._known or self._known[key][0] != changed:
             self._known[key] = (changed, compute())
         return self._known[key][1]
+
+
+def _matrix_text(matrix: Any) -> str:
+    """Elements of the upper three rows of a vtkMatrix4x4."""
+    return ",".join(f"{matrix.GetElement(r, c) + 0.0:.6g}" for r in range(3) for c in range(4))
+
+
+def _transform_print(node: Any) -> str:
+    """Of the transform a node stands under, empty for none: it moves what is shown and not the voxels."""
+    parent = node.GetParentTransformNode()
+    return f"|under {parent.GetID()} {parent.GetTransformToWorldMTime()}" if parent is not None else ""
 
 
 def _crc_of_image(data: Any) -> str:

@@ -205,7 +205,9 @@ class MethodSection:
         nodes |= {f"sequence.{key}": node for key, node in choices.sequences.items()}
         for key, frame in result.shown.items():
             nodes[key] = add_frame(self.scene, frame, self._job.sources.get(key), choices.planning)
-        node = map_to_node(self.scene, result, name, self._job_prints, choices.method, nodes, choices.params)
+        node = map_to_node(
+            self.scene, result, name, self._job_prints, choices.method, nodes, choices.params, choices.used_regions()
+        )
         self.panel.parameters.map_volume = node
         self.panel.map_section.show_new_map(node)
         return "\n".join([_("Map ready."), *result.map.warnings])

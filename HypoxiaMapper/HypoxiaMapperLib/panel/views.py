@@ -155,7 +155,9 @@ def value_at(node: Any, ras_mm: tuple[float, float, float]) -> float:
         return math.nan
     matrix = vtkMatrix4x4()
     node.GetRASToIJKMatrix(matrix)
-    index = np.rint(from_vtk_matrix(matrix) @ [*ras_mm, 1.0])[:3].astype(int)
+    own = [0.0] * 3
+    node.TransformPointFromWorld(ras_mm, own)
+    index = np.rint(from_vtk_matrix(matrix) @ [*own, 1.0])[:3].astype(int)
     array = image_data_array(node.GetImageData())
     if (index < 0).any() or (index >= array.shape[::-1]).any():
         return math.nan
