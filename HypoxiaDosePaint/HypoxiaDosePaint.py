@@ -1,16 +1,15 @@
 """Hypoxia Dose Paint: from a hypoxia map to planning targets, a prescription and a proven DICOM set."""
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
+
+from HypoxiaMapperLib.panel.module_widget import PanelWidget  # its folder is on the path before any module starts
 
 
 class HypoxiaDosePaint(ScriptedLoadableModule):
@@ -27,78 +26,21 @@ class HypoxiaDosePaint(ScriptedLoadableModule):
         parent.acknowledgementText = _("Protocols and limits are cited where they are chosen.")
 
 
-class HypoxiaDosePaintWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Hooks of the application; the panel itself is ``HypoxiaDosePaintLib.panel.widget.PaintPanel``."""
+class HypoxiaDosePaintWidget(PanelWidget):
+    """The panel itself is ``HypoxiaDosePaintLib.panel.widget.PaintPanel``."""
 
-    def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = None
-        self.panel = None
+    libraries = ("HypoxiaDosePaintLib",)
 
-    def setup(self):
-        """Build the panel, once."""
-        ScriptedLoadableModuleWidget.setup(self)
+    def make_panel(self):
+        """Logic and panel."""
         from HypoxiaDosePaintLib.panel.widget import PaintPanel
 
-        ui_widget = slicer.util.loadUI(self.resourcePath("UI/HypoxiaDosePaint.ui"))
-        self.layout.addWidget(ui_widget)
-        self.ui = slicer.util.childWidgetVariables(ui_widget)
-        ui_widget.setMRMLScene(slicer.mrmlScene)
-        self.logic = HypoxiaDosePaintLogic()
-        self.panel = PaintPanel(self.ui, slicer.mrmlScene)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.on_scene_start_close)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.on_scene_end_close)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.on_scene_end_close)
-
-    def cleanup(self):
-        """The application closes, or the module is reloaded."""
-        self.stop_using_parameter_node()
-        if self.panel is not None:
-            self.panel.forget()
-        self.removeObservers()
+        return HypoxiaDosePaintLogic(), PaintPanel(self.ui, slicer.mrmlScene)
 
     def enter(self):
         """The user comes to this module."""
-        self.use_parameter_node()
+        super().enter()
         self.panel.fill_in()
-
-    def exit(self):
-        """The user goes to another module: changes there show when he comes back."""
-        self.stop_using_parameter_node()
-
-    def on_scene_start_close(self, caller, event):
-        """Nodes will be gone, and with them what could be exported."""
-        self.stop_using_parameter_node()
-        self.panel.forget()
-
-    def on_scene_end_close(self, caller, event):
-        """An empty or another scene."""
-        if self.parent.isEntered:
-            self.use_parameter_node()
-
-    def use_parameter_node(self):
-        """Observe the module's parameter node."""
-        self.stop_using_parameter_node()
-        parameters = self.logic.getParameterNode()
-        self.panel.set_parameters(parameters)
-        self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.panel.refresh)
-
-    def stop_using_parameter_node(self):
-        """Show its changes no more."""
-        if self.panel is not None and self.panel.parameters is not None:
-            node = self.panel.parameters.parameterNode
-            if self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.refresh):
-                self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.refresh)
-            self.panel.pause()
-
-    def onReload(self):
-        """Reload the library too, or the module would go on with the old one."""
-        import sys
-
-        for name in [n for n in sys.modules if n.split(".")[0] == "HypoxiaDosePaintLib"]:
-            del sys.modules[name]
-        super().onReload()
 
 
 class HypoxiaDosePaintLogic(ScriptedLoadableModuleLogic):

@@ -1,19 +1,17 @@
 """Hypoxia Mapper: hypoxia maps from PET (and other images) on the planning CT, and the hypoxic subvolume."""
 
-import sys
 from pathlib import Path
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
+
+from HypoxiaMapperLib.panel.module_widget import PanelWidget
 
 PATIENT_NAME = "HypoxiaDigitalPatient"
 
@@ -71,30 +69,17 @@ def load_digital_patient(source=None, seed=None):
     return loaded
 
 
-class HypoxiaMapperWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Hooks of the application; the panel itself is ``HypoxiaMapperLib.panel.widget.MapperPanel``."""
+class HypoxiaMapperWidget(PanelWidget):
+    """The panel itself is ``HypoxiaMapperLib.panel.widget.MapperPanel``."""
 
-    def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = self.panel = None
+    libraries = ("HypoxiaMapperLib", "HypoxiaDosePaintLib")  # the second imports the first
 
-    def setup(self):
-        """Build the panel, once."""
-        ScriptedLoadableModuleWidget.setup(self)
+    def make_panel(self):
+        """Logic and panel."""
         from HypoxiaMapperLib.panel.widget import MapperPanel
 
-        ui_widget = slicer.util.loadUI(self.resourcePath("UI/HypoxiaMapper.ui"))
-        self.layout.addWidget(ui_widget)
-        self.ui = slicer.util.childWidgetVariables(ui_widget)
-        ui_widget.setMRMLScene(slicer.mrmlScene)
         self.say_if_shadowed()
-        self.logic = HypoxiaMapperLogic()
-        self.panel = MapperPanel(self.ui, slicer.mrmlScene)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.on_scene_start_close)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.on_scene_end_close)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.on_scene_end_close)
-        self.use_parameter_node()
+        return HypoxiaMapperLogic(), MapperPanel(self.ui, slicer.mrmlScene)
 
     def say_if_shadowed(self):
         """A wheel installed into Slicer comes before the extension on the path: then another version runs."""
@@ -106,51 +91,11 @@ class HypoxiaMapperWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 "Another installation is in use: {path}. Remove it: PythonSlicer -m pip uninstall slicer-hypoxia"
             ).format(path=used.parent)
 
-    def cleanup(self):
-        """The application closes, or the module is reloaded."""
-        self.stop_using_parameter_node()
-        if self.panel is not None:
-            self.panel.forget()
-        self.removeObservers()
-
-    def enter(self):
-        """The user comes to this module."""
-        self.use_parameter_node()
-
-    def exit(self):
-        """The user goes to another module: changes there show when he comes back."""
-        self.stop_using_parameter_node()
-
-    def on_scene_start_close(self, caller, event):
-        """Nodes will be gone."""
-        self.stop_using_parameter_node()
-        self.panel.forget()
-
-    def on_scene_end_close(self, caller, event):
-        """An empty or another scene."""
-        if self.parent.isEntered:
-            self.use_parameter_node()
-
-    def use_parameter_node(self):
-        """Observe the module's parameter node."""
-        self.stop_using_parameter_node()
-        parameters = self.logic.getParameterNode()
-        self.panel.set_parameters(parameters)
-        self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.panel.refresh)
-
-    def stop_using_parameter_node(self):
-        """Show its changes no more."""
-        if self.panel is not None and self.panel.parameters is not None:
-            node = self.panel.parameters.parameterNode
-            if self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.refresh):
-                self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.refresh)
-            self.panel.pause()
-
     def onReload(self):
-        """Reload the libraries too, or the module would go on with the old ones."""
-        for name in [n for n in sys.modules if n.split(".")[0] in ("HypoxiaMapperLib", "HypoxiaDosePaintLib")]:
-            del sys.modules[name]
+        """Dose Paint goes on with the new libraries, too."""
         super().onReload()
+        if hasattr(slicer.modules, "HypoxiaDosePaintWidget"):
+            slicer.util.reloadScriptedModule("HypoxiaDosePaint")
 
 
 class HypoxiaMapperLogic(ScriptedLoadableModuleLogic):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -15,7 +16,9 @@ from HypoxiaMapperLib.volume import Region, Volume, image_like
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
+
 from HypoxiaMapperLib.methods import FitCurve  # noqa: E402
+from HypoxiaMapperLib.methods._learned import Reference, crop_around, network_images  # noqa: E402
 from HypoxiaMapperLib.mrml import node_to_volume, region_to_segment, volume_to_node  # noqa: E402
 from HypoxiaMapperLib.panel.choices import (  # noqa: E402
     MapperChoices,
@@ -334,3 +337,35 @@ def test_the_view_of_a_map_holds_the_gtv_alone_at_the_same_place(patient):
     assert inside_only(patient.scene, node, GTV, "1") is view
     assert inside_only(patient.scene, node, GTV, "2") is not view
     assert not node.GetNodeReference("Hypoxia.InsideGtv").GetSaveWithScene()
+
+
+@pytest.mark.parametrize(
+    ("quantity", "taken"),
+    [
+        ("tissue-to-blood ratio", True),
+        ("predicted tissue-to-blood ratio", False),
+        ("FMISO uptake ratio to muscle", False),
+    ],
+)
+def test_panel_and_method_take_the_same_ratio_in_place_of_suv(patient, quantity, taken):
+    patient.pet.SetAttribute("Hypoxia.Quantity", quantity)
+    patient.pet.SetAttribute("Hypoxia.Unit", "{ratio}")
+    inputs = {"hypoxia_pet": patient.pet}
+    choices = dataclasses.replace(patient.choices, method="learned_ratio", inputs=inputs, reference=type(patient.gtv)())
+    problems = patient.decisions.missing_images(dataclasses.replace(choices, params={}))
+    assert (problems == []) is taken, problems
+    assert taken or "or a measured tissue-to-blood ratio" in problems[0]
+    volume = node_to_volume(patient.pet)
+    units, reference = dict.fromkeys(("adc", "ktrans", "r2star"), ""), Reference(None, "", 0.5)
+    with contextlib.nullcontext() if taken else pytest.raises(RequestError, match="measured tissue-to-blood ratio"):
+        network_images({"hypoxia_pet": volume}, GTV, crop_around(GTV), units, reference)
+    plain = dataclasses.replace(patient.choices, inputs={"pet": patient.pet})
+    assert "needs SUVbw" in patient.decisions.missing_images(plain)[0]
+
+
+def test_a_ratio_may_be_stated_for_an_image_without_unit(patient):
+    for key in ("Hypoxia.Unit", "Hypoxia.Quantity"):
+        patient.pet.RemoveAttribute(key)
+    state_unit(patient.pet, "Ratio to blood, measured")
+    choices = dataclasses.replace(patient.choices, method="learned_ratio", inputs={"hypoxia_pet": patient.pet})
+    assert patient.decisions.missing_images(choices) == []

@@ -10,7 +10,8 @@ ROW_PADDING = 10  # pixels around a line of text in a table
 
 
 def fill_table(table: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Write rows of text into a table that is as high as its rows."""
+    """Write rows of text into a table that is as high as its rows; one without rows is not shown."""
+    table.visible = bool(rows)
     table.rowCount = 0  # also takes out the widgets of cells
     table.rowCount, table.columnCount = len(rows), len(columns)
     table.setHorizontalHeaderLabels(list(columns))

@@ -81,6 +81,7 @@ class PaintPanel:
             ui.boostSameCheckBox, ui.boostSidesWidget, ui.boostMarginSpinBox,
             lambda text: self._on_sides("boost_sides", text),
         )  # fmt: skip
+        fill_table(ui.proofTable, PROOF_COLUMNS, [])
         self._connect()
 
     def _connect(self) -> None:
@@ -204,6 +205,7 @@ class PaintPanel:
         with slicer.util.tryWithErrorDisplay(_("The targets could not be made."), waitCursor=True):
             choices = self.choices()
             self._take_acceptance_back()
+            fill_table(self.ui.proofTable, PROOF_COLUMNS, [])  # it proves the targets before these
             try:
                 self.computed = compute_targets(choices, self.images, self._progress)
             except HypoxiaError as error:
@@ -262,7 +264,9 @@ class PaintPanel:
         self.ui.progressBar.value = 0
         self.refresh()
         passed = sum(p.passed for p in result.proof)
-        self.ui.exportStatusLabel.text = _("Written and proven ({passed} of {all} checks passed): {folder}").format(
+        self.ui.exportStatusLabel.text = _(
+            "Written and proven ({passed} of {all} checks passed), research use only: {folder}"
+        ).format(
             passed=passed, all=len(result.proof), folder=out
         ) + (f"\n{note}" if note else "")
         self._fit_labels()
@@ -382,5 +386,5 @@ class PaintPanel:
             else _("Up to date.")
         )
         fill_table(ui.targetsTable, TARGET_COLUMNS, target_rows(result))
-        ui.droppedLabel.text = dropped_text(result)
+        ui.droppedLabel.text = f"{_('Research use only.')} {dropped_text(result)}"
         ui.warningsLabel.text = "\n".join(f"• {w}" for w in result.warnings)

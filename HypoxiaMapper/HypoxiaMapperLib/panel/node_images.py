@@ -32,6 +32,7 @@ SERIES = "Hypoxia.SeriesInstanceUID"
 STATED_UNITS = {
     "SUVbw (g/ml)": ("SUVbw", "g/ml"),
     "CT number (HU)": ("CT number", "[hnsf'U]"),
+    "Ratio to blood, measured": ("tissue-to-blood ratio", "{ratio}"),
     "MR map (unit in step 2)": ("MR map", "[arb'U]"),
     "Bq/ml, decay-corrected": ("Activity concentration", "Bq/ml"),
     "MR signal (arbitrary)": ("MR signal", "[arb'U]"),
