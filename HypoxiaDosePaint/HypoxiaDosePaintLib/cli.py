@@ -183,7 +183,7 @@ def _add_dose_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--override",
         metavar='"LIMIT NAME: REASON"',
-        help="exceed a limit by name: dose, volume, coverage, distribution",
+        help="exceed a limit by name: dose, volume, coverage, distribution(CHECK, ...), which names the failed checks",
     )
 
 

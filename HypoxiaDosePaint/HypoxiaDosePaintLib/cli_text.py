@@ -12,12 +12,22 @@ from HypoxiaMapperLib.dicomio.model import ScanResult
 from HypoxiaMapperLib.methods import Method
 from HypoxiaMapperLib.tracers import TracerProtocol
 
+from .limits import distribution_override, override_to_type
 from .planqa import dice
 from .prescription import Protocol
 from .result import ProofRow, Result
 from .sidecar import model_data
 from .subvolume import find_subvolume
-from .wording import band_text, gtv_words, map_mark, prescribed_text, threshold_text, ucum_text, volume_word
+from .wording import (
+    band_text,
+    gtv_words,
+    map_mark,
+    model_threshold_text,
+    prescribed_text,
+    threshold_text,
+    ucum_text,
+    volume_word,
+)
 
 if TYPE_CHECKING:
     from HypoxiaMapperLib.simulate.digital_patient import DigitalPatient
@@ -89,14 +99,18 @@ def _model_lines(result: Result) -> list[str]:
     if model is None:
         return []
     failed = [ucum_text(f"{f.check} {f.value} (allowed: {f.allowed})") for f in model.distribution if not f.passed]
-    override = result.request.override_for("distribution")
-    state = f"{len(model.distribution)} of {len(model.distribution)} checks passed" if not failed else (
-        f"FAILED: {'; '.join(failed)}{f'. Overridden by {override}' if override else ''}")  # fmt: skip
+    override = distribution_override(result.images.map, result.request)
+    state = f"{len(model.distribution)} of {len(model.distribution)} checks passed"
+    if not model.in_distribution:
+        way = f"Overridden by {override}" if override else f"To lift it: {override_to_type(result.images.map)}"
+        state = f"FAILED: {'; '.join(failed) or 'nothing was compared'}. {way}"
     return [
         f"Model            {model.title} ({model.name} {model.version}): {model.label}",
+        f"  identity       {model.identity or 'not known'}",
         f"  trained on     {model.training_data}",
         f"  images         {', '.join(model.images_used)}; without {', '.join(model.images_missing) or 'none'}",
-        f"  volume         {model.hypoxic_volume_ml:.2f} ml, {band_text(model.hypoxic_volume_band_ml)}",
+        f"  volume         {model.hypoxic_volume_ml:.2f} ml, {band_text(model.hypoxic_volume_band_ml)}; "
+        f"{model_threshold_text(model.threshold_text, result.threshold, result.comparison)}",
         f"  distribution   {state}",
         *(f"  baseline       {b.name}: {b.hypoxic_volume_ml:.2f} ml, voxel-wise r {b.correlation:.2f}"
           for b in model.baselines),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from HypoxiaMapperLib.errors import InputError, LimitError
 from HypoxiaMapperLib.methods._base import HypoxiaMap, Method
 
-from .request import SubvolumeOptions
+from .request import DISTRIBUTION, Request, SubvolumeOptions
 from .wording import ucum_text
 
 MINIMUM_COVERAGE = 0.9
@@ -88,28 +88,59 @@ def require_model(method: Method, hypoxia_map: HypoxiaMap) -> None:
         )
 
 
-def require_distribution(hypoxia_map: HypoxiaMap, override: str) -> None:
+def distribution_override(hypoxia_map: HypoxiaMap, request: Request) -> str:
+    """Who answers for the failed checks of a learned map, and for which; empty unless every one of them was named.
+
+    Checks that a person named on other images lift nothing here that fails beside them.
+    """
+    words, named = request.override_for(DISTRIBUTION), request.checks_overridden
+    failed = hypoxia_map.model.failed_checks if hypoxia_map.model else ()
+    if not words or not failed or not set(failed) <= set(named):
+        return ""
+    return f"{words} (checks lifted: {', '.join(failed)})"
+
+
+def require_distribution(hypoxia_map: HypoxiaMap, request: Request) -> None:
     """Refuse to hand out a learned map of images unlike those its model was trained on, unless a person answers for it.
 
     Raises
     ------
     LimitError
-        Naming every check that failed, if there is no override.
+        Naming every check that failed, if no override names them all; the hint holds the words to type.
     """
     text = _distribution(hypoxia_map)
-    if text and not override.strip():
+    if text and not distribution_override(hypoxia_map, request):
         raise LimitError(
-            f"{text}, so nothing is exported.",
-            'Check these images, use another method, or give --override "distribution name: reason".',
+            f"{text}, so nothing is exported.{_not_named(hypoxia_map, request)}",
+            f'Check these images, use another method, or give --override "{override_to_type(hypoxia_map)}".',
         )
 
 
-def note_on_distribution(hypoxia_map: HypoxiaMap, override: str) -> list[str]:
+def override_to_type(hypoxia_map: HypoxiaMap) -> str:
+    """The override that would lift what failed on these images, but for name and reason; empty if nothing failed."""
+    failed = hypoxia_map.model.failed_checks if hypoxia_map.model else ()
+    return f"{DISTRIBUTION}({', '.join(failed)}) name: reason" if failed else ""
+
+
+def note_on_distribution(hypoxia_map: HypoxiaMap, request: Request) -> list[str]:
     """What must be said of a learned map that failed its distribution check; nothing if it passed."""
     text = _distribution(hypoxia_map)
     if not text:
         return []
-    return [f"{text}. Overridden by {override.strip()}." if override.strip() else f"{text}, so it is not exported."]
+    override = distribution_override(hypoxia_map, request)
+    if override:
+        return [f"{text}. Overridden by {override}."]
+    not_named = _not_named(hypoxia_map, request)
+    return [f"{text}, so it is not exported.{not_named} To lift it: {override_to_type(hypoxia_map)}"]
+
+
+def _not_named(hypoxia_map: HypoxiaMap, request: Request) -> str:
+    """Which failed checks an override does not name; empty without an override."""
+    words = request.override_for(DISTRIBUTION)
+    if not words or hypoxia_map.model is None:
+        return ""
+    left = [check for check in hypoxia_map.model.failed_checks if check not in request.checks_overridden]
+    return f" The override by {words} does not name {', '.join(left)}."
 
 
 def _distribution(hypoxia_map: HypoxiaMap) -> str:
@@ -118,6 +149,7 @@ def _distribution(hypoxia_map: HypoxiaMap) -> str:
     if model is None or model.in_distribution:
         return ""
     failed = "; ".join(f"{f.check} {f.value} (allowed: {f.allowed})" for f in model.distribution if not f.passed)
+    failed = failed or "nothing was compared"
     return f"The images are unlike those that {model.name} was trained on: {ucum_text(failed)}"
 
 

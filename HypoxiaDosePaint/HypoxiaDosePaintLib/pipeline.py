@@ -273,7 +273,7 @@ def _warnings(parts: Parts) -> tuple[str, ...]:
     found = [f"Dose ceiling overridden ({'; '.join(over)}) by {parts.prescription.override}."] if over else []
     if doses_changed(parts.protocol, parts.prescription):
         found.append(f"The doses are not those of {parts.protocol.name}, {parts.protocol.doses_text}.")
-    found += note_on_distribution(parts.hypoxia_map, parts.request.override_for("distribution"))
+    found += note_on_distribution(parts.hypoxia_map, parts.request)
     found += parts.registration.warnings
     found += [*parts.hypoxia_map.warnings, *parts.subvolume.warnings, *parts.targets.warnings, *parts.inputs.warnings]
     found += bystander_warnings(parts.inputs, parts.targets.structures)

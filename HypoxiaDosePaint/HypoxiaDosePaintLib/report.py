@@ -12,6 +12,7 @@ from HypoxiaMapperLib.errors import OutputError
 from HypoxiaMapperLib.inference.channels import CHANNELS
 
 from . import wording
+from .limits import distribution_override, override_to_type
 from .plots import fit_curve_svg, histogram_svg, volume_by_threshold_svg
 from .request import Margins
 from .result import Result
@@ -78,7 +79,9 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
         surrogate=result.images.map.surrogate,
         mark=wording.map_mark(result.images.map),
         model=result.images.map.model,
-        distribution_override=result.request.override_for("distribution"),
+        distribution_override=distribution_override(result.images.map, result.request),
+        override_to_type=override_to_type(result.images.map),
+        **_model_threshold(result),
         image_names=image_names,
         curves=[fit_curve_svg(c, f"curve{n}") for n, c in enumerate(result.images.map.curves)],
         research_use=wording.RESEARCH_USE,
@@ -97,6 +100,17 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
         steps=result.images.map.volume.operations,
         details={k: v for k, v in result.details.items() if k not in ("map_operations", "curves")},  # shown as such
     )
+
+
+def _model_threshold(result: Result) -> dict[str, Any]:
+    """What the model's own volumes are cut at, and whether the result is cut elsewhere."""
+    model = result.images.map.model
+    if model is None:
+        return {"model_threshold": "", "other_threshold": False}
+    return {
+        "model_threshold": wording.model_threshold_text(model.threshold_text, result.threshold, result.comparison),
+        "other_threshold": wording.at_other_threshold(model.threshold_text, result.threshold, result.comparison),
+    }
 
 
 def acceptance(result: Result) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import sys
 import types
 import typing
@@ -44,6 +45,8 @@ def _require_person_name(what: str, value: str) -> None:
 
 LIMITS = ("dose", "volume", "coverage", "distribution")
 """What an override can lift: dose ceiling, hypoxic fraction, map coverage of the GTV, out-of-distribution gate."""
+DISTRIBUTION = "distribution"
+_OVERRIDE = re.compile(r"(?P<limit>\w+)(?:\((?P<checks>[^()]*)\))?\s+(?P<name>[^:]*[^:\s])\s*:(?P<reason>.*\S.*)")
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,8 @@ class Request:
     boost_margins, base_margins : Margins or None
         None takes the protocol file's.
     override : str
-        ``"LIMIT name: reason"`` of the person who takes responsibility for exceeding a limit (see ``LIMITS``).
+        ``"LIMIT name: reason"`` of the person who takes responsibility for exceeding a limit (see ``LIMITS``); see
+        ``parse_overrides``.
     accepted_by : str
         Name of the person who accepts the result; without it nothing is exported as DICOM.
     write_rtdose : bool
@@ -214,9 +218,14 @@ class Request:
         """``"name: reason"`` of the person who lifts one limit, empty for none."""
         return parse_overrides(self.override).get(limit, "")
 
+    @property
+    def checks_overridden(self) -> tuple[str, ...]:
+        """Names of the distribution checks that the override of ``distribution`` names; they alone are lifted."""
+        return _checks_named(self.override)
+
     def for_next_run(self) -> Request:
         """The request without what a person said of this very result: the acceptance, and the word for its images."""
-        kept = {k: text for k, text in parse_overrides(self.override).items() if k != "distribution"}
+        kept = {k: text for k, text in parse_overrides(self.override).items() if k != DISTRIBUTION}
         return dataclasses.replace(self, accepted_by="", override="; ".join(f"{k} {text}" for k, text in kept.items()))
 
     def to_json(self) -> str:
@@ -227,23 +236,39 @@ class Request:
 def parse_overrides(text: str) -> dict[str, str]:
     """Overrides by the limit they lift: ``"dose Dr A: reason; volume Dr B: reason"``.
 
-    One override lifts one limit: a person who accepts a higher dose has not thereby accepted a larger volume.
+    One override lifts one limit: a person who accepts a higher dose has not thereby accepted a larger volume. That of
+    the distribution also names the checks it lifts, ``"distribution(ct-voxel-size, fdg-range) Dr A: reason"``: a
+    person who looked at one failed check has not thereby looked at another.
 
     Raises
     ------
     RequestError
         If a part names no limit, no person or no reason.
     """
-    found: dict[str, str] = {}
+    return {limit: words for limit, _, words in _override_parts(text)}
+
+
+def _checks_named(text: str) -> tuple[str, ...]:
+    """The checks that the override of the distribution names; empty without one, or where it names none."""
+    named = next((checks for limit, checks, _ in _override_parts(text) if limit == DISTRIBUTION), "")
+    return tuple(filter(None, (check.strip() for check in named.split(","))))
+
+
+def _override_parts(text: str) -> list[tuple[str, str, str]]:
+    """Limit, checks in brackets, and ``"name: reason"`` of every override; errors as ``parse_overrides``."""
+    found = []
     for part in filter(None, (p.strip() for p in text.split(";"))):
-        limit, _, rest = part.partition(" ")
-        name, colon, reason = rest.partition(":")
-        if limit not in LIMITS or not (name.strip() and colon and reason.strip()) or not _is_dicom_text(part):
+        match = _OVERRIDE.fullmatch(part)
+        if not match or match["limit"] not in LIMITS or not _is_dicom_text(part):
             raise RequestError(
                 f"The override {part!r} does not name a limit, a person and a reason.",
                 f'Write "LIMIT name: reason"; limits: {", ".join(LIMITS)}; several are parted by ";".',
             )
-        found[limit] = f"{name.strip()}: {reason.strip()}"
+        if match["checks"] and match["limit"] != DISTRIBUTION:
+            raise RequestError(
+                f"The override {part!r} names checks in brackets.", f"Only {DISTRIBUTION} has some: leave them out."
+            )
+        found.append((match["limit"], match["checks"] or "", f"{match['name'].strip()}: {match['reason'].strip()}"))
     return found
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from HypoxiaMapperLib.errors import OutputError
 
+from .limits import distribution_override
 from .result import Result, TargetRow
 from .wording import RESEARCH_USE, map_mark
 
@@ -46,8 +47,8 @@ def model_data(result: Result) -> dict[str, Any] | None:
     model = result.images.map.model
     if model is None:
         return None
-    override = result.request.override_for("distribution")
-    return {**_plain(model), "in_distribution": model.in_distribution, "distribution_override": override}
+    facts = {"in_distribution": model.in_distribution, "checks_failed": list(model.failed_checks)}
+    return {**_plain(model), **facts, "distribution_override": distribution_override(result.images.map, result.request)}
 
 
 def write_targets_csv(result: Result, path: Path) -> None:

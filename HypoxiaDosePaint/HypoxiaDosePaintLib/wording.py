@@ -56,6 +56,19 @@ def band_text(band_ml: tuple[float, float]) -> str:
     return f"5-95 % band {low:.2f} to {high:.2f} ml"
 
 
+def at_other_threshold(own: str, threshold: float, comparison: str) -> bool:
+    """Whether a model's volumes, cut at ``own`` (``"> 1.2"``), are cut elsewhere than the result."""
+    return bool(own) and own != f"{comparison} {threshold:g}"
+
+
+def model_threshold_text(own: str, threshold: float, comparison: str) -> str:
+    """What a model's volume, band and baselines are cut at; loud where the result is cut at another threshold."""
+    text = f"cut at the model's own threshold {own}".rstrip()
+    if not at_other_threshold(own, threshold, comparison):
+        return text
+    return f"{text}, NOT at {comparison} {threshold:g} as this result: the volumes cannot be compared"
+
+
 def gy_text(dose_gy: float | None, decimals: int = 1) -> str:
     """Gray with fixed decimals; a dash where there is no dose."""
     return "–" if dose_gy is None else f"{dose_gy:.{decimals}f} Gy"

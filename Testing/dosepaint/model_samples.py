@@ -11,7 +11,8 @@ from HypoxiaMapperLib.methods import Baseline, Finding, HypoxiaMap, ModelUse
 
 LABEL = "synthetic-trained, not clinically validated"
 DIGESTS = ("a1" * 32, "b2" * 32)
-OVERRIDE = "distribution Dr B. Example: FDG of another scanner, checked by phantom"
+WORDS = "Dr B. Example: FDG of another scanner, checked by phantom"
+OVERRIDE = f"distribution(fdg-range) {WORDS}"
 
 
 def sample_model(in_distribution: bool = True) -> ModelUse:
@@ -31,12 +32,15 @@ def sample_model(in_distribution: bool = True) -> ModelUse:
         hypoxic_volume_ml=5.31,
         hypoxic_volume_band_ml=(3.2, 7.9),
         distribution=(
-            Finding("FDG 99th percentile in the GTV", "41.2 g/ml", "3.0 to 38.5 g/ml", in_distribution),
+            Finding("FDG 99th percentile in the GTV", "41.2 g/ml", "3.0 to 38.5 g/ml", in_distribution, "fdg-range"),
             Finding("CT spacing", "2.5 mm", "0.8 to 3.5 mm", True),
         ),
         baselines=(Baseline("scaled FDG", "FDG scaled to the training mean", 6.1, 0.71),
                    Baseline("linear regression", "voxel-wise, of the images at hand", 4.4, float("nan"))),
         occlusion={"fdg": 0.123, "ct": 0.004},
+        metadata_sha256="c3" * 32,
+        threshold_text="> 1.2",
+        origin="user's bundle, not the shipped one",
     )  # fmt: skip
 
 

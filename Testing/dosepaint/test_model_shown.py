@@ -15,14 +15,19 @@ from HypoxiaDosePaintLib.dicomrt.common import object_label, private_provenance,
 from HypoxiaDosePaintLib.dicomrt.export import export_set
 from HypoxiaDosePaintLib.dicomrt.proof_objects import _dose_item_faults
 from HypoxiaDosePaintLib.dicomrt.verify import verify_set
-from HypoxiaDosePaintLib.limits import note_on_distribution, require_distribution
+from HypoxiaDosePaintLib.limits import (
+    distribution_override,
+    note_on_distribution,
+    override_to_type,
+    require_distribution,
+)
 from HypoxiaDosePaintLib.plots import fit_curve_svg
 from HypoxiaDosePaintLib.report import report_html
 from HypoxiaDosePaintLib.sidecar import result_to_json, write_targets_csv
 from HypoxiaDosePaintLib.wording import map_mark
 from HypoxiaMapperLib.errors import LimitError
-from HypoxiaMapperLib.methods import FitCurve
-from model_samples import DIGESTS, LABEL, OVERRIDE, learned, learned_map, sample_model
+from HypoxiaMapperLib.methods import Finding, FitCurve
+from model_samples import DIGESTS, LABEL, OVERRIDE, WORDS, learned, learned_map, sample_model
 from result_samples import sample_result
 from rt_samples import make_run
 
@@ -159,27 +164,84 @@ def test_images_unlike_the_training_block_the_export_until_overridden(tmp_path):
         export_set(learned(run, in_distribution=False), planning, tmp_path / "out")
     assert "FDG 99th percentile in the GTV 41.2 g/ml (allowed: 3.0 to 38.5 g/ml)" in error.value.message
     assert "CT spacing" not in error.value.message
-    assert '--override "distribution' in error.value.hint
+    assert '--override "distribution(fdg-range) name: reason"' in error.value.hint
     assert not (tmp_path / "out").exists()
     with pytest.raises(LimitError):
         export_set(learned(run, False, "dose Dr A: trial"), planning, tmp_path / "out")
+    with pytest.raises(LimitError, match="The override by Dr A: trial does not name fdg-range"):
+        export_set(learned(run, False, "distribution(ct-voxel-size) Dr A: trial"), planning, tmp_path / "out")
     overridden = learned(run, False, OVERRIDE)
     export_set(overridden, planning, tmp_path / "out")
     stored = private_provenance(pydicom.dcmread(tmp_path / "out" / "dicom" / "MAP.dcm"))["model"]
-    assert stored["distribution_override"] == OVERRIDE.removeprefix("distribution ")
+    assert stored["distribution_override"] == f"{WORDS} (checks lifted: fdg-range)"
+    assert stored["checks_failed"] == ["fdg-range"]
     assert stored["in_distribution"] is False
     assert json.loads(result_to_json(overridden))["model"]["distribution_override"].startswith("Dr B. Example")
     assert "Overridden by Dr B. Example" in result_lines(overridden, tmp_path)
 
 
 def test_what_is_said_of_the_distribution():
-    images = sample_result(size=32).images
-    passed, failed = (learned_map(images.map, in_distribution=ok) for ok in (True, False))
-    require_distribution(images.map, "")
-    require_distribution(passed, "")
-    assert note_on_distribution(images.map, "") == note_on_distribution(passed, "Dr B: x") == []
-    assert "not exported" in note_on_distribution(failed, "")[0]
-    assert note_on_distribution(failed, "Dr B: x")[0].endswith("Overridden by Dr B: x.")
+    run = sample_result(size=32)
+    passed, failed = (learned_map(run.images.map, in_distribution=ok) for ok in (True, False))
+    silent, named = run.request, replace(run.request, override="distribution(fdg-range) Dr B: x")
+    require_distribution(run.images.map, silent)
+    require_distribution(passed, silent)
+    assert note_on_distribution(run.images.map, silent) == note_on_distribution(passed, named) == []
+    assert note_on_distribution(failed, silent)[0].endswith("To lift it: distribution(fdg-range) name: reason")
+    assert note_on_distribution(failed, named)[0].endswith("Overridden by Dr B: x (checks lifted: fdg-range).")
+
+
+def test_an_override_lifts_the_checks_it_names_and_no_other():
+    run = sample_result(size=32)
+    failed = learned_map(run.images.map, in_distribution=False)
+    spacing = Finding("CT voxel size", "9 mm", "at most 3 mm", False)
+    both = replace(failed, model=replace(failed.model, distribution=(failed.model.distribution[0], spacing)))
+    assert both.model.failed_checks == ("fdg-range", "ct-voxel-size")
+
+    def lifted(hypoxia_map, override):
+        return distribution_override(hypoxia_map, replace(run.request, override=override))
+
+    assert lifted(failed, "distribution(fdg-range) Dr B: x")
+    assert not lifted(both, "distribution(fdg-range) Dr B: x"), "signed before the CT was another one"
+    assert not lifted(failed, "distribution Dr B: x"), "nothing was named"
+    assert not lifted(failed, "distribution() Dr B: x")
+    assert lifted(both, "distribution( ct-voxel-size,fdg-range ) Dr B: x").endswith(
+        "(checks lifted: fdg-range, ct-voxel-size)"
+    )
+    assert lifted(both, override_to_type(both)) == "name: reason (checks lifted: fdg-range, ct-voxel-size)"
+    unchecked = replace(failed, model=replace(failed.model, distribution=()))
+    assert not lifted(unchecked, "distribution(fdg-range) Dr B: x")
+    assert lifted(unchecked, override_to_type(unchecked)).endswith("(checks lifted: unchecked)")
+    with pytest.raises(LimitError, match="nothing was compared"):
+        require_distribution(unchecked, run.request)
+
+
+def test_whose_model_it_is_stands_on_every_way_out(result, delivered, tmp_path):
+    origin, digest = "not the shipped one", "c3" * 32
+    html = report_html(result, {})
+    assert "user&#39;s bundle, not the shipped one" in html
+    assert digest in html
+    assert f"identity       user's bundle, {origin}; metadata SHA-256 {digest[:12]}" in result_lines(result, tmp_path)
+    stored = json.loads(result_to_json(result))["model"]
+    assert (stored["origin"], stored["metadata_sha256"]) == (f"user's bundle, {origin}", digest)
+    for path in (delivered[0] / "dicom").glob("*.dcm"):
+        ds = pydicom.dcmread(path)
+        assert private_provenance(ds)["model"]["metadata_sha256"] == digest
+        words = ds.ContributingEquipmentSequence[-1].ContributionDescription
+        assert origin in words
+        assert digest in words
+
+
+def test_a_threshold_of_the_user_beside_the_models_own_cannot_be_overlooked(result, tmp_path):
+    same = replace(result, threshold=1.2, comparison=">")
+    other = replace(result, threshold=1.4, comparison=">")
+    for text in (report_html(same, {}), result_lines(same, tmp_path)):
+        assert (
+            "cut at the model&#39;s own threshold &gt; 1.2" in text or "cut at the model's own threshold > 1.2" in text
+        )
+        assert "NOT at" not in text
+    assert report_html(other, {}).count("NOT at &gt; 1.4 as this result: the volumes cannot be compared") == 2
+    assert "NOT at > 1.4 as this result" in result_lines(other, tmp_path)
 
 
 def test_fit_curve_shows_points_line_and_residual():

@@ -112,7 +112,10 @@ def test_export_waits_for_an_override_where_the_model_was_not_trained(street, co
     assert "FDG maximum 60 g/ml (allowed: 0 to 40 g/ml)" in reason
     assert "Override (step 2)" in reason
     stated = dataclasses.replace(
-        learned, request=dataclasses.replace(learned.request, override="distribution Dr A: looked at by two readers")
+        learned,
+        request=dataclasses.replace(
+            learned.request, override="distribution(fdg-maximum) Dr A: looked at by two readers"
+        ),
     )
     assert street.decisions.why_not_export(stated, (), accepted, "/tmp") == ""
 

@@ -205,8 +205,19 @@ def test_parameters_that_json_cannot_give_back_are_refused():
 
 def test_the_next_run_is_accepted_anew_and_its_images_are_judged_anew():
     request = Request(
-        **SMALLEST, accepted_by="Dr A", override="dose Dr A: small volume; distribution Dr B: seen the images"
+        **SMALLEST, accepted_by="Dr A", override="dose Dr A: small volume; distribution(ct-range) Dr B: seen the images"
     )
     following = request.for_next_run()
     assert following.accepted_by == ""
     assert following.override == "dose Dr A: small volume"
+
+
+def test_the_override_of_the_distribution_names_its_checks():
+    request = Request(**SMALLEST, override="dose Dr A: x; distribution(ct-range, fdg-smoothness) Dr B: seen: both")
+    assert request.override_for("distribution") == "Dr B: seen: both"
+    assert request.checks_overridden == ("ct-range", "fdg-smoothness")
+    assert request_from_json(request.to_json()).checks_overridden == request.checks_overridden
+    assert Request(**SMALLEST, override="distribution Dr B: seen").checks_overridden == ()
+    for wrong in ("dose(ct-range) Dr A: x", "distribution(a Dr A: x", "distribution(a) : x", "distribution(a)Dr: x"):
+        with pytest.raises(RequestError):
+            Request(**SMALLEST, override=wrong)

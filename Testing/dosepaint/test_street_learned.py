@@ -104,10 +104,13 @@ def test_a_model_that_cannot_check_its_images_exports_only_with_an_override(digi
     with pytest.raises(LimitError, match="was trained on"):
         deliver(computed.result, computed.planning, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    both = "volume Dr B: random weights; distribution Dr B: a test"
+    failed = computed.result.images.map.model.failed_checks
+    assert "features" in failed
+    both = f"volume Dr B: random weights; distribution({', '.join(failed)}) Dr B: a test"
     result = replace(computed.result, request=replace(computed.result.request, override=both))
     delivered = deliver(result, computed.planning, tmp_path / "out")
     assert all(row.passed for row in delivered.proof)
     assert RANDOM_LABEL in pydicom.dcmread(tmp_path / "out" / "dicom" / "MAP.dcm").ContentDescription
     stored = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["model"]
-    assert stored["distribution_override"] == "Dr B: a test"
+    assert stored["distribution_override"] == f"Dr B: a test (checks lifted: {', '.join(failed)})"
+    assert stored["origin"] == "user's bundle, not the shipped one"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -290,3 +291,32 @@ def test_an_installation_without_the_bundle_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(bundle_module, "SHIPPED", tmp_path / "absent")
     with pytest.raises(InputError, match="no shipped bundle"):
         shipped_bundle()
+
+
+def test_a_bundle_says_whose_it_is(folder, tmp_path, monkeypatch):
+    mine = load_bundle(folder)
+    assert (mine.name, mine.is_shipped) == ("random", False)
+    assert mine.origin == "user's bundle, not the shipped one"
+    monkeypatch.setattr(bundle_module, "SHIPPED_METADATA_SHA256", mine.metadata_sha256)
+    assert mine.origin == "the bundle this software was released with"
+    copied = tmp_path / "elsewhere"
+    shutil.copytree(folder, copied)
+    assert load_bundle(copied).is_shipped, "the same bytes in another folder are the same bundle"
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_an_edited_copy_of_the_shipped_bundle_is_marked(tmp_path, renamed):
+    if not SHIPPED.is_dir():
+        pytest.skip("the shipped bundle is not installed")
+    shutil.copytree(SHIPPED, tmp_path / "copy")
+
+    def change(content):
+        content["hypoxia"]["gtv_volume_range_ml"] = [0.001, 5000.0]
+        if renamed:
+            content["hypoxia"]["name"] = "mine"
+
+    _edit(tmp_path / "copy" / METADATA, change)
+    copy = load_bundle(tmp_path / "copy")
+    assert copy.origin == "EDITED COPY of the shipped bundle, not the shipped one"
+    assert copy.name == ("mine" if renamed else "hypoxia_synthetic_v1 (not the shipped one)")
+    assert shipped_bundle().name == SHIPPED.name == "hypoxia_synthetic_v1"

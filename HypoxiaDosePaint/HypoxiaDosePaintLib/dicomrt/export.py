@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from HypoxiaMapperLib.errors import OutputError, ProofError, RequestError
 from HypoxiaMapperLib.methods import Progress, no_progress
 from HypoxiaMapperLib.volume import Volume
 
-from ..limits import require_distribution
+from ..limits import distribution_override, require_distribution
 from ..result import ProofRow, Result
 from ..structures import Code, Structure
 from ..wording import map_word
@@ -68,7 +70,7 @@ def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progr
     """
     if not result.accepted_by.strip():
         raise RequestError("The result was not accepted by a person.", 'Give --accepted-by "Name" to export DICOM.')
-    require_distribution(result.images.map, result.request.override_for("distribution"))
+    require_distribution(result.images.map, result.request)
     target = out / FOLDER
     if target.exists():
         raise OutputError(f"{target} exists already.", "Nothing is overwritten: choose another output folder.")
@@ -152,14 +154,13 @@ def provenance_of(result: Result) -> dict[str, Any]:
         "method": str(result.method["name"]),
         "quantity": f"{result.method['quantity']} [{result.method['unit']}]",
         "threshold": f"{result.comparison} {result.threshold:g} ({result.threshold_source})",
-        "parameters": {k: _plain(v) for k, v in dict(result.method.get("parameters", {})).items()},
+        "parameters": without_folders(dict(result.method.get("parameters", {}))),
         "protocol": result.prescription.protocol,
         "registration": result.registration.mode,
         "accepted_by": result.accepted_by,
         **({"model": model_facts(result)} if model else {}),
         "created": result.created,
-        # Folders are left out: they belong to this computer, and may hold names.
-        "request": {k: v for k, v in asdict(result.request).items() if k not in ("folder", "output")},
+        "request": without_folders({k: v for k, v in asdict(result.request).items() if k not in ("folder", "output")}),
         "input_uids": {use.role: use.series_uid for use in result.series},
     }
 
@@ -172,11 +173,15 @@ def model_facts(result: Result) -> dict[str, Any]:
     return {
         "name": model.name,
         "version": model.version,
-        "weights_sha256": list(model.weights_sha256),
+        "origin": model.origin,
+        "metadata_sha256": model.metadata_sha256,
+        "in_distribution": model.in_distribution,
+        "checks_failed": list(model.failed_checks),
+        "distribution_override": distribution_override(result.images.map, result.request),
+        "threshold": model.threshold_text,
         "images_used": list(model.images_used),
         "images_missing": list(model.images_missing),
-        "in_distribution": model.in_distribution,
-        "distribution_override": result.request.override_for("distribution"),
+        "weights_sha256": list(model.weights_sha256),
         "training_data": model.training_data,
         "device": model.device,
     }
@@ -281,9 +286,21 @@ def _profile(array: np.ndarray, axis: int) -> np.ndarray:
     return array.sum(axis=tuple(a for a in range(3) if a != axis))
 
 
-def _plain(value: Any) -> Any:
-    """A parameter as JSON can hold it."""
-    return value if isinstance(value, str | int | float | bool | type(None)) else str(value)
+def without_folders(value: Any) -> Any:
+    """Plain data as JSON can hold it, files by their name alone: folders are this computer's, and may hold names."""
+    if isinstance(value, Mapping):
+        return {key: without_folders(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(v) for v in value]
+    if isinstance(value, str | Path):
+        return ";".join(_name_of(part) for part in str(value).split(";"))
+    return value if isinstance(value, int | float | bool | type(None)) else str(value)
+
+
+def _name_of(text: str) -> str:
+    """Name of a file that is told with its folder, in the way of any system; other text as it is."""
+    path = PureWindowsPath(text.strip()) if re.match(r"\s*([A-Za-z]:[\\/]|\\\\)", text) else Path(text.strip())
+    return path.name if path.is_absolute() or (len(path.parts) > 1 and os.path.exists(path)) else text
 
 
 def _remove_if_empty(folder: Path) -> None:

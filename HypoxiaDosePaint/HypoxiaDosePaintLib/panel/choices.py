@@ -22,7 +22,7 @@ from HypoxiaMapperLib.panel.map_nodes import (
 from HypoxiaMapperLib.panel.node_images import NodeImages
 from HypoxiaMapperLib.panel.patient_scope import why_not_one_patient
 
-from ..limits import require_distribution
+from ..limits import override_to_type, require_distribution
 from ..prescription import Prescription, all_protocols, make_prescription
 from ..request import parse_overrides
 from ..result import Result
@@ -207,9 +207,11 @@ class PaintDecisions:
             return f"Changed since the targets were made: {', '.join(changed)}. Make them again."
         lines = acceptance.missing()
         try:
-            require_distribution(result.images.map, result.request.override_for("distribution"))
+            require_distribution(result.images.map, result.request)
         except LimitError as error:
-            way_out = 'Check them, use another method, or write in Override (step 2): "distribution name: reason".'
+            way_out = (
+                f"Check them, use another method, or write in Override (step 2): {override_to_type(result.images.map)}"
+            )
             lines.insert(0, f"{error.message} {way_out}")
         if not folder:
             lines.append("Choose a folder.")
@@ -240,12 +242,12 @@ def changed_since_map(map_node: Any, fingerprints: Fingerprints) -> tuple[str, .
             node = map_node.GetNodeReference(MADE_OF + name.replace(" ", "."))
             if node is None or fingerprints.sequence(node) != known:
                 changed.append(name)
-    return tuple(changed)
-
     for key, segment_id in json.loads(map_node.GetAttribute(FACTS) or "{}").get("segments", {}).items():
         node = map_node.GetNodeReference(MADE_OF + REGION_OF + key)
         if node is None or fingerprints.region(node, segment_id) != then.get(region_words(key)):
             changed.append(region_words(key))
+    return tuple(changed)
+
 
 def guess_role(name: str, in_hypoxia_segmentation: bool) -> str:
     """Role of a segment from its name."""

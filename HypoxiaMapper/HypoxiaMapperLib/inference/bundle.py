@@ -30,6 +30,7 @@ DISTRIBUTION = "models/distribution.safetensors"
 SHIPPED = Path(__file__).parent / "bundles" / "hypoxia_synthetic_v1"
 SHIPPED_METADATA_SHA256 = "33264e5cf322cb773a1040d2e1a746228912977c5d1c29f9c855625f4e3902a2"
 """Of the shipped configs/metadata.json (line ends as LF), which holds the SHA-256 of everything else."""
+NOT_SHIPPED = "not the shipped one"
 MAX_JSON_BYTES = 4 * 2**20
 
 
@@ -49,6 +50,8 @@ class Bundle:
         Of each weights file.
     distribution : Path or None
         Statistics of the training images, see ``inference.distribution``.
+    metadata_sha256 : str
+        Of the metadata file, line ends as LF: it holds the digests of everything else.
     """
 
     folder: Path
@@ -58,6 +61,7 @@ class Bundle:
     sha256: tuple[str, ...]
     distribution: Path | None
     distribution_sha256: str
+    metadata_sha256: str
 
     @property
     def hypoxia(self) -> Mapping[str, Any]:
@@ -66,18 +70,28 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """Short name."""
-        return str(self.hypoxia["name"])
+        """Short name; marked where a bundle that is not the shipped one carries the shipped name."""
+        name = str(self.hypoxia["name"])
+        return name if name != SHIPPED.name or self.is_shipped else f"{name} ({NOT_SHIPPED})"
+
+    @property
+    def is_shipped(self) -> bool:
+        """True for the very bundle this software was released with, wherever it lies."""
+        return self.metadata_sha256 == SHIPPED_METADATA_SHA256
+
+    @property
+    def origin(self) -> str:
+        """Whose bundle it is, in words."""
+        if self.is_shipped:
+            return "the bundle this software was released with"
+        if self.hypoxia["name"] == SHIPPED.name or set(self.sha256) & _shipped_weights():
+            return f"EDITED COPY of the shipped bundle, {NOT_SHIPPED}"
+        return f"user's bundle, {NOT_SHIPPED}"
 
     @property
     def label(self) -> str:
         """What must stand wherever its map stands."""
         return str(self.hypoxia["label"])
-
-    @property
-    def metadata_sha256(self) -> str:
-        """SHA-256 of the metadata file, line ends as LF."""
-        return _metadata_sha256(self.folder)
 
     @property
     def version(self) -> str:
@@ -135,6 +149,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         tuple(entry["sha256"] for entry in hypoxia["weights"]),
         _checked_file(folder, found) if found else None,
         found["sha256"] if found else "",
+        _metadata_sha256(folder),
     )
 
 
@@ -158,6 +173,14 @@ def shipped_bundle() -> Bundle:
             "Install the package again. A bundle of your own is named by its folder.",
         )
     return load_bundle(SHIPPED)
+
+
+def _shipped_weights() -> set[str]:
+    """SHA-256 of the shipped weights; empty where no bundle is installed."""
+    path = SHIPPED / METADATA
+    if not path.is_file():
+        return set()
+    return {str(entry["sha256"]) for entry in _read_json(path)["hypoxia"]["weights"]}
 
 
 def _metadata_sha256(folder: Path) -> str:

@@ -20,7 +20,7 @@ from ..methods._model_use import Finding
 from .channels import CHANNELS, KEYS, NETWORK_SPACING_MM, Channel
 from .device import exact_arithmetic
 from .prepare import Prepared
-from .structure import structure_findings
+from .structure import check_key, structure_findings
 
 if TYPE_CHECKING:
     import torch
@@ -138,7 +138,8 @@ def check_distribution(
     volumes = hypoxia.get("gtv_volume_range_ml")
     if volumes:
         low, high = volumes
-        found.append(Finding("GTV volume", f"{gtv_ml:.3g} ml", f"{low:.3g} to {high:.3g} ml", low <= gtv_ml <= high))
+        inside = low <= gtv_ml <= high
+        found.append(Finding("GTV volume", f"{gtv_ml:.3g} ml", f"{low:.3g} to {high:.3g} ml", inside, "gtv-volume"))
         found += _part_findings(prepared.gtv, low)
     return (*found, _feature_finding(ensemble, prepared))
 
@@ -151,7 +152,8 @@ def _part_findings(gtv: np.ndarray, smallest_ml: float) -> Iterator[Finding]:
     if count > 1 and parts_ml.size:
         least = float(parts_ml.min())
         text = f"{least:.3g} ml of {count} parts"
-        yield Finding("smallest separate part of the GTV", text, f"at least {smallest_ml:.3g} ml", least >= smallest_ml)
+        check, allowed = "smallest separate part of the GTV", f"at least {smallest_ml:.3g} ml"
+        yield Finding(check, text, allowed, least >= smallest_ml, "gtv-parts")
 
 
 def _known_findings(channel: Channel, prepared: Prepared) -> Iterator[Finding]:
@@ -160,7 +162,7 @@ def _known_findings(channel: Channel, prepared: Prepared) -> Iterator[Finding]:
     if share < 1.0:
         yield Finding(
             f"{channel.title} has values in the GTV", f"{100 * share:.0f} %", f"at least {100 * LEAST_KNOWN:.0f} %",
-            share >= LEAST_KNOWN,
+            share >= LEAST_KNOWN, check_key(channel, "holes"),
         )  # fmt: skip
 
 
@@ -173,16 +175,17 @@ def _time_findings(channel: Channel, facts: Mapping[str, Any]) -> Iterator[Findi
     value = float(minutes) if isinstance(minutes, int | float) else float("nan")
     text = "not known" if np.isnan(value) else f"{value:.0f} min"
     allowed = f"{window[0]:g} to {window[1]:g} min"
-    yield Finding(f"{channel.title} scan after injection", text, allowed, window[0] <= value <= window[1])
+    passed = window[0] <= value <= window[1]
+    yield Finding(f"{channel.title} scan after injection", text, allowed, passed, check_key(channel, "scan_time"))
 
 
 def _image_findings(channel: Channel, prepared: Prepared, hypoxia: Mapping[str, Any]) -> Iterator[Finding]:
     """Lowest and highest values inside the GTV against what the training images spanned."""
     values = prepared.values[channel.key]
     trained = hypoxia["ranges"].get(channel.key)
-    check = f"{channel.title} in the GTV, 1st to 99th percentile"
+    check, key = f"{channel.title} in the GTV, 1st to 99th percentile", check_key(channel, "range")
     if trained is None:
-        yield Finding(check, "given", "the bundle states no range: not seen in training", False)
+        yield Finding(check, "given", "the bundle states no range: not seen in training", False, key)
         return
     unit = f" {channel.unit}"
     if channel.relative:
@@ -192,9 +195,8 @@ def _image_findings(channel: Channel, prepared: Prepared, hypoxia: Mapping[str, 
         values, unit = values / (float(np.median(positive)) if positive.size else 1.0), " of the box's median"
     low, high = np.nanpercentile(values[prepared.gtv], PERCENTILES)
     passed = trained["low"] <= low and high <= trained["high"]
-    yield Finding(
-        check, f"{low:.3g} to {high:.3g}{unit}", f"{trained['low']:.3g} to {trained['high']:.3g}{unit}", bool(passed)
-    )
+    allowed = f"{trained['low']:.3g} to {trained['high']:.3g}{unit}"
+    yield Finding(check, f"{low:.3g} to {high:.3g}{unit}", allowed, bool(passed), key)
 
 
 def _spacing_findings(channel: Channel, spacing: Sequence[float], trained: Any) -> Iterator[Finding]:
@@ -210,21 +212,23 @@ def _spacing_findings(channel: Channel, spacing: Sequence[float], trained: Any) 
         " x ".join(f"{s:.3g}" for s in spacing) + " mm",
         f"at most {coarsest:.3g} mm",
         max(spacing) <= coarsest * (1 + SPACING_TOLERANCE),
+        check_key(channel, "voxel_size"),
     )
 
 
 def _tracer_findings(channel: Channel, tracer: str, trained: Any) -> Iterator[Finding]:
     """Tracer of a PET."""
     if trained:
-        yield Finding(f"{channel.title} tracer", tracer, ", ".join(trained), tracer in trained)
+        key = check_key(channel, "tracer")
+        yield Finding(f"{channel.title} tracer", tracer, ", ".join(trained), tracer in trained, key)
 
 
 def _feature_finding(ensemble: Ensemble, prepared: Prepared) -> Finding:
     """Distance of the first member's features from those of the training patients with the same set of images."""
-    bundle, check = ensemble.bundle, "distance of the network's features (Mahalanobis)"
+    bundle, check, key = ensemble.bundle, "distance of the network's features (Mahalanobis)", "features"
     tensors = bundle.distribution_tensors()
     if not tensors:
-        return Finding(check, NO_FILE, "at most the 99th percentile of the training patients", False)
+        return Finding(check, NO_FILE, "at most the 99th percentile of the training patients", False, key)
     found = ensemble.features(prepared)
     wanted = {"coefficients": (1 + len(KEYS), found.size), "precision": (found.size, found.size), "limit": (1,)}
     for name, shape in wanted.items():
@@ -236,4 +240,4 @@ def _feature_finding(ensemble: Ensemble, prepared: Prepared) -> Finding:
             )
     distance = mahalanobis(found, presence(prepared.present), tensors["coefficients"], tensors["precision"])
     limit = float(tensors["limit"][0])
-    return Finding(check, f"{distance:.3g}", f"at most {limit:.3g}", bool(distance <= limit))
+    return Finding(check, f"{distance:.3g}", f"at most {limit:.3g}", bool(distance <= limit), key)

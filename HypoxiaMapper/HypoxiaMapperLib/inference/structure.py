@@ -91,6 +91,11 @@ def smoothness(values: np.ndarray) -> float:
     return float(np.mean(products)) / variance
 
 
+def check_key(channel: Channel, what: str) -> str:
+    """The word by which an override names a check of an image, e.g. ``"fdg-contrast-gtv"``."""
+    return f"{channel.key}-{what}".replace("_", "-")
+
+
 def _over(value: float, reference: float) -> float:
     return float(value / reference) if abs(reference) > 1e-12 else float("nan")
 
@@ -107,13 +112,13 @@ def structure_findings(
     """
     for name, value in structure_of(channel, scaled, gtv).items():
         measure, limits = MEASURES[name], (trained or {}).get(name)
-        title = f"{channel.title} {measure.title}"
+        title, key = f"{channel.title} {measure.title}", check_key(channel, name)
         text = f"{value:.3g}{measure.unit}" if np.isfinite(value) else "none: every voxel is the same"
         if limits is None:
-            yield Finding(title, text, "the bundle states no range: complete it with its training patients", False)
+            yield Finding(title, text, "the bundle states no range: complete it with its training patients", False, key)
             continue
         low, high = (float(limit) for limit in limits)
         if measure.both_sides:
-            yield Finding(title, text, f"{low:.3g} to {high:.3g}{measure.unit}", low <= value <= high)
+            yield Finding(title, text, f"{low:.3g} to {high:.3g}{measure.unit}", low <= value <= high, key)
         else:
-            yield Finding(title, text, f"at least {low:.3g}{measure.unit}", value >= low)
+            yield Finding(title, text, f"at least {low:.3g}{measure.unit}", value >= low, key)

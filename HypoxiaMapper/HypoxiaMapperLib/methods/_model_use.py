@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+UNCHECKED = "unchecked"
 
 
 @dataclass(frozen=True)
@@ -17,13 +20,21 @@ class Finding:
     value, allowed : str
         What was found and what the training data spanned, with units.
     passed : bool
-        False stops the export until a person overrides it by name, with a reason (``distribution``).
+        False stops the export until a person overrides this very check by name, with a reason (``distribution``).
+    key : str
+        Short word that names the check in an override, e.g. ``"fdg-range"``; empty: ``name`` makes one of ``check``.
     """
 
     check: str
     value: str
     allowed: str
     passed: bool
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        """The word by which an override names this check: small letters, digits and hyphens."""
+        return self.key or re.sub(r"[^a-z0-9]+", "-", self.check.lower()).strip("-")
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,8 @@ class ModelUse:
         Of the bundle's metadata, which hold the digests of everything else; empty for a model that is no bundle.
     threshold_text : str
         What volume, band and baselines are thresholded at, e.g. ``"> 1.2"``, whatever the subvolume is cut at.
+    origin : str
+        Whether it is the model this software was released with, e.g. ``"user's bundle, not the shipped one"``.
     """
 
     name: str
@@ -94,8 +107,22 @@ class ModelUse:
     occlusion: Mapping[str, float] = field(default_factory=dict)
     metadata_sha256: str = ""
     threshold_text: str = ""
+    origin: str = ""
 
     @property
     def in_distribution(self) -> bool:
         """True if there were checks and every one of them passed."""
         return bool(self.distribution) and all(finding.passed for finding in self.distribution)
+
+    @property
+    def failed_checks(self) -> tuple[str, ...]:
+        """Names of the checks that failed, for an override; ``UNCHECKED`` where nothing was checked."""
+        if not self.distribution:
+            return (UNCHECKED,)
+        return tuple(finding.name for finding in self.distribution if not finding.passed)
+
+    @property
+    def identity(self) -> str:
+        """Whose model it is and the start of its metadata's SHA-256; empty where neither is known."""
+        digest = f"metadata SHA-256 {self.metadata_sha256[:12]}" if self.metadata_sha256 else ""
+        return "; ".join(part for part in (self.origin, digest) if part)

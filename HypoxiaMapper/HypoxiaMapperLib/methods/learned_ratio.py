@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import RequestError
-from ..inference.bundle import Bundle, load_bundle, shipped_bundle
+from ..inference.bundle import NOT_SHIPPED, Bundle, load_bundle, shipped_bundle
 from ..inference.channels import CHANNELS, KEYS
 from ..inference.device import DEVICES
 from ..volume import Region, Volume, voxel_volume_ml
@@ -249,6 +249,7 @@ def _model_use(run: _Run, band_seed: int) -> ModelUse:
         occlusion=run.explained.occlusion,
         metadata_sha256=bundle.metadata_sha256,
         threshold_text=f"{comparison} {threshold:g}",
+        origin=bundle.origin,
     )
 
 
@@ -257,7 +258,7 @@ def _result(run: _Run, use: ModelUse, details: Mapping[str, Any]) -> HypoxiaMap:
     first, prepared, prediction, hypoxia = (
         next(iter(run.given.values())), run.prepared, run.prediction, run.ensemble.bundle.hypoxia
     )  # fmt: skip
-    operation = f"predicted by {use.name} {use.version} ({use.label}) from {', '.join(use.images_used)}"
+    operation = f"predicted by {use.name} {use.version} ({use.label}; {use.identity}) from {', '.join(use.images_used)}"
     quantity = str(hypoxia["quantity"])
     quantity = quantity if quantity.startswith("predicted") else f"predicted {quantity}"
 
@@ -300,6 +301,8 @@ def _warnings(use: ModelUse) -> tuple[str, ...]:
     if use.images_missing:
         missing = ", ".join(_TITLES[key] for key in use.images_missing)
         warnings.append(f"Predicted without {missing}: the fewer images, the less it knows of this tumour.")
+    if NOT_SHIPPED in use.origin:
+        warnings.append(f"Model {use.name}: {use.identity}.")
     if ";" in use.device:
         warnings.append(f"Computed on {use.device}.")
     warnings += [_gate_text(finding) for finding in use.distribution if not finding.passed]

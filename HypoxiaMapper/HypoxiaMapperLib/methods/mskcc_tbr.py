@@ -176,6 +176,8 @@ def _model_use(found: Prediction, fdg: Volume, gtv: Region) -> ModelUse:
         hypoxic_volume_band_ml=(float("nan"), float("nan")),
         distribution=_findings(found, fdg),
         baselines=(_scaled_fdg(found, fdg, gtv),),
+        threshold_text=f"> {HYPOXIC_ABOVE:g}",
+        origin="published weights, given by the user and told by their SHA-256",
     )
 
 
@@ -183,18 +185,18 @@ def _findings(found: Prediction, fdg: Volume) -> tuple[Finding, ...]:
     """The images at hand against those of the training."""
     tracer = str(fdg.facts.get("tracer", "unknown"))
     return (
-        Finding("tracer", tracer, "FDG", tracer == "FDG"),
+        Finding("tracer", tracer, "FDG", tracer == "FDG", "fdg-tracer"),
         Finding(
             "FDG SUV by lean body mass, maximum in the GTV", f"{found.maximum_suv:.2f} g/ml",
-            f"up to {FDG_MAX:.2f} g/ml; above, it is clipped", found.maximum_suv <= FDG_MAX,
+            f"up to {FDG_MAX:.2f} g/ml; above, it is clipped", found.maximum_suv <= FDG_MAX, "fdg-maximum",
         ),
         Finding(
             "largest side of a part of the GTV in an axial slice", f"{found.largest_box_mm:.1f} mm",
-            f"up to {LARGEST_BOX_MM:.1f} mm", 0.0 < found.largest_box_mm <= LARGEST_BOX_MM,
+            f"up to {LARGEST_BOX_MM:.1f} mm", 0.0 < found.largest_box_mm <= LARGEST_BOX_MM, "gtv-size",
         ),
         Finding(
             "body site and treatment", "cannot be checked in the images: a person must confirm it",
-            "head and neck carcinoma before treatment", False,
+            "head and neck carcinoma before treatment", False, "body-site",
         ),
     )  # fmt: skip
 

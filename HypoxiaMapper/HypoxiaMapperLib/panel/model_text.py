@@ -11,12 +11,14 @@ from ..methods import Baseline, Finding, ModelUse
 PASSED, FAILED = "✔ ok", "✖ OUTSIDE"
 """A sign and a word, for those who cannot tell colours."""
 _TITLES = {channel.key: channel.title for channel in CHANNELS}
+_CUT = "Here and beside it, volumes are cut at {own}; they do not follow the slider."
 _HEADING_WIDTH = 104  # pixels
 
 
 def model_rows(model: ModelUse) -> list[tuple[str, str]]:
     """Heading and text of each row; a text may have several lines."""
     changes = [f"without {_titles((key,))} {change:.3g} on average" for key, change in model.occlusion.items()]
+    weights = f"weights {', '.join(w[:8] for w in model.weights_sha256)} (SHA-256)"
     rows = [
         ("Label", model.label),
         ("Like training?", "\n".join(distribution_lines(model))),
@@ -27,7 +29,7 @@ def model_rows(model: ModelUse) -> list[tuple[str, str]]:
         ("Map changes", "\n".join(changes)),
         ("Trained on", model.training_data),
         ("Intended for", model.intended_use),
-        ("Model", f"{model.title} {model.version}\nweights {', '.join(w[:8] for w in model.weights_sha256)} (SHA-256)"),
+        ("Model", "\n".join(filter(None, (f"{model.title} {model.version}", model.identity, weights)))),
         ("Computed on", model.device),
     ]  # fmt: skip
     return [(heading, text) for heading, text in rows if text]
@@ -51,7 +53,8 @@ def distribution_lines(model: ModelUse) -> list[str]:
     if not failed:
         return [f"{PASSED}: {len(model.distribution)} checks against the training data passed."]
     head = f"{FAILED}: {len(failed)} of {len(model.distribution)} checks failed; export needs an override."
-    return [head, *(f"• {_finding(finding)}" for finding in failed)]
+    way = f"• to lift: distribution({', '.join(model.failed_checks)}) name: reason"
+    return [head, *(f"• {_finding(finding)}" for finding in failed), way]
 
 
 def _finding(finding: Finding) -> str:
@@ -63,7 +66,8 @@ def _volume(model: ModelUse) -> str:
     low, high = model.hypoxic_volume_band_ml
     known = not (math.isnan(low) or math.isnan(high))
     band = f"5-95 %: {low:.2f} to {high:.2f} ml" if known else "5-95 % band: not given by this model"
-    return f"{model.hypoxic_volume_ml:.2f} ml beyond the threshold on the model's own grid ({band})"
+    own = f"{model.threshold_text}, the model's own threshold" if model.threshold_text else "the model's own threshold"
+    return f"{model.hypoxic_volume_ml:.2f} ml ({band})\n{_CUT.format(own=own)}"
 
 
 def _baseline(baseline: Baseline) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import OutputError, RequestError
-from ..inference.bundle import METADATA, Bundle, load_bundle
+from ..inference.bundle import Bundle, load_bundle
 from ..inference.device import exact_arithmetic
 from ..inference.ensemble import Ensemble
 from ..inference.network import split_output
@@ -145,11 +144,6 @@ def require_unseen(bundle: Bundle, seeds: range) -> None:
         )
 
 
-def metadata_sha256(bundle: Bundle) -> str:
-    """SHA-256 of the bundle's metadata, line ends as LF: they hold the digests of everything else."""
-    return hashlib.sha256((bundle.folder / METADATA).read_bytes().replace(b"\r\n", b"\n")).hexdigest()
-
-
 def read_results(path: Path) -> dict[tuple[str, int], CaseResult]:
     """Patients judged so far; a line cut off by an interruption is left out (and cut off the file)."""
     found: dict[tuple[str, int], CaseResult] = {}
@@ -167,7 +161,7 @@ def read_results(path: Path) -> dict[tuple[str, int], CaseResult]:
 
 def _open_folder(out: Path, bundle: Bundle, seed: int) -> None:
     """Make the folder, or check that it is of the same bundle and seed."""
-    plan = {"bundle": bundle.name, "metadata_sha256": metadata_sha256(bundle), "seed": seed, "software": __version__}
+    plan = {"bundle": bundle.name, "metadata_sha256": bundle.metadata_sha256, "seed": seed, "software": __version__}
     path = out / PLAN
     if path.is_file():
         if json.loads(path.read_text(encoding="utf-8")) != plan:
@@ -248,7 +242,7 @@ def _write(
     write_csv(rows, out / CSV)
     progress(0.96, "statistics of the simulated patients")
     summary = {
-        "bundle": {"name": bundle.name, "version": bundle.version, "metadata_sha256": metadata_sha256(bundle)},
+        "bundle": {"name": bundle.name, "version": bundle.version, "metadata_sha256": bundle.metadata_sha256},
         "software": __version__,
         "seed": seed,
         "threshold": bundle.hypoxia["threshold"],
