@@ -13,8 +13,8 @@ from ..dicomio.model import SeriesInfo
 from ..errors import GeometryError, HypoxiaError, RequestError
 from ..jobs import Job
 from ..methods import InputSpec, Method, all_methods
-from ..resample import sphere_region
 from ..mrml.geometry import require_no_transform
+from ..resample import sphere_region
 from ..timeseries import UNSTATED, FrameStack, Timing
 from ..volume import Region, Volume
 from .map_nodes import Fingerprints, region_words
@@ -74,7 +74,6 @@ class MapperChoices:
         nodes = [self.planning, *images, *(choice.node for choice in chosen)]
         return [node for node in nodes if node is not None]
 
-
     def used_regions(self) -> dict[str, tuple[Any, str]]:
         """Segmentation and segment of each region that is there, by the method's key; a sphere has no segment."""
         chosen = {"gtv": self.gtv, "reference": self.reference, **self.regions}
@@ -82,6 +81,7 @@ class MapperChoices:
         if "reference" not in found and self.reference_roi is not None:
             found["reference"] = (self.reference_roi, "")
         return found
+
 
 class MapperDecisions:
     """Answers the panel's questions about a set of choices.
@@ -299,16 +299,6 @@ def why_method_is_grey(method: Method) -> str:
     return method.unavailable_reason()
 
 
-def guess_choices(
-    choices: MapperChoices,
-    volumes: list[Any],
-    segmentations: list[Any],
-    images: NodeImages,
-    infos: Sequence[SeriesInfo] = (),
-) -> MapperChoices:
-    """Fill in what is empty from DICOM tags and segment names; what the user chose stays."""
-    roles = {node.GetID(): role_of(node, images) for node in volumes}
-    planning = choices.planning
 def _transformed(choices: MapperChoices) -> list[str]:
     """One line for each chosen node that stands under a transform, and how to go on."""
     lines = []
@@ -321,6 +311,16 @@ def _transformed(choices: MapperChoices) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def guess_choices(
+    choices: MapperChoices,
+    volumes: list[Any],
+    segmentations: list[Any],
+    images: NodeImages,
+    infos: Sequence[SeriesInfo] = (),
+) -> MapperChoices:
+    """Fill in what is empty from DICOM tags and segment names; what the user chose stays."""
+    roles = {node.GetID(): role_of(node, images) for node in volumes}
+    planning = choices.planning
     if planning is None:
         cts = [n for n in volumes if roles[n.GetID()][0] == "planning_ct"]
         planning = cts[0] if len(cts) == 1 else None
