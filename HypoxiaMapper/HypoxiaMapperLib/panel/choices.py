@@ -12,6 +12,7 @@ from typing import Any
 from ..dicomio.model import SeriesInfo
 from ..errors import GeometryError, HypoxiaError, RequestError
 from ..jobs import Job
+from ..inference.channels import CHANNELS
 from ..methods import InputSpec, Method, all_methods
 from ..mrml.geometry import require_no_transform
 from ..resample import sphere_region
@@ -165,7 +166,10 @@ class MapperDecisions:
             return [str(error)]
         # The unit of an MR map is a parameter of the method, which checks it.
         if spec.modality == "PT" and spec.quantity and quantity != spec.quantity:
-            return [f"{node.GetName()!r} is {quantity}; this method needs {spec.quantity}."]
+            ratio = ratio_instead(self.method(choices), spec)
+            if not ratio or ratio not in quantity.lower() or "predicted" in quantity.lower():
+                wanted = " or ".join(filter(None, (spec.quantity, ratio and f"a measured {ratio}")))
+                return [f"{node.GetName()!r} is {quantity}; this method needs {wanted}."]
         tracer = self.tracer_of(facts, choices)
         if spec.tracers and tracer not in spec.tracers:
             said = "has no known tracer: state it" if tracer == "unknown" else f"is a {tracer} PET"
@@ -287,6 +291,12 @@ class MapperDecisions:
             return dataclasses.asdict(self.method(choices).make_params(dict(choices.params)))
         except RequestError:
             return dict(choices.params)
+
+
+def ratio_instead(method: Method, spec: InputSpec) -> str:
+    """The quantity that a learned method takes in place of SUV: the one its network reads; empty for none."""
+    channel = next((c for c in CHANNELS if method.learned and c.key == spec.key), None)
+    return channel.quantity if channel is not None and channel.quantity != spec.quantity else ""
 
 
 def _stated(choices: MapperChoices) -> Stated:
