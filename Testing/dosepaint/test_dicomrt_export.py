@@ -8,7 +8,7 @@ import pytest
 
 from HypoxiaDosePaintLib.dicomrt import rtstruct
 from HypoxiaDosePaintLib.dicomrt.common import private_provenance
-from HypoxiaDosePaintLib.dicomrt.export import export_set
+from HypoxiaDosePaintLib.dicomrt.export import export_set, without_folders
 from HypoxiaDosePaintLib.dicomrt.rtstruct import write_rtstruct
 from HypoxiaMapperLib.errors import OutputError, ProofError, RequestError
 from rt_samples import CREATED, PROVENANCE, iod_errors, make_ct, make_run, painted_structures, write_ct
@@ -133,6 +133,21 @@ def test_the_request_travels_with_the_set_but_for_its_folders(tmp_path):
         assert provenance["request"]["subvolume"]["threshold"] == 1.4
         assert not {"folder", "output"} & set(provenance["request"])
         assert provenance["input_uids"]["planning CT"] == "1.2.3.10"
+
+
+def test_files_travel_without_their_folders(tmp_path, monkeypatch):
+    (tmp_path / "Mustermann").mkdir()
+    (tmp_path / "Mustermann" / "aif.csv").write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    told = {
+        "registration": {"path": "/home/Mustermann/reg.tfm"}, "windows": r"C:\Mustermann\reg.tfm",
+        "inputs": {"pet": f"{tmp_path}/Mustermann/a.nii;/x/Mustermann/b.nii", "dce": "1.2.3"},
+        "relative": "Mustermann/aif.csv", "description": "T1 tra/cor 3 mm", "number": 2.5, "names": ("GTVp/old",),
+    }  # fmt: skip
+    assert without_folders(told) == {
+        "registration": {"path": "reg.tfm"}, "windows": "reg.tfm", "inputs": {"pet": "a.nii;b.nii", "dce": "1.2.3"},
+        "relative": "aif.csv", "description": "T1 tra/cor 3 mm", "number": 2.5, "names": ["GTVp/old"],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["Dr Müller^Anna", 64 * "u", 'q"<b>&'])
