@@ -192,8 +192,8 @@ class Application:  # qSlicerCoreApplication.h.
     def connect(self, signal: str, slot: Any) -> None:
         assert (signal, callable(slot)) == ("startupCompleted()", True)
 
-    def processEvents(self) -> None:  # noqa: N802
-        APPLICATION.processEvents()
+    def processEvents(self, *flags: Any) -> None:  # noqa: N802
+        APPLICATION.processEvents(*flags)
 
     testingEnabled = staticmethod(lambda: True)  # noqa: N815
 

@@ -49,8 +49,9 @@ for _name in WIDGETS.split():
 for _name in PLAIN.split():
     setattr(qt, _name, getattr(QtWidgets, _name))
 qt.QTimer = type("QTimer", (PythonQtObject, QtCore.QTimer), {})
-qt.QFile, qt.Qt, qt.QUrl, qt.QPalette = QtCore.QFile, QtCore.Qt, QtCore.QUrl, QtGui.QPalette
-qt.QDesktopServices, qt.QBrush, qt.QInputDialog = QtGui.QDesktopServices, QtGui.QBrush, QtWidgets.QInputDialog
+qt.QFile, qt.Qt, qt.QUrl, qt.QEventLoop = QtCore.QFile, QtCore.Qt, QtCore.QUrl, QtCore.QEventLoop
+qt.QDesktopServices, qt.QBrush, qt.QPalette = QtGui.QDesktopServices, QtGui.QBrush, QtGui.QPalette
+qt.QInputDialog = QtWidgets.QInputDialog
 
 
 class ctkCollapsibleButton(PythonQtObject, QtWidgets.QGroupBox):  # noqa: N801

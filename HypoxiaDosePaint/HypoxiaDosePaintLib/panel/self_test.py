@@ -185,8 +185,25 @@ def check_change(test: Any, panel: Any) -> None:
     erase_one_voxel(hypoxic.node, hypoxic.segment_id)
     panel.refresh()
     test.assertIn("hypoxic GTVp_Hyp", panel.ui.staleLabel.text)
-    panel.ui.previewButton.click()
+    check_undisturbed(test, panel, hypoxic)
     test.assertTrue(any("edited" in w for w in panel.computed.result.warnings))
+
+
+def check_undisturbed(test: Any, panel: Any, hypoxic: Any) -> None:
+    """While targets are made nothing in the panel can be clicked; what changes meanwhile is not taken as known."""
+    ui = panel.ui
+    seen: list[list[bool]] = []
+
+    def meddle(_fraction: float, _text: str) -> None:
+        if not seen:
+            erase_one_voxel(hypoxic.node, hypoxic.segment_id)
+        seen.append([b.enabled for b in (ui.previewButton, ui.exportButton, ui.boostDoseSpinBox)])
+
+    with mock.patch.object(panel, "_progress", meddle):
+        ui.previewButton.click()
+    test.assertEqual(seen[0], [False] * 3)
+    test.assertTrue(ui.previewButton.enabled)
+    test.assertIn("hypoxic GTVp_Hyp", ui.staleLabel.text)
 
 
 TESTS = (street_to_export,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from HypoxiaMapperLib.errors import HypoxiaError
+from HypoxiaMapperLib.panel.busy import busy, draw_progress
 from HypoxiaMapperLib.panel.choices import segment_ids
 from HypoxiaMapperLib.panel.labels import fit_labels
 from HypoxiaMapperLib.panel.node_images import NodeImages, database_files
@@ -65,6 +67,7 @@ class PaintPanel:
         self.decisions = PaintDecisions(self.images)
         self.computed: Any = None  # pipeline.Computed of the last preview
         self.exported: Path | None = None
+        self._told = ""  # of the last export, while nothing has changed
         self._made_of: dict[str, str] = {}
         self._shown_roles: list[Role] | None = None
         self._gui_tag: Any = None
@@ -202,8 +205,9 @@ class PaintPanel:
         from .preview import show_targets
         from .scene_run import compute_targets
 
-        with slicer.util.tryWithErrorDisplay(_("The targets could not be made."), waitCursor=True):
+        with slicer.util.tryWithErrorDisplay(_("The targets could not be made."), waitCursor=True), self._busy():
             choices = self.choices()
+            made_of = self.decisions.fingerprint(choices)  # now: what changes from here on is not in the targets
             self._take_acceptance_back()
             fill_table(self.ui.proofTable, PROOF_COLUMNS, [])  # it proves the targets before these
             try:
@@ -213,7 +217,7 @@ class PaintPanel:
                 self.refresh()
                 self.ui.staleLabel.text = str(error)
                 return
-            self._made_of = self.decisions.fingerprint(choices)
+            self._made_of = made_of
             self.ui.progressBar.value = 0
             show_targets(self.scene, self.computed.result, choices.planning)
             slicer.util.resetThreeDViews()
@@ -247,7 +251,7 @@ class PaintPanel:
 
     def on_export(self) -> None:
         """Export into a new folder of the chosen one."""
-        with slicer.util.tryWithErrorDisplay(_("The export failed; nothing was kept."), waitCursor=True):
+        with slicer.util.tryWithErrorDisplay(_("The export failed; nothing was kept."), waitCursor=True), self._busy():
             self.export(Path(self.ui.folderButton.directory) / f"{SET_NAME}-{datetime.now():%Y%m%d-%H%M%S}")
 
     def export(self, out: Path) -> None:
@@ -259,17 +263,14 @@ class PaintPanel:
             self.ui.exportStatusLabel.text = reason
             return
         self.exported = out
-        fill_table(self.ui.proofTable, PROOF_COLUMNS, proof_rows(result))
         note = add_to_database(out / "dicom") if self.parameters.to_database else ""
+        fill_table(self.ui.proofTable, PROOF_COLUMNS, proof_rows(result))
         self.ui.progressBar.value = 0
-        self.refresh()
         passed = sum(p.passed for p in result.proof)
-        self.ui.exportStatusLabel.text = _(
+        self._told = _(
             "Written and proven ({passed} of {all} checks passed), research use only: {folder}"
-        ).format(
-            passed=passed, all=len(result.proof), folder=out
-        ) + (f"\n{note}" if note else "")
-        self._fit_labels()
+        ).format(passed=passed, all=len(result.proof), folder=out) + (f"\n{note}" if note else "")
+        self.refresh()
 
     def export_for_dialog(self, directory: str) -> str:
         """Export the DICOM files of the set into a folder of Slicer's export dialog; why not, or empty.
@@ -308,7 +309,12 @@ class PaintPanel:
     def _progress(self, fraction: float, text: str) -> None:
         self.ui.progressBar.value = round(100 * fraction)
         self.ui.exportStatusLabel.text = text
-        slicer.app.processEvents()
+        draw_progress()
+
+    def _busy(self) -> AbstractContextManager[None]:
+        """Switches the panel off while it works."""
+        ui = self.ui
+        return busy(ui.targetsSection, ui.prescriptionSection, ui.previewSection, ui.reviewSection)
 
     def refresh(self, *_args: Any) -> None:
         """Bring every label, table and button up to date."""
@@ -345,7 +351,7 @@ class PaintPanel:
         table, roles = self.ui.rolesTable, list(choices.roles)
         shown = self._shown_roles
         if shown is None or [(r.node, r.segment_id) for r in roles] != [(r.node, r.segment_id) for r in shown]:
-            fill_table(table, (_("Segment"), _("Used as")), [(r.name, "") for r in roles])
+            fill_table(table, (_("Segment"), _("Used as")), [(r.name, "") for r in roles], 1)
             for row in range(len(roles)):
                 box = qt.QComboBox()
                 for text in ROLE_TEXTS.values():

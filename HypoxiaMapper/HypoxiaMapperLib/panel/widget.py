@@ -14,6 +14,7 @@ from slicer.i18n import tr as _
 from ..errors import HypoxiaError
 from ..methods import all_methods
 from ..timeseries import Timing
+from .busy import busy, draw_progress
 from .child import ChildRun
 from .choices import ALIGNMENT_TEXTS, MapperChoices, MapperDecisions, SegmentChoice, guess_choices
 from .input_rows import SEGMENTATION, VOLUME, InputRows, node_list_of, restrict
@@ -188,12 +189,14 @@ class MapperPanel:
 
     def load_folder(self, folder: Path) -> Loaded:
         """Read a DICOM folder into the scene and fill in the choices."""
-        loaded = load_patient(self.scene, folder, self._show_progress)
-        self.ui.methodStatusLabel.text = "\n".join(loaded.notes)
-        self.fill_in()
-        planning = self.parameters.planning_volume
-        if planning is not None:
-            slicer.util.setSliceViewerLayers(background=planning, fit=True)
+        ui = self.ui
+        with busy(ui.imagesSection, ui.methodSection, ui.mapSection, ui.subvolumeSection):
+            loaded = load_patient(self.scene, folder, self._show_progress)
+            ui.methodStatusLabel.text = "\n".join(loaded.notes)
+            self.fill_in()
+            planning = self.parameters.planning_volume
+            if planning is not None:
+                slicer.util.setSliceViewerLayers(background=planning, fit=True)
         return loaded
 
     def fill_in(self, *_args: Any) -> None:
@@ -300,7 +303,7 @@ class MapperPanel:
     def _show_progress(self, fraction: float, text: str) -> None:
         self.ui.progressBar.value = round(100 * fraction)
         self.ui.methodStatusLabel.text = text
-        slicer.app.processEvents()
+        draw_progress()
 
     def refresh(self, *_args: Any) -> None:
         """Bring every label, list and button up to date."""
