@@ -124,7 +124,11 @@ def test_margins_of_each_side_reach_the_request(street, computed):
     sides = sides_text([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     found = compute_targets(dataclasses.replace(street.choices, boost_sides=sides), street.images).result
     assert found.request.boost_margins == Margins(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
-    assert found.request.base_margins == Margins.uniform(street.choices.base_margin_mm)
+    assert found.request.base_margins is None  # the protocol's own
+    (note,) = [w for w in found.warnings if w.startswith("Margins of the protocol file")]
+    assert note.startswith("Margins of the protocol file: 5 mm (base),")
+    (note,) = [w for w in computed.result.warnings if w.startswith("Margins of the protocol file")]
+    assert note.startswith("Margins of the protocol file: 5 mm (base) and 3 mm (boost),")
     volumes = {t.name: t.volume_ml for t in found.targets}
     before = {t.name: t.volume_ml for t in computed.result.targets}
     assert volumes["PTV_7700"] != before["PTV_7700"]

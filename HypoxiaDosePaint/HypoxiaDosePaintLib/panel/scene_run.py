@@ -22,6 +22,7 @@ from HypoxiaMapperLib.volume import Region, Volume, same_grid
 
 from ..dicomrt.export import Exported, export_set
 from ..pipeline import Computed, deliver, paint
+from ..prescription import get_protocol
 from ..request import Margins, Registration, Request, SubvolumeOptions
 from ..result import RegistrationUse, Result
 from ..selection import Inputs, day_warnings, union
@@ -69,7 +70,7 @@ def make_request(
     choices: PaintChoices, facts: dict[str, Any], inputs: Inputs, registration: RegistrationUse
 ) -> Request:
     """The request that a result of the panel stores: what the command line would be asked."""
-    first = choices.of_role("hypoxic")[0]
+    first, protocol = choices.of_role("hypoxic")[0], get_protocol(choices.protocol)
     return Request(
         folder=str(inputs.scan.folder),
         output="",
@@ -87,8 +88,8 @@ def make_request(
             minimum_component_ml=choices.minimum_island_ml,
             maximum_fraction_of_gtv=choices.maximum_fraction,
         ),
-        boost_margins=Margins(*sides_of(choices.boost_sides, choices.boost_margin_mm)),
-        base_margins=Margins(*sides_of(choices.base_sides, choices.base_margin_mm)),
+        boost_margins=_own(sides_of(choices.boost_sides, choices.boost_margin_mm), protocol.boost_margin_mm),
+        base_margins=_own(sides_of(choices.base_sides, choices.base_margin_mm), protocol.base_margin_mm),
         base_dose_gy=choices.base_dose_gy,
         boost_dose_gy=choices.boost_dose_gy,
         fractions=choices.fractions,
@@ -96,6 +97,12 @@ def make_request(
         override=choices.override,
         write_rtdose=choices.write_rtdose,
     )
+
+
+def _own(sides_mm: tuple[float, ...], of_protocol_mm: float) -> Margins | None:
+    """The margins that a person set; None for those of the protocol file, of which the report says so."""
+    margins = Margins(*sides_mm)
+    return None if margins == Margins.uniform(of_protocol_mm) else margins
 
 
 def export_result(computed: Computed, reviewer: str, out: Path, progress: Progress = no_progress) -> Result:
