@@ -76,7 +76,9 @@ def test_a_training_gives_a_bundle(trained):
     for entry in bundle.hypoxia["ranges"].values():
         assert entry["low"] <= entry["median"] <= entry["high"]
     assert bundle.network(0)(__import__("torch").zeros(1, N_INPUTS, 8, 8, 8)).shape == (1, 2, 8, 8, 8)
-    assert json.loads((trained / "bundle" / "configs" / "train.json").read_text())["seed"] == 5
+    kept = json.loads((trained / "bundle" / "configs" / "train.json").read_text())
+    assert kept["seed"] == 5
+    assert kept["data"]["cache"] == "patients0", "a bundle does not tell where things lie on the computer it is from"
     rows = list(csv.DictReader((trained / "bundle" / "docs" / "training_log.csv").open()))
     assert [(row["member"], row["epoch"]) for row in rows] == [("0", "1"), ("0", "2")]
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())
@@ -192,3 +194,28 @@ def test_two_processes_train_one_network(trained, tmp_path, tiny_cache):
     assert found.keys() == alone.keys()
     assert any(not np.array_equal(found[name], alone[name]) for name in alone)
     assert len(list(csv.DictReader((tmp_path / "run" / "training_log.csv").open()))) == 2
+
+
+def test_a_bundle_holds_the_last_part_of_folders_only():
+    from HypoxiaMapperLib.training.config import check_config, without_places
+
+    data = {"source": "pairs", "folder": "/home/jane.doe/trial/patients", "cache": "/scratch/jane.doe/cache"}
+    config = check_config({**TINY, "bundle": {**TINY["bundle"], "label": "ours"}, "data": data})
+    assert (without_places(config).data.folder, without_places(config).data.cache) == ("patients", "cache")
+    assert without_places(check_config(TINY)).data.folder == ""
+
+
+def test_training_asks_for_its_device_as_inference_does(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from HypoxiaMapperLib.errors import RequestError
+    from HypoxiaMapperLib.training.ranks import _device
+
+    assert _device("cpu", 2) == torch.device("cpu")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert _device("auto", 1).type == "mps"
+    assert _device("auto", 2).type == "cpu", "MPS is one GPU for one process"
+    with pytest.raises(RequestError, match="Several processes"):
+        _device("mps", 2)
+    with pytest.raises(RequestError, match="cuda is not available"):
+        _device("cuda", 1)

@@ -115,7 +115,7 @@ def structure_findings(
         title, key = f"{channel.title} {measure.title}", check_key(channel, name)
         text = f"{value:.3g}{measure.unit}" if np.isfinite(value) else "none: every voxel is the same"
         if limits is None:
-            yield Finding(title, text, "the bundle states no range: complete it with its training patients", False, key)
+            yield Finding(title, text, "the bundle states no range: not known in training", False, key)
             continue
         low, high = (float(limit) for limit in limits)
         if measure.both_sides:

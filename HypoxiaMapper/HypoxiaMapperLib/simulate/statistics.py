@@ -14,12 +14,13 @@ THRESHOLD = 1.2
 """FMISO tumour-to-blood ratio above which a voxel is hypoxic (METHODS 2)."""
 IMAGING_ONLY = ("fdg", "ct", "t1", "adc", "ktrans", "r2star")
 RIDGE = 1e-3
+METHODS = "methods.md, section "
 PUBLISHED: dict[str, tuple[str, str]] = {
     # statistic: value in patients, source; empty where none was found that can be cited
     "fmiso_fdg_voxel_r2": ("0.81", "quoted without a source; population and definition not confirmed"),
-    "measured_voxel_r": ("0.65", "voxel r of test and retest of EF5, METHODS 2"),
-    "hypoxic_fraction_median": ("FAZA 0.38 before, 0.15 in week 1 of treatment", "METHODS 2; other threshold"),
-    "hypoxic_volume_fdg_r": ("0.96 and 0.91 with a network", "doi 10.1016/j.phro.2025.100769, METHODS 0"),
+    "measured_voxel_r": ("0.65", f"voxel r of test and retest of EF5, {METHODS}2"),
+    "hypoxic_fraction_median": ("FAZA 0.38 before, 0.15 in week 1 of treatment", f"{METHODS}2; other threshold"),
+    "hypoxic_volume_fdg_r": ("0.96 and 0.91 with a network", f"doi 10.1016/j.phro.2025.100769, {METHODS}0"),
 }
 _ROWS = (
     ("cases", "patients", "{:.0f}"),

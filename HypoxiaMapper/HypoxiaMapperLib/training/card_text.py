@@ -186,14 +186,16 @@ JSON sidecar that states `Quantity` and `Units`. The configuration needs no more
 Further keys: {keys}; the shipped network's own configuration lies in its bundle as `configs/train.json`. An
 interrupted training goes on with `--resume`; `torchrun` starts it on several GPUs. Patients are split once, by
 name. `hypoxia evaluate` judges a bundle on simulated patients and writes a card like the one above; keep patients
-of your own aside to judge it on people.
+of your own aside to judge it on people. In Python, `HypoxiaMapperLib.training.gate.complete_bundle` fits gate and
+baselines of a bundle anew; its weights stay.
 
 ### What a bundle holds
 
 A MONAI bundle: `configs/metadata.json`, `configs/inference.json` (`network_def`: a network of `monai.networks.nets`
 by its plain name and plain arguments, nothing is executed), `models/*.safetensors`, `docs/`, `LICENSE`. The
 metadata hold MONAI's fields ({monai}) and, under `hypoxia`: {fields}; also `distribution` (file of the gate, or
-null), `regression` and `scaled_fdg` (coefficients of the baselines, see `inference/baselines.py`). Every weights
+null), `structure` (ranges of contrast, smoothness and tissues, see `inference/structure.py`), `regression` and
+`scaled_fdg` (coefficients of the baselines, see `inference/baselines.py`). Every weights
 file stands there with its SHA-256 and is refused if it differs. A `.pt`, `.pth` or `.pkl` file is refused, with the
 way to convert it.
 """

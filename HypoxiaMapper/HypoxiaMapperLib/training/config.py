@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,12 @@ def check_config(values: Any, where: str = "configuration") -> TrainingConfig:
 def as_json(config: TrainingConfig) -> str:
     """The whole configuration, defaults included, as JSON text."""
     return json.dumps(asdict(config), indent=2) + "\n"
+
+
+def without_places(config: TrainingConfig) -> TrainingConfig:
+    """The configuration as a bundle carries it: only the last part of folders, as the rest may tell names."""
+    data = replace(config.data, folder=Path(config.data.folder).name, cache=Path(config.data.cache).name)
+    return replace(config, data=data)
 
 
 def _check_data(config: TrainingConfig, where: str) -> None:

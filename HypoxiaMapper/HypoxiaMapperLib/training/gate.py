@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,9 @@ MOST_SETS = 20
 RIDGE = 1e-3  # keeps the linear map finite when an image is there in every patient
 
 
-def complete_bundle(folder: Path | str, cache: Path | str = "", progress: Progress = no_progress) -> Bundle:
+def complete_bundle(
+    folder: Path | str, cache: Path | str = "", patients: Path | str = "", progress: Progress = no_progress
+) -> Bundle:
     """Fit gate and baselines on the patients a bundle was trained on, and add them to it.
 
     Parameters
@@ -41,7 +44,9 @@ def complete_bundle(folder: Path | str, cache: Path | str = "", progress: Progre
     folder : path
         Bundle with its configs/train.json.
     cache : path
-        Folder of prepared patients; empty: the one the configuration names.
+        Folder of prepared patients; empty: ``cache``.
+    patients : path
+        Folder of the patients of a bundle trained on pairs: its configuration holds the last part of the path only.
 
     Raises
     ------
@@ -50,8 +55,8 @@ def complete_bundle(folder: Path | str, cache: Path | str = "", progress: Progre
     """
     bundle = load_bundle(folder)
     config = load_config(bundle.folder / "configs" / "train.json")
-    cache = Path(cache or config.data.cache or "cache")
-    cases = load_cases(config, cache, progress)
+    config = replace(config, data=replace(config.data, folder=str(patients) or config.data.folder))
+    cases = load_cases(config, Path(cache or "cache"), progress)
     parts = split_patients(list(cases), config.split)
     training, validation = ([cases[name] for name in parts[part]] for part in ("training", "validation"))
     return add_gate_and_baselines(bundle, training, validation, config.modality_dropout, progress)

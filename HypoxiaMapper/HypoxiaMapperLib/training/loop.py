@@ -22,7 +22,7 @@ from ..methods import Progress, no_progress
 from . import checkpoint
 from .bundle_text import metadata_of
 from .checkpoint import Checkpoint
-from .config import TrainingConfig, as_json, load_config
+from .config import TrainingConfig, as_json, load_config, without_places
 from .dataset import Case, load_cases, split_patients
 from .gate import add_gate_and_baselines
 from .ranks import Ranks, open_ranks
@@ -321,7 +321,8 @@ def _write(
     bundle = write_bundle(work, metadata_of(config, training), config.network_def, states)
     add_gate_and_baselines(bundle, training, validation, config.modality_dropout, progress)
     shutil.copyfile(out / LOG, work / "docs" / LOG)
-    shutil.copyfile(out / CONFIG, work / "configs" / "train.json")
+    text = as_json(without_places(config))
+    (work / "configs" / "train.json").write_text(text, encoding="utf-8", newline="\n")
     work.rename(out / BUNDLE)
 
 

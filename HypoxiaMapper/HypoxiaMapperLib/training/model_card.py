@@ -10,7 +10,7 @@ from typing import Any
 
 from ..inference.bundle import METADATA, Bundle
 from ..inference.channels import CHANNELS
-from ..simulate.statistics import table_of_statistics
+from ..simulate.statistics import METHODS, table_of_statistics
 from . import card_text
 from .evaluation_case import IMAGE_SETS, NETWORK
 from .planning_path import PLANNING_SPACING_MM
@@ -47,7 +47,8 @@ def model_card(bundle: Bundle, summary: Mapping[str, Any]) -> str:
 
 def models_page(bundle: Bundle, summary: Mapping[str, Any]) -> str:
     """Resources/docs/models.md: the shipped bundle's card, how to train one's own, the contract, models of others."""
-    parts = (card_text.PAGE_HEAD, model_card(bundle, summary), card_text.own_model(), card_text.published_models())
+    card = model_card(bundle, summary).replace(METHODS, f"[methods.md](methods.md){METHODS.removeprefix('methods.md')}")
+    parts = (card_text.PAGE_HEAD, card, card_text.own_model(), card_text.published_models())
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

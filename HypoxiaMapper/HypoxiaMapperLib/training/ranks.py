@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ..errors import MissingPackageError, RequestError
+from ..errors import RequestError
+from ..inference.device import choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -80,17 +81,14 @@ def open_ranks(device: str) -> Iterator[Ranks]:
 
 
 def _device(name: str, world: int) -> torch.device:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingPackageError("Training needs torch.", "pip install torch monai safetensors") from error
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and world == 1, "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, available in there.items() if available)
-    if not there[name]:
-        raise RequestError(f"Device {name} is not available here.", 'Set "device": "auto".')
-    if name == "cuda":
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        torch.cuda.set_device(local)
-        return torch.device("cuda", local)
-    return torch.device(name)
+    """As ``choose_device``; several processes need CUDA or the CPU, and each takes a GPU of its own."""
+    if name == "mps" and world > 1:
+        raise RequestError("Several processes cannot train on device mps.", 'Set "device": "auto", or start one.')
+    found = choose_device(name, ("cuda",) if world > 1 else ("cuda", "mps"), "Training")
+    if found.type != "cuda":
+        return found
+    import torch
+
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
