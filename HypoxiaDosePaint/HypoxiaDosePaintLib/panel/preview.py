@@ -12,10 +12,11 @@ from HypoxiaMapperLib.mrml.geometry import LPS_TO_RAS
 from HypoxiaMapperLib.panel.patient_loader import place_beside
 
 from ..result import Result
-from ..structures import Structure
+from ..structures import REFERENCE_CODE, Structure
 
 TARGETS = "Hypoxia.Targets"  # attribute of the preview's nodes
 SEGMENTATION_NAME, LABELS_NAME = "Dose painting targets", "Dose labels"
+LABEL_SCALE, POINT_SCALE = 2.4, 1.2  # per cent of the view: small enough that two labels do not touch in 3D
 
 
 def show_targets(scene: Any, result: Result, planning_node: Any) -> Any:
@@ -36,6 +37,10 @@ def show_targets(scene: Any, result: Result, planning_node: Any) -> Any:
         segment.SetTag(segment.GetTerminologyEntryTagName(), terminology(structure))
     node.CreateClosedSurfaceRepresentation()
     display = node.GetDisplayNode()
+    for structure in result.images.structures:  # far from the targets, it would make them small in 3D
+        if structure.code == REFERENCE_CODE:
+            inner = node.GetSegmentation()
+            display.SetSegmentVisibility3D(inner.GetSegmentIdBySegmentName(structure.name), False)
     display.SetAllSegmentsOpacity2DFill(False)
     display.SetOpacity3D(0.5)
     _show_labels(scene, result)
@@ -70,10 +75,12 @@ def _show_labels(scene: Any, result: Result) -> None:
     labels = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", LABELS_NAME)
     labels.SetAttribute(TARGETS, "1")
     labels.CreateDefaultDisplayNodes()
+    labels.GetDisplayNode().SetTextScale(LABEL_SCALE)
+    labels.GetDisplayNode().SetGlyphScale(POINT_SCALE)
     dosed = [s for s in result.images.structures if s.dose is not None]
     for number, structure in enumerate(sorted(dosed, key=lambda s: -s.dose.dose_gy if s.dose else 0.0)):
         if structure.dose is not None:
-            centre = LPS_TO_RAS @ [*_middle_mm(structure, number / len(dosed)), 1.0]
+            centre = LPS_TO_RAS @ [*_middle_mm(structure, number / max(1, len(dosed) - 1)), 1.0]
             text = f"{structure.name}: {structure.dose.dose_gy:g} Gy in {structure.dose.fractions}"
             labels.AddControlPoint([float(c) for c in centre[:3]], text)
     labels.SetLocked(True)

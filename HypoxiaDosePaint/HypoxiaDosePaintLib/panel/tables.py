@@ -9,8 +9,14 @@ import qt
 ROW_PADDING = 10  # pixels around a line of text in a table
 
 
-def fill_table(table: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Write rows of text into a table that is as high as its rows; one without rows is not shown."""
+def fill_table(table: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]], widest: int = 0) -> None:
+    """Write rows of text into a table that is as high as its rows; one without rows is not shown.
+
+    Parameters
+    ----------
+    widest : int
+        Column that takes what width is left, so that a narrow panel needs no scroll bar.
+    """
     table.visible = bool(rows)
     table.rowCount = 0  # also takes out the widgets of cells
     table.rowCount, table.columnCount = len(rows), len(columns)
@@ -22,6 +28,8 @@ def fill_table(table: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]]
         table.setRowHeight(r, line)
         for c, text in enumerate(row):
             table.setItem(r, c, qt.QTableWidgetItem(text))
-    table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-    table.horizontalHeader().setStretchLastSection(True)
+    header = table.horizontalHeader()
+    header.setStretchLastSection(False)
+    for c in range(len(columns)):
+        header.setSectionResizeMode(c, qt.QHeaderView.Stretch if c == widest else qt.QHeaderView.ResizeToContents)
     table.minimumHeight = table.maximumHeight = line * (len(rows) + 1) + ROW_PADDING
