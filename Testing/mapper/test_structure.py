@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 
 from bundle_samples import metadata
@@ -15,8 +16,10 @@ from HypoxiaMapperLib.errors import InputError
 from HypoxiaMapperLib.inference.bundle import METADATA, SHIPPED
 from HypoxiaMapperLib.inference.channels import CHANNELS, KEYS
 from HypoxiaMapperLib.inference.contract import check_metadata
+from HypoxiaMapperLib.inference.prepare import network_grid, sample
 from HypoxiaMapperLib.inference.structure import MEASURES, smoothness, structure_findings, structure_of
 from HypoxiaMapperLib.training.gate import structure_ranges
+from HypoxiaMapperLib.volume import Region
 
 FDG, CT = (CHANNELS[KEYS.index(key)] for key in ("fdg", "ct"))
 SHAPE = (24, 24, 24)
@@ -131,6 +134,26 @@ def test_a_brain_is_no_neck_to_the_shipped_ranges():
     failed = {f.check for f in structure_findings(CT, brain, ball(), trained) if not f.passed}
     assert "CT fat in the GTV and 15 mm around it" in failed
     assert "CT smoothness (correlation of voxels 6 mm apart)" not in failed
+
+
+@pytest.mark.parametrize(("key", "name"), [("ct", "CT"), ("fdg", "PET"), ("t1", "MR_T1")])
+def test_images_of_a_real_tumour_pass_the_shipped_ranges(hypoxia_data, key, name):
+    """A sarcoma of a limb: contrast of a real scan is no mistake. The card says that a limb is not told from a neck."""
+    if not SHIPPED.is_dir():
+        pytest.skip("the shipped bundle is not installed")
+    folder = hypoxia_data("ibsi_sts_008") / "nifti"
+    image = sitk.ReadImage(str(folder / f"{name}_image.nii.gz"), sitk.sitkFloat32)
+    gtv = Region("GTV", sitk.ReadImage(str(folder / f"{name}_mask.nii.gz"), sitk.sitkUInt8), "1")
+    grid = network_grid(gtv)
+    values, _ = sample(image, grid)
+    trained = json.loads((SHIPPED / METADATA).read_text(encoding="utf-8"))["hypoxia"]["structure"][key]
+    channel = CHANNELS[KEYS.index(key)]
+    inside = sitk.GetArrayFromImage(grid).astype(bool)
+    failed = [f for f in structure_findings(channel, channel.scaled(values), inside, trained) if not f.passed]
+    assert not failed
+    noise = np.random.default_rng(1).permutation(values.ravel()).reshape(values.shape)
+    failed = [f.key for f in structure_findings(channel, channel.scaled(noise), inside, trained) if not f.passed]
+    assert f"{key}-smoothness" in failed
 
 
 def _complete(structure):

@@ -112,7 +112,11 @@ Images of held-out patients made wrong on purpose (FDG + CT, and hypoxia PET + F
 
 {mistakes}
 
-{missed} These brains are drawn, not scanned: whether the gate tells a patient's brain from a neck was not tried.
+{missed}
+
+These brains are drawn, not scanned: whether the gate tells a patient's brain from a neck was not tried. The one real
+tumour it was tried on (FDG, CT and T1 of a sarcoma of a limb) passes every check of contrast, smoothness, surroundings
+and tissues: no false alarm, but a limb is not told from a neck either.
 """
 
 PLANNING = """
