@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from HypoxiaMapperLib.dicomio.scan import scan_folder
-from HypoxiaMapperLib.errors import GeometryError, InputError
+from HypoxiaMapperLib.errors import GeometryError, InputError, RequestError
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
-from HypoxiaDosePaintLib.panel.choices import Role  # noqa: E402
+from HypoxiaDosePaintLib.panel.choices import (  # noqa: E402
+    Role,
+    changed_between,
+    guess_role,
+    is_reference_of_map,
+)
 from HypoxiaDosePaintLib.panel.scene_run import compute_targets  # noqa: E402
 from HypoxiaMapperLib.methods import no_progress  # noqa: E402
 from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment, segment_to_region  # noqa: E402
@@ -116,7 +122,7 @@ def with_segment(street, role: str, region):
 
 def test_segments_of_another_frame_of_reference_are_no_targets(street):
     gtv = segment_to_region(street.structures, "GTVp", street.region.mask)
-    for role in ("gtv", "organ", "reference"):
+    for role in ("gtv", "organ"):
         choices = with_segment(street, role, dataclasses.replace(gtv, name="From_MR", frame_of_reference_uid="1.2.999"))
         with pytest.raises(GeometryError, match="From_MR was drawn in the frame of reference"):
             compute_targets(choices, street.images)
@@ -230,6 +236,9 @@ def test_a_sphere_moved_after_the_map_makes_it_stale(street):
     roles = tuple(r for r in street.choices.roles if r.role != "reference")
     choices = dataclasses.replace(street.choices, map_node=map_node, roles=roles)
     assert street.decisions.why_not_preview(choices) == ""
+    request = compute_targets(choices, street.images).result.request
+    assert (request.reference_roi, request.reference_sphere.radius_mm) == ("", 8.0)
+    assert request.reference_sphere.centre_mm == pytest.approx((x, y, z))
     roi.SetCenter(-x + 5.0, -y, z)
     assert "made: reference." in street.decisions.why_not_preview(choices)
     street.scene.RemoveNode(roi)
@@ -257,3 +266,50 @@ def test_a_map_that_was_moved_or_changed_is_refused(street):
     assert street.decisions.why_not_preview(choices) == ""
     edit(map_node, lambda array: np.multiply(array, np.float32(2.0), out=array))
     assert "values of the map were changed" in street.decisions.why_not_preview(choices)
+
+
+def with_reference(street, *names: str):
+    others = tuple(r for r in street.choices.roles if r.role != "reference")
+    roles = tuple(Role(street.structures, name, "reference") for name in names)
+    return dataclasses.replace(street.choices, roles=(*others, *roles))
+
+
+def test_the_reference_is_the_one_the_map_was_made_with(street):
+    """Whatever the roles say: another segment is refused, none is needed."""
+    assert street.decisions.why_not_preview(with_reference(street, "Ref_Blood")) == ""
+    for names in (("Ref_Muscle",), ("Ref_Blood", "Ref_Muscle")):
+        reason = street.decisions.why_not_preview(with_reference(street, *names))
+        assert reason == (
+            "The map was made with the reference region Ref_Blood: Ref_Muscle cannot be its reference region "
+            "(role: not used)."
+        )
+        with pytest.raises(RequestError, match="Ref_Muscle cannot be its reference region"):
+            compute_targets(with_reference(street, *names), street.images)
+    result = compute_targets(with_reference(street), street.images).result
+    assert result.request.reference_roi == "Ref_Blood"
+    assert "Ref_Blood" in {t.name for t in result.targets}
+
+
+def test_only_the_maps_reference_is_offered_as_one(street):
+    used = is_reference_of_map(street.choices.map_node, street.structures, "Ref_Blood")
+    other = is_reference_of_map(street.choices.map_node, street.structures, "Ref_Muscle")
+    assert (guess_role("Ref_Blood", False, used), guess_role("Ref_Muscle", False, other)) == ("reference", "")
+    assert guess_role("Aorta", False, True) == "reference"
+
+
+def test_a_map_of_before_has_the_reference_of_the_roles(street):
+    map_node = make_map(street, street.mapper_choices)
+    facts = json.loads(map_node.GetAttribute("Hypoxia.Map"))
+    del facts["segments"]
+    map_node.SetAttribute("Hypoxia.Map", json.dumps(facts))
+    choices = dataclasses.replace(with_reference(street, "Ref_Blood", "Ref_Muscle"), map_node=map_node)
+    assert street.decisions.why_not_preview(choices) == "Only one segment can be the reference region."
+
+
+def test_targets_are_stale_when_the_map_became_so(street):
+    then = street.decisions.fingerprint(street.choices)
+    put_back = erase_half(street.structures, "Ref_Blood")
+    unused = with_reference(street)
+    changed = changed_between(then, street.decisions.fingerprint(unused))
+    put_back()
+    assert "reference, which the map was made of" in changed

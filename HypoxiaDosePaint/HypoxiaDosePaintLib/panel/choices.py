@@ -16,6 +16,8 @@ from HypoxiaMapperLib.panel.map_nodes import (
     REGION_OF,
     Fingerprints,
     made_of,
+    map_facts,
+    region_of_map,
     region_words,
     why_not_as_made,
 )
@@ -143,8 +145,7 @@ class PaintDecisions:
             lines.append("Give at least one segment the role GTV.")
         if not choices.of_role("hypoxic"):
             lines.append("Give at least one segment the role hypoxic segment (Hypoxia Mapper, step 4).")
-        if len(choices.of_role("reference")) > 1:
-            lines.append("Only one segment can be the reference region.")
+        lines += filter(None, [why_not_reference(choices)])
         mixed = self._why_not_one_patient(choices)
         return [*lines, mixed] if mixed else lines
 
@@ -196,6 +197,8 @@ class PaintDecisions:
             found["planning CT"] = prints.volume(choices.planning)
         if choices.map_node is not None:
             found["map"] = prints.volume(choices.map_node)
+            stale = changed_since_map(choices.map_node, prints)
+            found |= {f"{name}, which the map was made of": "changed" for name in stale}
         numbers = asdict_without_nodes(choices)
         return found | {key.replace("_", " "): json.dumps(value) for key, value in numbers.items()}
 
@@ -249,15 +252,48 @@ def changed_since_map(map_node: Any, fingerprints: Fingerprints) -> tuple[str, .
     return tuple(changed)
 
 
-def guess_role(name: str, in_hypoxia_segmentation: bool) -> str:
-    """Role of a segment from its name."""
+def reference_of_map(map_node: Any) -> tuple[bool, Any, str]:
+    """Whether a map says what its reference region was, and which: segmentation (or ROI) and segment, None for none."""
+    if map_node is None or not map_node.GetAttribute(FACTS):
+        return False, None, ""
+    known = "segments" in map_facts(map_node)
+    return (known, *(region_of_map(map_node, "reference") or (None, "")))
+
+
+def why_not_reference(choices: PaintChoices) -> str:
+    """Why the segments with the role of reference region cannot have it; empty when they can.
+
+    A ratio has the reference it was computed with and no other.
+    """
+    given = choices.of_role("reference")
+    known, node, segment_id = reference_of_map(choices.map_node)
+    if not known:
+        return "Only one segment can be the reference region." if len(given) > 1 else ""
+    wrong = [r.name for r in given if (r.node, r.segment_id) != (node, segment_id)]
+    if not wrong:
+        return ""
+    own = node.GetSegmentation().GetSegment(segment_id) if node is not None and segment_id else node
+    was = f"with the reference region {own.GetName()}" if own is not None else "without this reference region"
+    return f"The map was made {was}: {', '.join(wrong)} cannot be its reference region (role: not used)."
+
+
+def is_reference_of_map(map_node: Any, node: Any, segment_id: str) -> bool | None:
+    """True if a map was made with a segment as reference region; None where the map does not say."""
+    known, home, own = reference_of_map(map_node)
+    return (home, own) == (node, segment_id) if known else None
+
+
+def guess_role(name: str, in_hypoxia_segmentation: bool, is_reference: bool | None = None) -> str:
+    """Role of a segment: reference region if the map was made with it (None: not known), else from its name."""
     low = name.lower()
+    if is_reference:
+        return "reference"
     if in_hypoxia_segmentation or low.endswith(("_hyp", "_sur")):
         return "hypoxic"
     if low.startswith("gtv"):
         return "gtv"
     if low.startswith("ref"):
-        return "reference"
+        return "reference" if is_reference is None else ""
     return "organ" if any(word in low for word in _ORGAN_WORDS) else ""
 
 

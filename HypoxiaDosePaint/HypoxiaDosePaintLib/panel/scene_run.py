@@ -14,19 +14,20 @@ from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
 from HypoxiaMapperLib.errors import GeometryError, RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap, Progress, all_methods, no_progress
 from HypoxiaMapperLib.panel.hypoxic_segment import region_with_history, threshold_of_segment
-from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, node_to_map
+from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, node_to_map, region_of_map
 from HypoxiaMapperLib.panel.node_images import FOLDER, NodeImages
 from HypoxiaMapperLib.panel.segment_regions import outside_note, region_of_segment
-from HypoxiaMapperLib.resample import resample_to
+from HypoxiaMapperLib.panel.sphere import SPHERE_NAME, sphere_of_roi
+from HypoxiaMapperLib.resample import resample_to, sphere_region
 from HypoxiaMapperLib.volume import Region, Volume, same_grid
 
 from ..dicomrt.export import Exported, export_set
 from ..pipeline import Computed, deliver, paint
 from ..prescription import get_protocol
-from ..request import Margins, Registration, Request, SubvolumeOptions
+from ..request import Margins, Registration, Request, Sphere, SubvolumeOptions
 from ..result import RegistrationUse, Result
 from ..selection import Inputs, day_warnings, union
-from .choices import PaintChoices, Role, sides_of
+from .choices import PaintChoices, Role, reference_of_map, sides_of, why_not_reference
 
 _REGISTRATION_WORDS = {
     "same_frame": "same frame of reference",
@@ -52,16 +53,18 @@ def compute_targets(choices: PaintChoices, images: NodeImages, progress: Progres
     on = Planning(grid, frame, _alignment(choices.map_node) == "scene")
     gtvs = tuple(_region(r, on) for r in choices.of_role("gtv"))
     organs = tuple(_region(r, on) for r in choices.of_role("organ"))
-    references = tuple(_region(r, on) for r in choices.of_role("reference"))
+    reference, sphere = _reference(choices, on)
     hypoxic = tuple(_hypoxic_region(r, on) for r in choices.of_role("hypoxic"))
     drawn = replace(union(hypoxic, hypoxic[0].name), source="; ".join(region.source for region in hypoxic))
     pet, aligned, registration = _pet(choices.map_node, facts, planning.volume, images)
     scan = ScanResult(Path(choices.planning.GetAttribute(FOLDER) or "."), (planning.info, pet.info), ())
     inputs = Inputs(
-        scan, planning, pet, gtvs, references[0] if references else None, organs, (),
+        scan, planning, pet, gtvs, reference, organs, (),
         (*day_warnings(planning.info, pet.info), *filter(None, map(outside_note, organs))),
     )  # fmt: skip
     request = make_request(choices, facts, inputs, registration)
+    if sphere is not None:
+        request = replace(request, reference_roi="", reference_sphere=sphere)
     progress(0.4, "building targets")
     return paint(request, inputs, aligned, registration, hypoxia_map, drawn, lambda f, t: progress(0.4 + 0.6 * f, t))
 
@@ -177,6 +180,31 @@ def _region(role: Role, on: Planning) -> Region:
 def _hypoxic_region(role: Role, on: Planning) -> Region:
     """A hypoxic segment whose source tells what was edited."""
     return replace(_region(role, on), source=region_with_history(role.node, role.segment_id, on.grid).source)
+
+
+def _reference(choices: PaintChoices, on: Planning) -> tuple[Region | None, Sphere | None]:
+    """The reference region that the map was made with, and the sphere if it was one.
+
+    Raises
+    ------
+    RequestError
+        If a segment has this role that the map was not made with, or the map's own is no longer in the scene.
+    """
+    reason = why_not_reference(choices)
+    if reason:
+        raise RequestError(reason, "Change its role in step 1.")
+    known, node, segment_id = reference_of_map(choices.map_node)
+    if not known:
+        given = choices.of_role("reference")
+        return (_region(given[0], on), None) if given else (None, None)
+    if region_of_map(choices.map_node, "reference") is None:
+        return None, None
+    if node is None:
+        raise RequestError("The reference region of the map is no longer in the scene.", "Compute the map again.")
+    if segment_id:
+        return _region(Role(node, segment_id, "reference"), on), None
+    centre, radius = sphere_of_roi(node)
+    return sphere_region(on.grid, centre, radius, SPHERE_NAME, on.frame), Sphere(centre, radius)
 
 
 def _alignment(map_node: Any) -> str:

@@ -31,10 +31,11 @@ def prepare(test: Any) -> Any:
     roles = {r.name: r.role for r in panel.choices().roles}
     wanted = {
         "GTVp": "gtv", "GTVn": "gtv", "SpinalCord": "organ", "Brainstem": "organ", "Ref_Blood": "reference",
-        "Ref_Muscle": "reference", "GTVp_Hyp": "hypoxic",
+        "Ref_Muscle": "", "GTVp_Hyp": "hypoxic",
     }  # fmt: skip
     test.assertEqual(roles, wanted)
-    test.assertIn("Only one segment can be the reference", panel.ui.targetsStatusLabel.text)
+    panel.set_role("Ref_Muscle", "reference")
+    test.assertIn("made with the reference region Ref_Blood: Ref_Muscle cannot", panel.ui.targetsStatusLabel.text)
     panel.set_role("Ref_Muscle", "")
     panel.set_role("GTVn", "")
     test.assertEqual(panel.ui.targetsStatusLabel.text, "Complete.")

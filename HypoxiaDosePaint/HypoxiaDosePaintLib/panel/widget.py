@@ -37,6 +37,7 @@ from .choices import (
     dropped_text,
     equivalents_text,
     guess_role,
+    is_reference_of_map,
     proof_rows,
     target_rows,
 )
@@ -155,7 +156,8 @@ class PaintPanel:
                 continue
             for identifier in segment_ids(node):
                 name = node.GetSegmentation().GetSegment(identifier).GetName()
-                role = chosen.get(f"{which}/{identifier}", guess_role(name, which == "hypoxia"))
+                is_reference = is_reference_of_map(p.map_volume, node, identifier)
+                role = chosen.get(f"{which}/{identifier}", guess_role(name, which == "hypoxia", is_reference))
                 found.append(Role(node, identifier, role))
         return found
 
