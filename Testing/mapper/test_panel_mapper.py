@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import time
 
 import numpy as np
@@ -273,6 +274,22 @@ def test_probe_gives_value_unit_and_uncertainty(patient):
     assert probe_text(patient.pet, None, "g/ml", here) == "2.00 g/ml"
     assert probe_text(patient.pet, patient.pet, "g/ml", here) == "2.00 ± 2.00 g/ml"
     assert probe_text(patient.pet, None, "g/ml", (999.0, 0.0, 0.0)) == "–"
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "expected"),
+    [
+        (0.00114, math.nan, "0.00114"), (0.0042, 0.0009, "0.00420 ± 0.00090"), (1.2, 0.003, "1.200 ± 0.003"),
+        (-0.0049, 0.0, "-0.00490 ± 0.00000"), (0.0, 0.0, "0.00 ± 0.00"), (37.5, 4.0, "37.50 ± 4.00"),
+    ],
+)  # fmt: skip
+def test_probe_shows_small_values_with_the_digits_they_need(patient, value, spread, expected):
+    def constant(number):
+        volume = Volume(image_like(np.full(grid().GetSize()[::-1], number, np.float32), grid()), "Ki", "mL/min/mL", "1")
+        return volume_to_node(patient.scene, volume, "constant")
+
+    nodes = constant(value), None if math.isnan(spread) else constant(spread)
+    assert probe_text(*nodes, "mL/min/mL", (10.0, 20.0, 50.0)) == f"{expected} mL/min/mL"
 
 
 def test_suv_line_says_what_a_physicist_checks():

@@ -13,7 +13,7 @@ from ..jobs import make_model
 from ..mrml import node_to_volume, segment_to_region
 from .choices import MapperChoices
 from .hypoxic_segment import hypoxic_mask, made_in, name_for, segment_state, write_hypoxic_segment
-from .map_nodes import FACTS, UNCERTAINTY, changed_inputs, map_facts, set_window, why_not_as_made
+from .map_nodes import FACTS, UNCERTAINTY, changed_inputs, map_facts, set_window, why_not_as_made, window_decimals
 from .model_text import model_html
 from .overlay_section import OverlaySection
 from .plots import ThresholdPlots
@@ -140,6 +140,7 @@ class MapSection:
         low, high = self.table.limits()
         self._updating = True
         slider = self.ui.thresholdSlider
+        slider.decimals = window_decimals((low, high))
         slider.minimum, slider.maximum = min(low, threshold), max(high, threshold)
         slider.singleStep = (slider.maximum - slider.minimum) / _STEPS_OF_SLIDER
         slider.value = threshold

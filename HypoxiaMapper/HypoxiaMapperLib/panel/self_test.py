@@ -346,6 +346,8 @@ def check_ki(test: Any, panel: Any, node: Any, pet: Any) -> None:
     truth = KI_OF_SUV * resample_to(pet, volume.image, pet.frame_of_reference_uid).array[gtv.array]
     found = volume.array[gtv.array]
     test.assertLess(float(np.nanmax(np.abs(found - truth))), 0.02 * float(truth.max()))
+    (low, high), slider = panel.map_section.table.limits(), panel.ui.thresholdSlider
+    test.assertAlmostEqual(slider.maximum - slider.minimum, high - low, delta=0.05 * (high - low))
     box = panel.ui.overlayComboBox
     names = [box.itemText(n) for n in range(box.count)]
     test.assertEqual(names[:2], ["Map", "Uncertainty"])

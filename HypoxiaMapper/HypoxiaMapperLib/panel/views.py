@@ -9,6 +9,7 @@ import numpy as np
 
 from ..mrml.geometry import LPS_TO_RAS, from_vtk_matrix, image_data_array
 from ..volume import Region
+from .map_nodes import window_decimals
 from .patient_scope import all_nodes
 
 NO_VALUE = "–"
@@ -170,5 +171,8 @@ def probe_text(map_node: Any, uncertainty_node: Any, unit: str, ras_mm: tuple[fl
     if math.isnan(value):
         return NO_VALUE
     spread = value_at(uncertainty_node, ras_mm)
-    shown = unit_text(unit)
-    return f"{value:.2f} {shown}" if math.isnan(spread) else f"{value:.2f} ± {spread:.2f} {shown}"
+    shown, decimals = unit_text(unit), window_decimals((0.0, value))
+    if math.isnan(spread):
+        return f"{value:.{decimals}f} {shown}"
+    decimals = max(decimals, window_decimals((0.0, spread)) - 2)  # a small uncertainty keeps its first digit
+    return f"{value:.{decimals}f} ± {spread:.{decimals}f} {shown}"
