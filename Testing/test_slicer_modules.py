@@ -75,6 +75,31 @@ module.register_sample_data()
     assert done.stdout.split() == ["Hypoxia", "HypoxiaDigitalPatient", "load_digital_patient", "True"]
 
 
+def test_numbers_of_a_method_keep_every_digit(tmp_path):
+    """A box that rounds makes another result, and a map stale, at the next change of any field."""
+    code = f"""
+import sys, pathlib
+sys.path[:0] = [{str(STAND_IN)!r}, {str(ROOT / "HypoxiaMapper")!r}]
+import stand_in
+stand_in.start(pathlib.Path({str(tmp_path)!r}))
+import qt
+from HypoxiaMapperLib.methods import all_methods
+from HypoxiaMapperLib.panel.method_form import MethodForm
+box, method = qt.QWidget(), all_methods()["oe_mri"]
+qt.QVBoxLayout(box)
+form = MethodForm(box, lambda: None)
+form.show(method, {{"significance": 0.0005, "relaxivity": 4.123456}})
+print(form.values()["significance"], form.values()["relaxivity"])
+form.set_value("relaxivity", 4.00025)
+print(form.values()["significance"], form.values()["relaxivity"])
+form.show(method, {{}})
+form._fields["significance"].widget.value = 0.0005  # typed
+print(form.values()["significance"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0.0005", "4.123456", "0.0005", "4.00025", "0.0005"]
+
+
 def test_module_files_and_stand_in_stay_small():
     for path in (ROOT / "HypoxiaMapper" / "HypoxiaMapper.py", *(ROOT / "HypoxiaDosePaint").glob("*.py")):
         assert path.read_text(encoding="utf-8").count("\n") < 200, path.name

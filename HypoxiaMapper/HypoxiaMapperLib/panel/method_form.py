@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
+from decimal import Decimal
 from typing import Any
 
 import ctk
@@ -13,6 +14,7 @@ from ..methods import Method
 
 PATHS = ("bundle", "input_csv", "calibration")  # parameters that name a folder or a file
 _WIDEST = 1e6  # where a parameter declares no limit
+_DECIMALS = 3  # at least
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class _Field:
         if self.name == "currentData":
             self.widget.currentIndex = max(0, self.widget.findData(value))
         else:
+            if isinstance(value, float):
+                self.widget.decimals = max(self.widget.decimals, decimals_of(value))
             setattr(self.widget, self.name, value)
 
 
@@ -95,6 +99,12 @@ def new_form(container: Any) -> Any:
     return layout
 
 
+def decimals_of(value: float) -> int:
+    """Digits after the point that a number has."""
+    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
 def _field(metadata: Mapping[str, Any], value: Any, changed: Callable[[], None]) -> _Field:
     """The widget that fits a parameter."""
 
@@ -133,8 +143,8 @@ def _number_field(metadata: Mapping[str, Any], value: float, told: Callable[...,
     """A spin box within the parameter's range, with its unit."""
     kind = type(value)
     widget = qt.QSpinBox() if kind is int else qt.QDoubleSpinBox()
-    if kind is float:
-        widget.decimals = 3
+    if kind is float:  # a box rounds what it is given: nothing of a stored value, or of the range, may be lost
+        widget.decimals = max(_DECIMALS, decimals_of(metadata.get("minimum") or 0) + 1, decimals_of(value))
     widget.minimum = kind(-_WIDEST if metadata.get("minimum") is None else metadata["minimum"])
     widget.maximum = kind(_WIDEST if metadata.get("maximum") is None else metadata["maximum"])
     if metadata.get("unit"):
