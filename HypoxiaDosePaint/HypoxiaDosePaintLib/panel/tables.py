@@ -22,6 +22,7 @@ def fill_table(table: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]]
     table.rowCount, table.columnCount = len(rows), len(columns)
     table.setHorizontalHeaderLabels(list(columns))
     table.verticalHeader().hide()
+    table.setTabKeyNavigation(False)  # the Tab key leaves the table
     table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
     line = table.fontMetrics().height() + ROW_PADDING
     for r, row in enumerate(rows):

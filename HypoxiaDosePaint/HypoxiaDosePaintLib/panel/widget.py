@@ -18,7 +18,7 @@ from slicer.i18n import tr as _
 from HypoxiaMapperLib.errors import HypoxiaError
 from HypoxiaMapperLib.panel.busy import busy, draw_progress
 from HypoxiaMapperLib.panel.choices import segment_ids
-from HypoxiaMapperLib.panel.labels import fit_labels
+from HypoxiaMapperLib.panel.labels import fit_labels, tab_after
 from HypoxiaMapperLib.panel.node_images import NodeImages, database_files
 from HypoxiaMapperLib.panel.packages import install, missing_packages
 
@@ -269,9 +269,9 @@ class PaintPanel:
         fill_table(self.ui.proofTable, PROOF_COLUMNS, proof_rows(result))
         self.ui.progressBar.value = 0
         passed = sum(p.passed for p in result.proof)
-        self._told = _(
-            "Written and proven ({passed} of {all} checks passed), research use only: {folder}"
-        ).format(passed=passed, all=len(result.proof), folder=out) + (f"\n{note}" if note else "")
+        self._told = _("Written and proven ({passed} of {all} checks passed), research use only: {folder}").format(
+            passed=passed, all=len(result.proof), folder=out
+        ) + (f"\n{note}" if note else "")
         self.refresh()
 
     def export_for_dialog(self, directory: str) -> str:
@@ -360,6 +360,7 @@ class PaintPanel:
                     box.addItem(_(text))
                 box.currentIndexChanged.connect(lambda *_, row=row, box=box: self._on_role(row, box.currentIndex))
                 table.setCellWidget(row, 1, box)
+            tab_after(self.ui.hypoxiaSelector, table)
         self._shown_roles = roles
         for row, role in enumerate(roles):
             table.cellWidget(row, 1).currentIndex = list(ROLE_TEXTS).index(role.role)

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..dicomio.model import SeriesInfo
 from ..errors import GeometryError, HypoxiaError, RequestError
-from ..jobs import Job
 from ..inference.channels import CHANNELS
+from ..jobs import Job
 from ..methods import InputSpec, Method, all_methods
 from ..mrml.geometry import require_no_transform
 from ..resample import sphere_region

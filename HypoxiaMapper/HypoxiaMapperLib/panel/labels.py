@@ -1,8 +1,10 @@
-"""Labels of several lines in Qt."""
+"""What Qt does not do by itself in a panel: labels of several lines, and the way of the Tab key through new rows."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import qt
 
 
 def fit_labels(*labels: Any) -> None:
@@ -11,3 +13,21 @@ def fit_labels(*labels: Any) -> None:
         if label.visible:  # its width is that of the panel only then
             label.minimumHeight = 0  # else it never shrinks
             label.minimumHeight = max(0, label.heightForWidth(label.width))
+
+
+def tab_after(first: Any, container: Any) -> None:
+    """The Tab key goes from a widget into the rows of a container, which were made after all others."""
+    before = (_stops(first) or [first])[-1]
+    for widget in _stops(container):
+        qt.QWidget.setTabOrder(before, widget)
+        before = widget
+
+
+def _stops(parent: Any) -> list[Any]:
+    """Widgets inside another one that the Tab key stops at, in the order they were made in."""
+    found = []
+    for child in parent.children():
+        if getattr(child, "isWidgetType", bool)():
+            policy = child.focusPolicy() if callable(child.focusPolicy) else child.focusPolicy
+            found += [child] if policy & qt.Qt.TabFocus else _stops(child)  # a spin box has a line edit inside
+    return found

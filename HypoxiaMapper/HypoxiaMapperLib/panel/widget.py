@@ -18,7 +18,7 @@ from .busy import busy, draw_progress
 from .child import ChildRun
 from .choices import ALIGNMENT_TEXTS, MapperChoices, MapperDecisions, SegmentChoice, guess_choices
 from .input_rows import SEGMENTATION, VOLUME, InputRows, node_list_of, restrict
-from .labels import fit_labels
+from .labels import fit_labels, tab_after
 from .map_nodes import FACTS, INSIDE, PART
 from .map_section import MapSection
 from .method_form import MethodForm
@@ -296,6 +296,8 @@ class MapperPanel:
         self._restrict()
         self.ui.timingWidget.visible = any(spec.kind == "time" for spec in method.inputs)
         self.method_section.show(method)
+        tab_after(self.ui.planningSelector, self.ui.inputsWidget)
+        tab_after(self.ui.locateButton, self.ui.parametersWidget)
         self._updating = False
 
     # What is shown
