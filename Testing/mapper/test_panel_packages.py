@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -25,7 +26,9 @@ class Desktop:
         self.fails, self.monkeypatch = False, monkeypatch
         slicer = ModuleType("slicer")
         slicer.app = SimpleNamespace(testingEnabled=lambda: testing)
-        slicer.util = SimpleNamespace(confirmOkCancelDisplay=self.ask, pip_install=self.pip_install)
+        slicer.util = SimpleNamespace(
+            confirmOkCancelDisplay=self.ask, pip_install=self.pip_install, WaitCursor=nullcontext
+        )
         if newest:
             slicer.packaging = SimpleNamespace(pip_ensure=self.pip_ensure)
         monkeypatch.setitem(sys.modules, "slicer", slicer)

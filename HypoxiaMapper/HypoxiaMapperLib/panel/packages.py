@@ -55,18 +55,24 @@ def install(names: Iterable[str], requester: str) -> list[str]:
     if not slicer.util.confirmOkCancelDisplay(question, f"{requester} - Install Python packages"):
         return wanted
     try:
-        if installer is not None:
-            installer.installTorch(torchVersionRequirement=requirement_lines([TORCH])[0].removeprefix(TORCH))
-            importlib.invalidate_caches()
-        others = requirement_lines(name for name in wanted if name != TORCH)
-        if others and not (TORCH in wanted and missing_packages([TORCH])):
-            _pip(others, requester)
+        with slicer.util.WaitCursor():
+            _install_in_turn(wanted, installer, requester)
     except (subprocess.CalledProcessError, ImportError) as error:
         importlib.invalidate_caches()
         left = missing_packages(wanted)
         raise MissingPackageError(f"Could not be installed: {', '.join(left or wanted)}.", _way_on(left)) from error
     importlib.invalidate_caches()
     return missing_packages(wanted)
+
+
+def _install_in_turn(wanted: Sequence[str], installer: Any, requester: str) -> None:
+    """PyTorch, if it is wanted, then the others, unless PyTorch did not come."""
+    if installer is not None:
+        installer.installTorch(torchVersionRequirement=requirement_lines([TORCH])[0].removeprefix(TORCH))
+        importlib.invalidate_caches()
+    others = requirement_lines(name for name in wanted if name != TORCH)
+    if others and not (TORCH in wanted and missing_packages([TORCH])):
+        _pip(others, requester)
 
 
 def _way_on(names: Sequence[str]) -> str:
