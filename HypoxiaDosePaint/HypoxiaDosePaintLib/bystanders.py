@@ -7,21 +7,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from HypoxiaMapperLib import tumour_overlap
 from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set
-from HypoxiaMapperLib.errors import HypoxiaError, InputError
+from HypoxiaMapperLib.errors import HypoxiaError
+from HypoxiaMapperLib.tumour_overlap import is_tumour_name
 from HypoxiaMapperLib.volume import Region
 
 from .selection import Inputs
 from .structures import Structure
 
 _TUMOUR = re.compile(r"^(i?gtv|ctv|itv|ptv)|tumou?r|boost", re.IGNORECASE)
-_GROSS_TUMOUR = re.compile(r"^i?gtv|tumou?r", re.IGNORECASE)
 _WHOLE_BODY = re.compile(r"^(body|external|skin|patient|outline|couch|table|bolus)", re.IGNORECASE)
-
-
-def is_tumour_name(name: str) -> bool:
-    """True if an ROI name says gross tumour."""
-    return bool(_GROSS_TUMOUR.search(name))
 
 
 def bystander_warnings(inputs: Inputs, structures: Sequence[Structure]) -> list[str]:
@@ -43,7 +39,9 @@ def bystander_warnings(inputs: Inputs, structures: Sequence[Structure]) -> list[
                   for t in targets]  # fmt: skip
         text = " and ".join(f"{ml:.2f} ml of {target}" for target, ml in shared if ml > 0)
         if text:
-            warnings.append(f"{text} overlap {name}, which was not given as an organ at risk (--organ).")
+            warnings.append(
+                f"{text} overlap {name}, which was not given as an organ at risk (--organ; in Slicer its role)."
+            )
     return warnings
 
 
@@ -55,34 +53,33 @@ def refuse_tumour_reference(inputs: Inputs) -> None:
     InputError
         Naming the tumour and the overlap in ml.
     """
-    reference = inputs.reference
-    if reference is None:
-        return
-    if is_tumour_name(reference.name):
-        raise InputError(f"Reference region {reference.name!r} is a tumour by its name.", "Give blood or muscle.")
-    used = {g.name for g in inputs.gtvs} | {reference.name}
-    mask = reference.array
-    for name, region in _other_rois(inputs, used, tumours=True):
-        if isinstance(region, Region) and (shared := np.count_nonzero(mask & region.array)):
-            raise InputError(
-                f"Reference region {reference.name} overlaps {name} by "
-                f"{shared * inputs.planning.volume.voxel_volume_ml:.2f} ml.",
-                "A reference must lie outside every tumour: choose or redraw it.",
-            )
+    if inputs.reference is not None:
+        used = {g.name for g in inputs.gtvs} | {inputs.reference.name}
+        tumour_overlap.refuse_tumour_reference(inputs.reference, _other_rois(inputs, used, tumours=True))
 
 
 def _other_rois(inputs: Inputs, used: set[str], tumours: bool = False) -> Iterator[tuple[str, Region | str]]:
-    """ROIs drawn on the planning CT that nobody named, one at a time: region, or why it cannot be read."""
+    """ROIs of the planning CT, and segments, that nobody named, one at a time: region, or why it cannot be read."""
     planning = inputs.planning
+    for name, read in inputs.others:
+        if _is_asked_for(name, tumours):
+            try:
+                yield name, read()
+            except HypoxiaError as error:
+                yield name, error.message
     for info in inputs.scan.by_role("rtstruct"):
         if planning.info.series_uid not in info.referenced_series_uids:
             continue
         for name in info.roi_names:
-            kind = _GROSS_TUMOUR.search(name) if tumours else not (_TUMOUR.search(name) or _WHOLE_BODY.search(name))
-            if name in used or not kind:
+            if name in used or not _is_asked_for(name, tumours):
                 continue
             try:
                 volume = planning.volume
                 yield name, read_structure_set(info.files[0], volume.image, volume.frame_of_reference_uid, [name])[name]
             except HypoxiaError as error:
                 yield name, error.message
+
+
+def _is_asked_for(name: str, tumours: bool) -> bool:
+    """True for a gross tumour, or for what is neither target nor whole body, by its name."""
+    return is_tumour_name(name) if tumours else not (_TUMOUR.search(name) or _WHOLE_BODY.search(name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ class Inputs:
     """Everything a run reads: images on their own grids, regions on the planning grid.
 
     ``pet`` is the image that is shown and registered: the first PET of the method, else its first other image (of a
-    series, one frame).
+    series, one frame). ``others`` are segments of a scene that have no role: name, and what reads it.
     """
 
     scan: ScanResult
@@ -43,6 +43,7 @@ class Inputs:
     warnings: tuple[str, ...]
     images: Mapping[str, MethodInput] = field(default_factory=dict)
     regions: Mapping[str, Region] = field(default_factory=dict)
+    others: tuple[tuple[str, Callable[[], Region]], ...] = ()
 
 
 def gather(request: Request, method: Method, progress: Progress) -> Inputs:

@@ -313,3 +313,28 @@ def test_targets_are_stale_when_the_map_became_so(street):
     changed = changed_between(then, street.decisions.fingerprint(unused))
     put_back()
     assert "reference, which the map was made of" in changed
+
+
+def test_an_organ_nobody_gave_a_role_is_told_of(street):
+    """As the command line does of ROIs that were not named."""
+    gtv = segment_to_region(street.structures, "GTVp", street.region.mask)
+    for name in ("Mandible", "BODY"):
+        region_to_segment(street.scene, street.structures, dataclasses.replace(gtv, name=name), (9, 9, 9))
+    warnings = compute_targets(street.choices, street.images).result.warnings
+    for name in ("Mandible", "BODY"):
+        street.structures.GetSegmentation().RemoveSegment(name)
+    told = [w for w in warnings if "not given as an organ at risk" in w]
+    assert len(told) == 1
+    assert f"{gtv.volume_ml:.2f} ml of PTV_7000" in told[0]
+    assert "overlap Mandible" in told[0]
+
+
+def test_a_reference_in_another_tumour_makes_no_targets(digital_patient):
+    """The map was made before the other GTV was drawn; it may have a role or none."""
+    own = make_street(digital_patient.folder)
+    blood = segment_to_region(own.structures, "Ref_Blood", own.region.mask)
+    identifier = region_to_segment(own.scene, own.structures, dataclasses.replace(blood, name="GTV_new"), (9, 9, 9))
+    for role in ("", "gtv"):
+        roles = (*own.choices.roles, Role(own.structures, identifier, role))
+        with pytest.raises(InputError, match="Ref_Blood overlaps GTV_new by 16"):
+            compute_targets(dataclasses.replace(own.choices, roles=roles), own.images)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from HypoxiaMapperLib.errors import GeometryError
+from HypoxiaMapperLib.errors import GeometryError, InputError
 from HypoxiaMapperLib.volume import Region
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
@@ -69,3 +69,26 @@ def test_a_segment_of_another_frame_of_reference_is_refused_unless_placed():
     assert "frame of reference 1.2.999, taken as placed in the scene" in placed.source
     unknown = with_gtv(patient, Region("GTV_drawn", GTV.mask, "", "drawn in Slicer"))
     assert patient.decisions.make_job(unknown).regions["gtv"].frame_of_reference_uid == FRAME
+
+
+def test_a_reference_that_reaches_into_another_tumour_is_refused():
+    """Also into one that nobody chose, as on the command line."""
+    patient = Patient()
+    region_to_segment(patient.scene, patient.structures, box("GTVn", 5, 8), (255, 0, 0))
+    with pytest.raises(InputError, match=r"Reference region Ref_Blood overlaps GTVn by 0\.01 ml"):
+        patient.decisions.make_job(patient.choices)
+
+
+def test_a_sphere_in_another_tumour_and_a_reference_called_tumour_are_refused():
+    patient = Patient()
+    nodal = region_to_segment(patient.scene, patient.structures, box("GTVn", 1, 6), (255, 0, 0))
+    roi = patient.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Ref_Sphere")
+    x, y, z = grid().TransformContinuousIndexToPhysicalPoint((3.0, 3.0, 3.0))
+    roi.SetCenter(-x, -y, z)
+    roi.SetSize(10.0, 10.0, 10.0)
+    choices = dataclasses.replace(patient.choices, reference=SegmentChoice(), reference_roi=roi)
+    with pytest.raises(InputError, match="Ref_Sphere overlaps GTVn"):
+        patient.decisions.make_job(choices)
+    choices = dataclasses.replace(patient.choices, reference=SegmentChoice(patient.structures, nodal))
+    with pytest.raises(InputError, match="'GTVn' is a tumour by its name"):
+        patient.decisions.make_job(choices)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import SimpleITK as sitk
 from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
 from HypoxiaMapperLib.errors import GeometryError, RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap, Progress, all_methods, no_progress
+from HypoxiaMapperLib.panel.choices import segment_ids
 from HypoxiaMapperLib.panel.hypoxic_segment import region_with_history, threshold_of_segment
 from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, node_to_map, region_of_map
 from HypoxiaMapperLib.panel.node_images import FOLDER, NodeImages
@@ -21,6 +24,7 @@ from HypoxiaMapperLib.panel.sphere import SPHERE_NAME, sphere_of_roi
 from HypoxiaMapperLib.resample import resample_to, sphere_region
 from HypoxiaMapperLib.volume import Region, Volume, same_grid
 
+from ..bystanders import refuse_tumour_reference
 from ..dicomrt.export import Exported, export_set
 from ..pipeline import Computed, deliver, paint
 from ..prescription import get_protocol
@@ -61,7 +65,10 @@ def compute_targets(choices: PaintChoices, images: NodeImages, progress: Progres
     inputs = Inputs(
         scan, planning, pet, gtvs, reference, organs, (),
         (*day_warnings(planning.info, pet.info), *filter(None, map(outside_note, organs))),
+        others=_others(choices, on),
     )  # fmt: skip
+    tumours = tuple((g.name, partial(replace, g)) for g in gtvs)
+    refuse_tumour_reference(replace(inputs, gtvs=(), others=inputs.others + tumours))
     request = make_request(choices, facts, inputs, registration)
     if sphere is not None:
         request = replace(request, reference_roi="", reference_sphere=sphere)
@@ -180,6 +187,20 @@ def _region(role: Role, on: Planning) -> Region:
 def _hypoxic_region(role: Role, on: Planning) -> Region:
     """A hypoxic segment whose source tells what was edited."""
     return replace(_region(role, on), source=region_with_history(role.node, role.segment_id, on.grid).source)
+
+
+def _others(choices: PaintChoices, on: Planning) -> tuple[tuple[str, Callable[[], Region]], ...]:
+    """Segments beside those with a role, which targets or reference region may reach into, to be read one at a time."""
+    roles = {(r.node, r.segment_id): r for r in choices.roles}
+    _, home, reference_id = reference_of_map(choices.map_node)
+    for node in {r.node.GetID(): r.node for r in choices.roles}.values():
+        for segment_id in segment_ids(node):
+            roles.setdefault((node, segment_id), Role(node, segment_id, ""))
+    return tuple(
+        (role.name, partial(_region, replace(role, role="organ"), on))
+        for key, role in roles.items()
+        if not role.role and key != (home, reference_id)
+    )
 
 
 def _reference(choices: PaintChoices, on: Planning) -> tuple[Region | None, Sphere | None]:

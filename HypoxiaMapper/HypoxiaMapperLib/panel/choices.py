@@ -14,14 +14,14 @@ from ..errors import GeometryError, HypoxiaError, RequestError
 from ..inference.channels import CHANNELS
 from ..jobs import Job
 from ..methods import InputSpec, Method, all_methods
-from ..mrml.geometry import require_no_transform
 from ..resample import sphere_region
 from ..timeseries import UNSTATED, FrameStack, Timing
+from ..tumour_overlap import refuse_tumour_reference
 from ..volume import Region, Volume
 from .map_nodes import Fingerprints, region_words
 from .node_images import NodeImages, role_of
 from .patient_scope import why_not_one_patient
-from .segment_regions import region_of_segment
+from .segment_regions import other_tumours, region_of_segment, segment_ids, transformed
 from .sequence_input import SequenceInputs
 from .sequence_times import Stated
 from .series_choice import SeriesCatalogue, guess_series, resolve
@@ -138,7 +138,7 @@ class MapperDecisions:
                         infos += resolve(str(text), spec, self.infos(choices)).infos
                 except HypoxiaError as error:
                     lines.append(str(error))
-        lines += self._missing_regions(method, choices) + _transformed(choices)
+        lines += self._missing_regions(method, choices) + transformed(choices.nodes())
         of_nodes = [self.images.info(n) for n in choices.nodes() if n.IsA("vtkMRMLVolumeNode")]
         mixed = why_not_one_patient(choices.nodes(), [*infos, *(info for info in of_nodes if info is not None)])
         return [*lines, mixed] if mixed else lines
@@ -239,6 +239,7 @@ class MapperDecisions:
         reference = self.reference_region(choices, planning)
         if reference is not None:
             regions["reference"] = reference
+            refuse_tumour_reference(reference, other_tumours(choices.used_regions(), planning.image))
         for region in regions.values():
             if not region.array.any():
                 raise GeometryError(f"{region.name} has no voxel on the planning CT.", "Check the segment.")
@@ -309,18 +310,6 @@ def why_method_is_grey(method: Method) -> str:
     return method.unavailable_reason()
 
 
-def _transformed(choices: MapperChoices) -> list[str]:
-    """One line for each chosen node that stands under a transform, and how to go on."""
-    lines = []
-    for node in choices.nodes():
-        if node.IsA("vtkMRMLTransformableNode"):
-            try:
-                require_no_transform(node)
-            except GeometryError as error:
-                lines.append(str(error))
-    return list(dict.fromkeys(lines))
-
-
 def guess_choices(
     choices: MapperChoices,
     volumes: list[Any],
@@ -380,12 +369,6 @@ def _kind(node: Any, spec: InputSpec, images: NodeImages) -> str:
     except HypoxiaError:
         return ""
     return "" if found == "unknown" else str(found)
-
-
-def segment_ids(segmentation: Any) -> list[str]:
-    """Identifiers of all segments."""
-    inner = segmentation.GetSegmentation()
-    return [inner.GetNthSegmentID(n) for n in range(inner.GetNumberOfSegments())]
 
 
 def _by_name(names: list[tuple[Any, str]], words: tuple[str, ...]) -> SegmentChoice:

@@ -1,7 +1,8 @@
-"""A segment as a region to compute with: whole, and drawn in the frame of reference of the planning image."""
+"""Segments as regions to compute with: whole, and drawn in the frame of reference of the planning image."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import GeometryError
+from ..errors import GeometryError, HypoxiaError
 from ..mrml import segment_to_region
+from ..mrml.geometry import require_no_transform
 from ..mrml.segments import segment_mask
+from ..tumour_overlap import is_tumour_name
 from ..volume import Region, voxel_volume_ml
 
 LARGEST_LOSS = 0.005
@@ -59,6 +62,42 @@ def region_of_segment(
 def outside_note(region: Region) -> str:
     """What lies outside the planning image, as ``region_of_segment`` left it out; empty for nothing."""
     return next((f"{part.strip()}." for part in region.source.split(";") if part.endswith(OUTSIDE)), "")
+
+
+def segment_ids(segmentation: Any) -> list[str]:
+    """Identifiers of all segments."""
+    inner = segmentation.GetSegmentation()
+    return [inner.GetNthSegmentID(n) for n in range(inner.GetNumberOfSegments())]
+
+
+def other_tumours(used: Mapping[str, tuple[Any, str]], grid: sitk.Image) -> Iterator[tuple[str, Region | str]]:
+    """Gross tumours beside the chosen GTV in the segmentations in use; a text for one that cannot be read.
+
+    Parameters
+    ----------
+    used : mapping
+        Segmentation and segment of each region by its key; a sphere has an empty segment.
+    """
+    for node in {n.GetID(): n for n, segment_id in used.values() if segment_id}.values():
+        for identifier in segment_ids(node):
+            name = node.GetSegmentation().GetSegment(identifier).GetName()
+            if is_tumour_name(name) and (node, identifier) not in (used.get("gtv"), used.get("reference")):
+                try:
+                    yield name, segment_to_region(node, identifier, grid)
+                except HypoxiaError as error:
+                    yield name, error.message
+
+
+def transformed(nodes: Iterable[Any]) -> list[str]:
+    """One line for each node that stands under a transform, and how to go on."""
+    lines = []
+    for node in nodes:
+        if node.IsA("vtkMRMLTransformableNode"):
+            try:
+                require_no_transform(node)
+            except GeometryError as error:
+                lines.append(str(error))
+    return list(dict.fromkeys(lines))
 
 
 def _outside_ml(mask: sitk.Image | None, grid: sitk.Image) -> float:
