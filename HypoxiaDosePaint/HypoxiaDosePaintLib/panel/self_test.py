@@ -10,6 +10,7 @@ from unittest import mock
 
 import slicer
 
+from HypoxiaMapperLib.errors import MissingPackageError
 from HypoxiaMapperLib.mrml import segment_to_region
 from HypoxiaMapperLib.panel.packages import missing_packages
 from HypoxiaMapperLib.panel.self_test import erase_one_voxel, load_and_choose, panel_of, run_and_wait
@@ -119,15 +120,20 @@ def check_acceptance(test: Any, panel: Any, folder: str) -> None:
 
 
 def check_missing_package(test: Any, panel: Any) -> None:
-    """Without a package that the export needs it says which, and writes nothing."""
+    """Without a package that the export needs it says which, or why pip failed, and writes nothing."""
     name = "package_that_is_not_there"
-    with (
-        mock.patch.object(widget, "EXPORT_PACKAGES", (name,)),
-        mock.patch.object(widget, "install", lambda n, _: list(n)),
+    failed = MissingPackageError("pip failed.", "By hand.")
+    for answer, said in (
+        ({"return_value": [name]}, f"Missing Python packages: {name}."),
+        ({"side_effect": failed}, failed),
     ):
-        panel.ui.exportButton.click()
-    test.assertEqual(panel.ui.exportStatusLabel.text, f"Missing Python packages: {name}.")
-    test.assertIsNone(panel.exported)
+        with (
+            mock.patch.object(widget, "EXPORT_PACKAGES", (name,)),
+            mock.patch.object(widget, "install", **answer),
+        ):
+            panel.ui.exportButton.click()
+        test.assertEqual(panel.ui.exportStatusLabel.text, str(said))
+        test.assertIsNone(panel.exported)
 
 
 def check_export(test: Any, panel: Any, folder: Path) -> None:
@@ -152,6 +158,7 @@ def check_export(test: Any, panel: Any, folder: Path) -> None:
     test.assertEqual(facts["accepted_by"], REVIEWER)
     test.assertTrue((panel.exported / "report.html").stat().st_size > 10_000)
     test.assertEqual(panel.ui.proofTable.rowCount, len(rows))
+    test.assertIn("Written and proven", panel.ui.exportStatusLabel.text)
     test.delayDisplay("The set is exported")
 
 

@@ -291,12 +291,12 @@ class PaintPanel:
     def _export(self, write: Callable[..., Any], out: Path) -> tuple[Any, str]:
         """What ``write`` exported, or None and the reason in words."""
         reason = self.why_not_export() if self.parameters is not None else _("Open Hypoxia Dose Paint first.")
-        if not reason and missing_packages(EXPORT_PACKAGES):
-            missing = install(EXPORT_PACKAGES, "Hypoxia Dose Paint")
-            reason = _("Missing Python packages: {names}.").format(names=", ".join(missing)) if missing else ""
-        if reason:
-            return None, reason
         try:
+            if not reason and missing_packages(EXPORT_PACKAGES):
+                missing = install(EXPORT_PACKAGES, "Hypoxia Dose Paint")
+                reason = _("Missing Python packages: {names}.").format(names=", ".join(missing)) if missing else ""
+            if reason:
+                return None, reason
             return write(self.computed, self.acceptance().reviewer, out, self._progress), ""
         except HypoxiaError as error:
             return None, str(error)
@@ -335,7 +335,8 @@ class PaintPanel:
             reason = self.why_not_export()
             self.ui.exportButton.enabled = not reason
             self.ui.exportButton.toolTip = reason or _("Write the set, read it back, write the report")
-            self.ui.exportStatusLabel.text = reason or _("Ready to export.")
+            self._told = "" if reason else self._told
+            self.ui.exportStatusLabel.text = reason or self._told or _("Ready to export.")
             self.ui.reportButton.enabled = self.exported is not None
             self._fit_labels()
         finally:
