@@ -28,7 +28,7 @@ from .output import require_free, staged_output
 from .prescription import Prescription, Protocol, ceiling_reasons, doses_changed, get_protocol, make_prescription
 from .render import render_pictures
 from .report import write_report
-from .request import Margins, Request
+from .request import Margins, Request, require_repeatable
 from .result import Images, RegistrationUse, Result, SeriesUse
 from .selection import Inputs, gather, union
 from .sidecar import result_to_json, write_targets_csv
@@ -107,6 +107,7 @@ def deliver(result: Result, planning: ImageSeries, out: Path, progress: Progress
 def compute(request: Request, progress: Progress = no_progress) -> Computed:
     """Everything up to the result, nothing written."""
     require_reviewed(request)
+    require_repeatable(request)
     method = get_method(request.method)
     params = method.make_params(request.method_params)
     prescribe(request, get_protocol(request.protocol))  # refused before the long reading begins

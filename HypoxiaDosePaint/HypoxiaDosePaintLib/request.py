@@ -170,6 +170,8 @@ class Request:
         Also write the voxel prescription as RTDOSE (labelled PRESCRIPTION, NOT CALCULATED).
     holes : str
         ``"keyhole"`` or ``"xor"`` (CLOSEDPLANAR_XOR).
+    not_repeatable : tuple of str
+        What went into the result of a panel and no request can say; a request that names something is not run again.
     """
 
     folder: str
@@ -201,6 +203,7 @@ class Request:
     accepted_by: str = ""
     write_rtdose: bool = False
     holes: str = "keyhole"
+    not_repeatable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require_word("holes", self.holes, ("keyhole", "xor"))
@@ -231,6 +234,21 @@ class Request:
     def to_json(self) -> str:
         """Indented JSON with every field."""
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
+
+
+def require_repeatable(request: Request) -> None:
+    """Refuse to run a request that does not say everything its result was made of: another result would come out.
+
+    Raises
+    ------
+    RequestError
+        Naming what is missing.
+    """
+    if request.not_repeatable:
+        raise RequestError(
+            f"This request of a panel cannot be run again: {'; '.join(request.not_repeatable)}.",
+            "Make the result again in the panel. For another result from the files alone, empty not_repeatable.",
+        )
 
 
 def parse_overrides(text: str) -> dict[str, str]:

@@ -32,6 +32,7 @@ from ..request import Margins, Registration, Request, Sphere, SubvolumeOptions
 from ..result import RegistrationUse, Result
 from ..selection import Inputs, day_warnings, union
 from .choices import PaintChoices, Role, reference_of_map, sides_of, why_not_reference
+from .repeatable import complete
 
 _REGISTRATION_WORDS = {
     "same_frame": "same frame of reference",
@@ -72,6 +73,7 @@ def compute_targets(choices: PaintChoices, images: NodeImages, progress: Progres
     request = make_request(choices, facts, inputs, registration)
     if sphere is not None:
         request = replace(request, reference_roi="", reference_sphere=sphere)
+    request = complete(request, choices, images, inputs, drawn, hypoxia_map)
     progress(0.4, "building targets")
     return paint(request, inputs, aligned, registration, hypoxia_map, drawn, lambda f, t: progress(0.4 + 0.6 * f, t))
 

@@ -96,14 +96,14 @@ def segment_to_region(segmentation_node: Any, segment_id: str, grid: sitk.Image)
     """
     mask = segment_mask(segmentation_node, segment_id)
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
-    source = _tag(segment, SOURCE)
+    source = segment_tag(segment, SOURCE)
     if mask is None:
         array = np.zeros(tuple(reversed(grid.GetSize())), np.uint8)
-        return Region(segment.GetName(), image_like(array, grid), _tag(segment, FRAME_OF_REFERENCE), source)
+        return Region(segment.GetName(), image_like(array, grid), segment_tag(segment, FRAME_OF_REFERENCE), source)
     if not same_grid(mask, grid):
         source = f"{source or 'segment'}; from {describe_grid(mask)} by nearest neighbour"
         mask = sitk.Resample(mask, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
-    return Region(segment.GetName(), mask, _tag(segment, FRAME_OF_REFERENCE), source)
+    return Region(segment.GetName(), mask, segment_tag(segment, FRAME_OF_REFERENCE), source)
 
 
 def segment_mask(segmentation_node: Any, segment_id: str) -> sitk.Image | None:
@@ -142,7 +142,7 @@ def _labelmap_image(labelmap: Any) -> sitk.Image:
     return image
 
 
-def _tag(segment: Any, key: str) -> str:
+def segment_tag(segment: Any, key: str) -> str:
     """Tag of a segment, empty when it has none."""
     from vtkmodules.vtkCommonCore import reference
 

@@ -10,9 +10,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..mrml import make_segmentation, region_to_segment, segment_to_region
-from ..mrml.segments import SOURCE
+from ..mrml.segments import SOURCE, segment_tag
 from ..names import hypoxic_ending, unique_names
 from ..volume import Region, Volume, beyond, voxel_volume_ml
+from .as_read import grid_facts, grid_of
 from .choices import SegmentChoice, segment_ids
 
 MADE = "Hypoxia.Made"  # JSON: threshold, ml, voxels and grid of the segment as made, its name and its GTV
@@ -54,7 +55,7 @@ def made_in(segmentation: Any, gtv: SegmentChoice, surrogate: bool) -> str:
         return ""
     for identifier in segment_ids(segmentation):
         segment = segmentation.GetSegmentation().GetSegment(identifier)
-        made, name = json.loads(_tag(segment, MADE) or "{}"), segment.GetName()
+        made, name = json.loads(segment_tag(segment, MADE) or "{}"), segment.GetName()
         if made.get("gtv") == _home(gtv) and made.get("name") == name and name.endswith(hypoxic_ending(surrogate)):
             return identifier
     return ""
@@ -105,7 +106,7 @@ def write_hypoxic_segment(
     segment.SetTag(segment.GetTerminologyEntryTagName(), TERMINOLOGY)
     made = {
         "threshold": threshold, "volume_ml": region.volume_ml, "runs": _runs(region.array),
-        "grid": _grid_facts(region.mask), "name": region.name, "gtv": _home(gtv) if gtv is not None else "",
+        "grid": grid_facts(region.mask), "name": region.name, "gtv": _home(gtv) if gtv is not None else "",
     }  # fmt: skip
     segment.SetTag(MADE, json.dumps(made))
     return segmentation, identifier
@@ -116,8 +117,8 @@ def segment_state(segmentation: Any, segment_id: str, grid: sitk.Image) -> Segme
 
     It is compared on the grid it was made on; ``grid`` is for one that was drawn.
     """
-    facts = json.loads(_tag(segmentation.GetSegmentation().GetSegment(segment_id), MADE) or "{}")
-    own = _grid_of(facts["grid"]) if "grid" in facts else grid
+    facts = json.loads(segment_tag(segmentation.GetSegmentation().GetSegment(segment_id), MADE) or "{}")
+    own = grid_of(facts["grid"]) if "grid" in facts else grid
     region = segment_to_region(segmentation, segment_id, own)
     if not facts:
         return SegmentState(region.volume_ml, 0.0, region.volume_ml, 0.0)
@@ -134,7 +135,7 @@ def region_with_history(segmentation: Any, segment_id: str, grid: sitk.Image) ->
     """The segment as a region whose source says what was changed by hand since it was made."""
     region = segment_to_region(segmentation, segment_id, grid)
     state = segment_state(segmentation, segment_id, grid)
-    source = _tag(segmentation.GetSegmentation().GetSegment(segment_id), SOURCE) or "drawn in Slicer"
+    source = segment_tag(segmentation.GetSegmentation().GetSegment(segment_id), SOURCE) or "drawn in Slicer"
     if state.edited:
         source += f"; edited by hand: {state.added_ml:.2f} ml added, {state.removed_ml:.2f} ml removed"
     return Region(region.name, region.mask, region.frame_of_reference_uid, source)
@@ -142,27 +143,13 @@ def region_with_history(segmentation: Any, segment_id: str, grid: sitk.Image) ->
 
 def threshold_of_segment(segmentation: Any, segment_id: str) -> float | None:
     """Threshold a segment was made with; None for one that was drawn."""
-    text = _tag(segmentation.GetSegmentation().GetSegment(segment_id), MADE)
+    text = segment_tag(segmentation.GetSegmentation().GetSegment(segment_id), MADE)
     return float(json.loads(text)["threshold"]) if text else None
 
 
 def _home(gtv: SegmentChoice) -> str:
     """Segment of a segmentation, as a text."""
     return f"{gtv.node.GetID()}/{gtv.segment_id}"
-
-
-def _grid_facts(image: sitk.Image) -> list[Any]:
-    """Size, spacing, origin and direction of a grid."""
-    return [image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()]
-
-
-def _grid_of(facts: list[Any]) -> sitk.Image:
-    """Grid of ``_grid_facts``."""
-    image = sitk.Image(facts[0], sitk.sitkUInt8)
-    image.SetSpacing(facts[1])
-    image.SetOrigin(facts[2])
-    image.SetDirection(facts[3])
-    return image
 
 
 def _runs(mask: np.ndarray) -> list[int]:
@@ -179,11 +166,3 @@ def _from_runs(runs: list[int], shape: tuple[int, ...]) -> np.ndarray:
     if sum(runs) != int(np.prod(shape)):
         return np.zeros(shape, bool)
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(shape)
-
-
-def _tag(segment: Any, key: str) -> str:
-    """Tag of a segment, empty when it has none."""
-    from vtkmodules.vtkCommonCore import reference
-
-    value = reference("")
-    return str(value) if segment.GetTag(key, value) else ""

@@ -23,6 +23,7 @@ from ..method_images import is_series
 from ..methods import Progress, no_progress
 from ..mrml import make_segmentation, region_to_segment, show_as_background, volume_to_node
 from ..volume import Volume
+from .as_read import remember_as_read
 from .node_images import FOLDER, INSTANCE_UIDS, SERIES
 from .patient_scope import all_nodes
 
@@ -166,7 +167,8 @@ def _add_structures(
     if reference is not None:
         node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     for number, region in enumerate(regions.values()):
-        region_to_segment(scene, node, region, _COLOURS[number % len(_COLOURS)])
+        identifier = region_to_segment(scene, node, region, _COLOURS[number % len(_COLOURS)])
+        remember_as_read(node, identifier, region, info.series_uid)
         notes.extend(f"{region.name}: {note}." for note in region_warnings(region))
     place_in_hierarchy(scene, node, info)
     return [node]

@@ -1,0 +1,78 @@
+"""The request that a result of the panel stores: run again it gives the same, or it is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from HypoxiaDosePaintLib.pipeline import compute
+from HypoxiaDosePaintLib.request import request_from_json
+from HypoxiaMapperLib.errors import RequestError
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
+
+from HypoxiaDosePaintLib.panel.scene_run import compute_targets  # noqa: E402
+from HypoxiaMapperLib.mrml.geometry import image_data_array  # noqa: E402
+from HypoxiaMapperLib.mrml.segments import LABELMAP  # noqa: E402
+from HypoxiaMapperLib.panel.map_nodes import INPUTS  # noqa: E402
+from HypoxiaMapperLib.panel.node_images import FOLDER, NodeImages  # noqa: E402
+from paint_samples import make_street  # noqa: E402
+
+
+@pytest.fixture
+def street(digital_patient):
+    return make_street(digital_patient.folder)
+
+
+def erase(node, segment_id: str) -> None:
+    """What a person does with the eraser: half of a segment's voxels."""
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    labels = segment.GetRepresentation(LABELMAP)
+    array = image_data_array(labels)
+    places = np.argwhere(array == segment.GetLabelValue())
+    array[tuple(places[: len(places) // 2].T)] = 0
+    labels.GetPointData().GetScalars().Modified()
+    labels.Modified()
+
+
+def test_the_request_of_an_untouched_patient_gives_the_same_result(street):
+    made = compute_targets(street.choices, street.images).result
+    assert made.request.not_repeatable == ()
+    assert made.request.structure_set
+    again = compute(request_from_json(made.request.for_next_run().to_json())).result
+    assert {t.name: t.volume_ml for t in again.targets} == {t.name: t.volume_ml for t in made.targets}
+    np.testing.assert_array_equal(again.images.map.volume.array, made.images.map.volume.array)
+
+
+def test_what_no_request_can_say_is_named_and_such_a_request_is_refused(street):
+    from vtkmodules.vtkCommonMath import vtkMatrix4x4
+
+    hypoxic = street.choices.of_role("hypoxic")[0]
+    erase(hypoxic.node, hypoxic.segment_id)
+    erase(street.structures, "Ref_Blood")
+    street.structures.GetSegmentation().GetSegment("SpinalCord").SetName("Cord")
+    inputs = json.loads(street.choices.map_node.GetAttribute(INPUTS))
+    street.choices.map_node.SetAttribute(INPUTS, json.dumps({**inputs, "alignment": "scene"}))
+    matrix = vtkMatrix4x4()
+    street.pet.GetIJKToRASMatrix(matrix)
+    matrix.SetElement(0, 3, matrix.GetElement(0, 3) + 5.0)
+    street.pet.SetIJKToRASMatrix(matrix)
+    image_data_array(street.pet.GetImageData())[30, 30, 30] += 1.0
+    street.pet.GetImageData().GetPointData().GetScalars().Modified()
+    series = [street.images.series(node) for node in (street.pet, street.choices.planning)]
+    files = {uid: str(f) for s in series for uid, f in zip(s.volume.source_uids, s.info.files, strict=True)}
+    street.pet.RemoveAttribute(FOLDER)  # as one that Slicer's own DICOM module loaded
+    street.images = NodeImages(lambda uids: [files[uid] for uid in uids])
+    request = compute_targets(street.choices, street.images).result.request
+    assert set(request.not_repeatable) == {
+        "image pet was loaded by Slicer itself, from no folder that a request could name",
+        "image pet was moved in the scene",
+        "image pet was changed in Slicer",
+        "Ref_Blood was drawn or changed in Slicer",
+        "Cord was drawn or changed in Slicer",
+        "the hypoxic region was edited or drawn by hand",
+    }
+    with pytest.raises(RequestError, match="image pet was moved in the scene"):
+        compute(request_from_json(request.to_json()))
