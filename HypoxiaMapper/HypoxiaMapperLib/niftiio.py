@@ -8,7 +8,9 @@ BIDS fields (bids-specification, PET and MRI): times in seconds except where the
 
 from __future__ import annotations
 
+import gzip
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,8 @@ _MR_FIELDS = {  # BIDS in seconds or degrees; facts of this software
     "MagneticFieldStrength": ("field_strength_t", 1.0), "InversionTime": ("inversion_time_ms", 1000.0),
 }  # fmt: skip
 _LONGEST_MR_TIME_S = 30.0
+_NIFTI_1, _NIFTI_2 = 348, 540  # sizes of the headers, with which the files begin
+_NIFTI_FLOATS = {16: "f4", 64: "f8"}  # data types of the header that can hold NaN
 
 
 def read_nifti_volume(path: Path, quantity: str, unit: str, frame_of_reference_uid: str = "") -> Volume:
@@ -230,10 +234,38 @@ def read_sidecar(path: Path, required: bool = True) -> Mapping[str, Any]:
 def _read_image(path: Path) -> sitk.Image:
     """Image in LPS millimetres."""
     try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
+        image = sitk.ReadImage(str(path))
+        return _with_missing_values(path, image)
+    except (RuntimeError, OSError, EOFError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"{path} cannot be read: {reason}.", "Give a NIfTI file (.nii, .nii.gz).") from error
+
+
+def _with_missing_values(path: Path, image: sitk.Image) -> sitk.Image:
+    """The image with NaN where the file holds no finite value: ITK's NIfTI reader turns them into zeros, unsaid."""
+    if image.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64):
+        return image
+    values = sitk.GetArrayFromImage(image)
+    if (values != 0).all():
+        return image
+    with (gzip.open if path.name.endswith(".gz") else open)(path, "rb") as file:
+        raw = file.read()
+    order = next((o for o in "<>" if struct.unpack_from(o + "i", raw)[0] in (_NIFTI_1, _NIFTI_2)), "")
+    if not order:
+        return image
+    first = struct.unpack_from(order + "i", raw)[0] == _NIFTI_1
+    kind = struct.unpack_from(order + "h", raw, 70 if first else 12)[0]
+    offset = int(struct.unpack_from(order + ("f" if first else "q"), raw, 108 if first else 168)[0])
+    if kind not in _NIFTI_FLOATS or len(raw) < offset + values.size * int(_NIFTI_FLOATS[kind][1]):
+        return image
+    stored = np.frombuffer(raw, order + _NIFTI_FLOATS[kind], values.size, offset)
+    missing = ~np.isfinite(stored)
+    if not missing.any():
+        return image
+    values.reshape(-1)[missing] = np.nan
+    restored = sitk.GetImageFromArray(values, isVector=False)
+    restored.CopyInformation(image)
+    return restored
 
 
 def _read_series(path: Path) -> tuple[Mapping[str, Any], np.ndarray, sitk.Image]:

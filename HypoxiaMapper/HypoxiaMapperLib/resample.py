@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import GeometryError
+from .errors import GeometryError, InputError
 from .timeseries import FrameStack
 from .volume import Region, Volume, same_grid
 
@@ -65,6 +65,8 @@ def resample_to(
         sitk.sitkFloat32,
     )
     if not np.isfinite(sitk.GetArrayViewFromImage(image)).any():
+        if not np.isfinite(volume.array).any():
+            raise InputError(f"{volume.quantity} holds no finite value (NaN throughout).", "Check the image.")
         raise GeometryError(
             f"{volume.quantity} does not overlap the planning image at all.",
             "Check the series, or register the images first.",

@@ -20,6 +20,8 @@ OVERLAP_TOLERANCE_S = 0.01
 """DICOM times are written to a hundredth of a second or better; a frame may begin that much before the last ended."""
 LONGEST_STUDY_S = 24 * 3600.0
 """A study longer than a day is milliseconds taken for seconds."""
+LEAST_COVERED = 0.03
+"""Share of a study that its frames measure: less is minutes or milliseconds taken for the seconds of their lengths."""
 PARAMETERS = {"echo time": "ms", "flip angle": "deg", "b-value": "s/mm2", "inversion time": "ms"}
 """What a ``ParameterSeries`` may be measured at, and the unit of its values."""
 
@@ -251,6 +253,12 @@ def require_ordered(start_s: np.ndarray, duration_s: np.ndarray, what: str) -> N
         raise InputError(
             f"{what}: the frames span {start_s[-1] + duration_s[-1] - start_s[0]:g} s, more than a day.",
             "The times are probably in milliseconds: state the unit.",
+        )
+    span_s = start_s[-1] + duration_s[-1] - start_s[0]
+    if len(start_s) > 2 and 0 < duration_s.sum() < LEAST_COVERED * span_s:
+        raise InputError(
+            f"{what}: {len(start_s)} frames of {duration_s.sum():.4g} s together in a study of {span_s:.4g} s.",
+            "Check the unit of the frame lengths: they must be in the unit of the starts.",
         )
 
 

@@ -55,6 +55,8 @@ def test_bad_input_is_refused():
         METHOD.compute({"echoes": volume(np.ones(1), "R2*", "/s")}, regions("vein"), METHOD.make_params({}))
     with pytest.raises(HypoxiaError, match="cannot determine 2 parameters"):
         METHOD.compute({"echoes": series_of(echoes_ms=np.array([5.0, 25.0]))}, regions("vein"), METHOD.make_params({}))
-    zeros = parameter_series(ECHOES_MS, np.zeros((len(ECHOES_MS), 300)), "echo time")
-    with pytest.raises(HypoxiaError):
-        METHOD.compute({"echoes": zeros}, regions("vein"), METHOD.make_params({"fit": "log_linear"}))
+    for level in (0.0, -50.0):
+        dark = parameter_series(ECHOES_MS, np.full((len(ECHOES_MS), 300), level), "echo time")
+        for fit in ("log_linear", "nonlinear"):
+            with pytest.raises(HypoxiaError, match=f"mean signal of the GTV is {level:.3g} at the first echo"):
+                METHOD.compute({"echoes": dark}, regions("vein"), METHOD.make_params({"fit": fit}))

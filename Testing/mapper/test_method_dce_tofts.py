@@ -180,6 +180,8 @@ def test_bad_series_are_refused(tmp_path):
                           unit="[arb'U]", facts=SEQUENCE)  # fmt: skip
     with pytest.raises(InputError, match="frames before arrival cannot be found"):
         METHOD.compute({"dce": nothing}, regions("vein"), METHOD.make_params({"t10_s": 1.2}))
+    with pytest.raises(InputError, match="Nothing arrives in the GTV"):
+        METHOD.compute({"dce": nothing}, regions("vein"), params)
     few = concentration_series().part(8, 12)
     with pytest.raises(HypoxiaError):
         METHOD.compute({"dce": few}, regions("vein"), METHOD.make_params({"model": "2cxm", "baseline_frames": 2}))

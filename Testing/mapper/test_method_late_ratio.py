@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from HypoxiaMapperLib.errors import HypoxiaError, RequestError
+from HypoxiaMapperLib.fitting.codes import FitCode
 from HypoxiaMapperLib.kinetics.timing import Frames
 from HypoxiaMapperLib.methods.late_ratio import METHOD
 from kinetic_samples import SHAPE, regions, time_series, tumour_mask
@@ -32,6 +33,12 @@ def test_without_a_window_the_last_frame_is_taken():
     params = METHOD.make_params({"reference_kind": "blood", "minimum_reference_ml": 0.0})
     found = METHOD.compute({"pet": series_of()}, regions("reference"), params)
     np.testing.assert_allclose(found.volume.array[tumour_mask()], 4, rtol=1e-6)
+    assert (found.quality == 0).all()
+    series = series_of()
+    series.frames[-1][2, 3, 7] = np.nan
+    found = METHOD.compute({"pet": series}, regions("reference"), params)
+    assert found.quality[2, 3, 7] == FitCode.INVALID
+    assert (found.quality > 0).sum() == 1
 
 
 def test_unknown_injection_is_said_and_an_empty_window_refused():

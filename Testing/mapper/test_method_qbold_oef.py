@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from HypoxiaMapperLib.errors import GeometryError, RequestError
+from HypoxiaMapperLib.errors import GeometryError, InputError, RequestError
 from HypoxiaMapperLib.methods.qbold_oef import METHOD
 from kinetic_samples import SHAPE, grid, regions, tumour_mask, volume
 
@@ -60,6 +60,13 @@ def test_unit_blood_volume_and_field_are_asked_for():
         METHOD.compute(without, regions("vein"), METHOD.make_params({}))
     found = METHOD.compute(without, regions("vein"), METHOD.make_params({"blood_volume": 0.03}))
     np.testing.assert_allclose(found.volume.array, OEF, rtol=1e-4)
+
+
+def test_swapped_maps_are_refused():
+    given = maps()
+    swapped = {**given, "r2star": given["r2"], "r2": given["r2star"]}
+    with pytest.raises(InputError, match=r"R2 is above R2\*"):
+        METHOD.compute(swapped, regions("vein"), METHOD.make_params({"field_t": 3.0}))
 
 
 def test_maps_on_other_grids_are_refused():

@@ -104,6 +104,9 @@ def test_impossible_requests_are_refused(tmp_path):
         METHOD.compute({"pet": series_of(True)}, regions(), params_of(tmp_path, main_map="VT"))
     with pytest.raises(RequestError, match="cannot determine 5 parameters"):
         METHOD.compute({"pet": series_of(True).part(0, 5)}, regions(), params_of(tmp_path, model="2t4k"))
+    negative = series_of(True)
+    with pytest.raises(InputError, match="mean SUVbw of the GTV over all frames is -"):
+        METHOD.compute({"pet": negative.with_frames(-negative.frames, "sign")}, regions(), params_of(tmp_path))
     empty = series_of(True)
     frames = np.where(tumour_mask(), np.nan, empty.frames).astype(np.float32)
     with pytest.raises(InputError, match=r"no voxel could be fitted|No voxel of the GTV|holds no finite"):

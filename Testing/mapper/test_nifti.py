@@ -221,3 +221,22 @@ def test_the_start_of_the_injection_is_not_guessed(tmp_path):
     spec = get_method("tracer_ratio").inputs[0]
     static = read_nifti_input([sidecar(write_by_hand(tmp_path / "suv.nii", SERIES[:1]), **suv)], spec, UNSTATED)
     assert static.facts["minutes_after_injection"] is None
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_missing_values_stay_missing(tmp_path, suffix, kind):
+    frames = np.arange(2 * 3 * 4 * 5, dtype=kind).reshape(2, 3, 4, 5)
+    frames[0, 1, 2, 3], frames[1, 2, 0, 1] = np.nan, np.inf
+    for array in (frames, frames[0]):
+        path = tmp_path / f"series{array.ndim}{suffix}"
+        image = sitk.GetImageFromArray(array, isVector=False)
+        image.SetSpacing((2.0, 3.0, 4.0, 1.0)[: array.ndim])
+        sitk.WriteImage(image, str(path))
+        path.with_name(f"series{array.ndim}.json").write_text('{"VolumeTiming": [0, 5]}')
+    series = read_nifti_dynamic_mr(tmp_path / f"series4{suffix}")
+    np.testing.assert_array_equal(np.isnan(series.frames), ~np.isfinite(frames))
+    np.testing.assert_array_equal(np.nan_to_num(series.frames), np.nan_to_num(np.where(np.isinf(frames), 0, frames)))
+    volume = read_nifti_volume(tmp_path / f"series3{suffix}", "ADC", "mm2/s")
+    np.testing.assert_array_equal(np.isnan(volume.array), np.isnan(frames[0]))
+    assert volume.image.GetSpacing() == (2.0, 3.0, 4.0)

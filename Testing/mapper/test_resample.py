@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from HypoxiaMapperLib.errors import GeometryError, RequestError
+from HypoxiaMapperLib.errors import GeometryError, InputError, RequestError
 from HypoxiaMapperLib.resample import resample_region, resample_to, sphere_region
 from HypoxiaMapperLib.volume import Region, Volume, same_grid
 
@@ -73,6 +73,9 @@ def test_no_overlap_is_refused():
     pet = _ramp((10, 10, 10), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
     with pytest.raises(GeometryError, match="does not overlap"):
         resample_to(pet, _grid((5, 5, 5), (1.0, 1.0, 1.0), (500.0, 0.0, 0.0)), "1.2.3")
+    with pytest.raises(InputError, match="holds no finite value"):
+        resample_to(pet.with_array(np.full_like(pet.array, np.nan), "lost"), _grid((5, 5, 5), (1.0,) * 3, (0.0,) * 3),
+                    "1.2.3")  # fmt: skip
 
 
 def test_region_resampling_says_so_and_keeps_volume():

@@ -13,7 +13,7 @@ from . import equations, levenberg
 from .codes import FitCode
 from .compress import compress
 from .device import Backend, FitOptions, choose_backend, chunk_size, in_order
-from .model import FunctionModel, Model, SeparableModel
+from .model import FunctionModel, Model, SeparableModel, require_frames
 from .result import FitResult
 from .starts import start_search
 from .statistics import standard_errors
@@ -309,7 +309,7 @@ def _check(model: Model, data: np.ndarray, mask: np.ndarray | None, preset: np.n
             f"The series has shape {data.shape}, the model {model.n_frames} frames.",
             "Give an array (frames, ...) with the frames the model was made for.",
         )
-    model.require_frames()
+    require_frames(model, data.shape[0])
     for what, array in (("mask", mask), ("preset codes", preset), *((f"map {i + 1}", e) for i, e in enumerate(extra))):
         if array is not None and np.shape(array) != data.shape[1:]:
             raise RequestError(f"The {what} has shape {np.shape(array)}, the series {data.shape[1:]}.", "Resample it.")

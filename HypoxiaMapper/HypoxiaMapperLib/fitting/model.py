@@ -66,21 +66,6 @@ class Model:
         """Lower and upper bounds, each of shape (parameters,)."""
         return np.array([q.lower for q in self.parameters]), np.array([q.upper for q in self.parameters])
 
-    def require_frames(self) -> None:
-        """Refuse data that cannot determine the parameters.
-
-        Raises
-        ------
-        RequestError
-            If there are not more frames than parameters.
-        """
-        if self.n_frames <= len(self.parameters):
-            raise RequestError(
-                f"{type(self).__name__}: {self.n_frames} frames cannot determine {len(self.parameters)} parameters "
-                f"({', '.join(q.name for q in self.parameters)}).",
-                "Use a series with more frames or a simpler model.",
-            )
-
     def with_bounds(self, bounds: Mapping[str, tuple[float, float]]) -> Model:
         """The same model with other bounds for the parameters named.
 
@@ -101,6 +86,23 @@ class Model:
         changed.parameters = tuple(Parameter(q.name, q.unit, *bounds.get(q.name, (q.lower, q.upper)))
                                    for q in self.parameters)  # fmt: skip
         return changed
+
+
+def require_frames(model: Model | type[Model], count: int) -> None:
+    """Refuse a series that cannot determine a model's parameters.
+
+    Raises
+    ------
+    RequestError
+        If there are not more frames than parameters.
+    """
+    if count <= len(model.parameters):
+        name = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise RequestError(
+            f"{name}: {count} frames cannot determine {len(model.parameters)} parameters "
+            f"({', '.join(q.name for q in model.parameters)}).",
+            "Use a series with more frames or a simpler model.",
+        )
 
 
 class SeparableModel(Model):

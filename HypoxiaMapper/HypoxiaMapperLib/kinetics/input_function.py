@@ -15,6 +15,8 @@ from .timing import Frames, to_minutes
 NEGATIVE_SHARE = 0.05
 """Noise may take an input below zero by this share of its peak; more is a wrong baseline."""
 LONGEST_HOLD_MIN = 0.5
+LONGEST_OVERHANG = 50.0
+"""Times the length of the data that an input may have: seconds taken for minutes make it 60 times too long."""
 END_SLACK_MIN = 1e-3
 """Rounding of frame times that does not count as an input shorter than the data."""
 
@@ -191,7 +193,7 @@ class InputFunction:
             )
 
     def require_cover(self, frames: Frames) -> None:
-        """Refuse an input that ends before the data.
+        """Refuse an input that ends before the data, or so long after it that its times are in another unit.
 
         Raises
         ------
@@ -202,6 +204,12 @@ class InputFunction:
             raise InputError(
                 f"The input function ends at {self.time_min[-1]:.4g} min, the data at {frames.end_min[-1]:.4g} min.",
                 "Give a longer input function; it is not extrapolated. Check the time units.",
+            )
+
+        if self.time_min[-1] > LONGEST_OVERHANG * frames.end_min[-1] > 0:
+            raise InputError(
+                f"The input function runs to {self.time_min[-1]:.4g} min, the data to {frames.end_min[-1]:.4g} min.",
+                "Check the time unit of the input function (s or min).",
             )
 
     def on_frames(self, frames: Frames, which: str = "plasma") -> np.ndarray:

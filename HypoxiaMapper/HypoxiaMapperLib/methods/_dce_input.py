@@ -24,6 +24,8 @@ from ._voxelwise import FitParams, Voxels, in_blocks, require_parameter_series
 CONCENTRATION_UNIT = "mmol/L"
 POSSIBLE_B1 = (0.3, 2.0)
 """Median of a B1 map as a factor: beyond it the map is in percent or degrees."""
+NOISE_SDS, ROUNDING_MMOL_PER_L = 3.0, 1e-6
+"""A mean concentration this many standard deviations of the baseline below zero is no noise."""
 FIRST_BASELINE = 3
 """Frames in which nothing may have arrived yet, from which the rest of the baseline is found."""
 T1_MAP = InputSpec("t1", "T1", "T1 map before contrast (t10_source=map)", required=False, modality="MR")
@@ -260,20 +262,25 @@ def arrivals(data: DceData) -> tuple[np.ndarray, np.ndarray]:
     return arrival, np.where(data.code != FitCode.OK, data.code, code).astype(np.uint8)
 
 
-def require_uptake(data: DceData) -> np.ndarray:
-    """Mean concentration of the GTV; refused where it is negative after arrival.
+def require_uptake(data: DceData, must_arrive: bool = True) -> np.ndarray:
+    """Mean concentration of the GTV; refused where it is negative after arrival, or where nothing arrives.
 
     Raises
     ------
     InputError
-        Negative mean concentration, or no usable voxel.
+        Negative mean concentration, no arrival, or no usable voxel.
     """
     mean = data.voxels.gtv_mean()
-    after = mean[data.baseline.stop :]
-    if after.size and after.mean() < 0:
+    before, after = mean[data.baseline], mean[data.baseline.stop :]
+    if after.size and after.mean() < -max(NOISE_SDS * before.std(), ROUNDING_MMOL_PER_L):
         raise InputError(
             f"The mean concentration of the GTV after arrival is negative ({after.mean():.3g} {CONCENTRATION_UNIT}).",
             "Check baseline frames, T1 before contrast, flip angle and that this is a T1-weighted series.",
+        )
+    if must_arrive and detect_arrival(mean[:, None], data.frames, data.baseline)[1][0] == FitCode.NO_ARRIVAL:
+        raise InputError(
+            f"Nothing arrives in the GTV: its mean concentration stays at baseline in {data.frames.count} frames.",
+            "Check that this is the contrast-enhanced series, complete, and baseline_frames.",
         )
     return mean
 

@@ -13,7 +13,7 @@ from ..kinetics.timing import Frames
 from ..volume import Region
 from ._base import HypoxiaMap, Progress, parameter
 from ._pet_input import PetInputParams, pet_input
-from ._voxelwise import ExtentParams, curve_of, fit_map, frames_of, gather_voxels, require_time_series
+from ._voxelwise import ExtentParams, curve_of, fit_map, frames_of, gather_voxels, require_activity, require_time_series
 
 LONGEST_QUIET_PAUSE_MIN = 1.0
 
@@ -81,6 +81,7 @@ def line_map(
     frames = frames_of(series)
     source, input_notes = pet_input(series, frames, regions, params)
     voxels = gather_voxels(series, regions, params)
+    require_activity(voxels)
     progress(0.2, f"{line.name} lines of {voxels.data.shape[1]} voxels")
     slope, intercept = line.quantities
 

@@ -142,6 +142,23 @@ def _mean_curve(data: np.ndarray, name: str) -> np.ndarray:
     return curves.mean(axis=1)
 
 
+def require_activity(voxels: Voxels) -> None:
+    """Refuse a PET whose GTV holds, on the mean over the frames, no activity or a negative one.
+
+    Raises
+    ------
+    InputError
+        With the mean found.
+    """
+    mean = float(voxels.gtv_mean().mean())
+    if not mean > 0:
+        series = voxels.series
+        raise InputError(
+            f"The mean {series.quantity} of the GTV over all frames is {mean:.3g} {series.unit}.",
+            "Activity is positive: check series, rescale and GTV.",
+        )
+
+
 def require_time_series(inputs: Mapping[str, Any], key: str) -> TimeSeries:
     """The dynamic series of a method.
 
@@ -233,7 +250,15 @@ def fit_map(
         Only where published; else NaN with a warning.
     falls : bool
         True for a quantity that is low in hypoxia, so that the comparison without a threshold is ``"<"``.
+
+    Raises
+    ------
+    InputError
+        If no voxel of the GTV has a value.
     """
+    if not np.isfinite(result.values[main][voxels.gtv]).any():
+        reasons = " ".join(code_warnings(result.code, voxels.gtv)) or "Its curves were not used."
+        raise InputError(f"{quantities[main][0]}: no voxel of the GTV has a value. {reasons}", "Check series and GTV.")
     extra = {}
     for name, (quantity, unit) in quantities.items():
         if name in result.values and name != main:

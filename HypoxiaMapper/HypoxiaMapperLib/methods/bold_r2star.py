@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import RequestError
+from ..errors import InputError, RequestError
 from ..fitting import fit
 from ..kinetics.decay import R2StarNoiseFloor, r2_star_log_linear
 from ..volume import Region
@@ -74,6 +74,11 @@ class BoldR2star(Method):
         series = require_parameter_series(inputs, "echoes", "echo time")
         echo_s = series.values / 1000.0
         voxels = gather_voxels(series, regions, params)
+        if not voxels.gtv_mean()[0] > 0:
+            raise InputError(
+                f"The mean signal of the GTV is {voxels.gtv_mean()[0]:.3g} at the first echo.",
+                "A magnitude signal is positive: check series and rescale.",
+            )
         noise, notes = params.noise_sd, [NOT_SPECIFIC_NOTE]
         if not noise and "background" in regions:
             inside = on_grid_of(regions["background"], series.grid, "the series")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..fitting import FitCode, FitResult, fit
 from ..fitting.delay import fit_with_delay
+from ..fitting.model import require_frames
 from ..kinetics.graphical import patlak_dce
 from ..kinetics.input_function import InputFunction
 from ..kinetics.perfusion import ExtendedTofts, Tofts, TwoCompartmentExchange, TwoCompartmentUptake
@@ -104,10 +105,12 @@ class DceTofts(Method):
         """
         series = require_time_series(inputs, "dce")
         frames = frames_of(series)
+        if params.model != "patlak":
+            require_frames(MODELS[params.model], frames.count)
         voxels = gather_voxels(series, regions, params)
         baseline = dce_baseline(series, voxels, frames, regions, params)
         data = to_concentration(inputs, series, voxels, frames, baseline, params, params.relaxivity)
-        require_uptake(data)
+        require_uptake(data, must_arrive=params.fit_without_arrival == "no")
         source, notes = dce_input(series, data, regions, params)
         source.require_unit(CONCENTRATION_UNIT, "The concentration")
         arrival, code = arrivals(data)

@@ -12,6 +12,7 @@ from ..errors import RequestError
 from ..tracers import HYPOXIA_TRACERS
 from ..volume import Region, Volume, image_like
 from ._base import HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progress, parameter
+from ._maps import arithmetic_code
 from ._voxelwise import VOXEL, curve_of, require_time_series
 from .tracer_ratio import TracerRatio, TracerRatioParams
 
@@ -91,6 +92,7 @@ class LateRatio(Method):
                          f"{series.quantity} ({series.unit})")  # fmt: skip
         return replace(
             found, details={**found.details, "window_min": window}, curves=(curve,),
+            quality=arithmetic_code(found.volume.array),
             warnings=(*series.facts.get("motion_warnings", ()), *found.warnings),
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import RequestError
+from ..errors import InputError, RequestError
 from ..kinetics.oxygen_mri import oxygen_extraction, oxygen_metabolism, r2_prime
 from ..volume import Region, require_same_grid
 from ._base import HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progress, parameter
@@ -82,6 +82,8 @@ class QboldOef(Method):
         ------
         RequestError
             A unit, the blood volume or the field strength is not given.
+        InputError
+            R2 is above R2* in most of the region.
         GeometryError
             Maps on different grids.
         """
@@ -99,6 +101,11 @@ class QboldOef(Method):
             volume = require_map(inputs, "dbv", params.dbv_unit, FRACTION_UNITS)
         else:
             raise RequestError("No blood volume is given.", "Name the map dbv, or give blood_volume.")
+        if np.nanmedian(rate[gtv.array]) < 0:
+            raise InputError(
+                f"R2' = R2* - R2 has the median {np.nanmedian(rate[gtv.array]):.3g} /s in the region: R2 is above R2*.",
+                "Check which map is which, and their units.",
+            )
         extraction = oxygen_extraction(rate, volume, params.hematocrit, field_t)
         text = f"OEF at {field_t:g} T, hematocrit {params.hematocrit:g}"
         extra = {"R2prime": grid.with_array(rate.astype(np.float32), text, quantity="R2'", unit="/s")}

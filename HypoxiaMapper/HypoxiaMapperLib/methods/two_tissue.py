@@ -11,13 +11,23 @@ import numpy as np
 from ..errors import RequestError
 from ..fitting import FitCode, FitResult, SeparableModel, choose_model, fit
 from ..fitting.delay import fit_with_delay
+from ..fitting.model import require_frames
 from ..kinetics.input_function import InputFunction
 from ..kinetics.timing import Frames
 from ..kinetics.tissue import TwoTissueIrreversible, TwoTissueReversible
 from ..volume import Region
 from ._base import FitCurve, HypoxiaMap, Method, Progress, no_progress, parameter
 from ._pet_input import ARTERY, GTV, PET_SERIES, PetInputParams, pet_input
-from ._voxelwise import FitParams, Voxels, curve_of, fit_map, frames_of, gather_voxels, require_time_series
+from ._voxelwise import (
+    FitParams,
+    Voxels,
+    curve_of,
+    fit_map,
+    frames_of,
+    gather_voxels,
+    require_activity,
+    require_time_series,
+)
 
 MODELS: dict[str, type[SeparableModel]] = {"2t3k": TwoTissueIrreversible, "2t4k": TwoTissueReversible}
 QUANTITIES = {
@@ -85,9 +95,12 @@ class TwoTissue(Method):
             raise RequestError("VT exists in the reversible model only.", "Set model=2t4k for the map VT.")
         series = require_time_series(inputs, "pet")
         frames = frames_of(series)
+        names = list(MODELS) if params.model in ("aic", "bic") else [params.model]
+        for name in names:
+            require_frames(MODELS[name], frames.count)
         source, notes = pet_input(series, frames, regions, params)
         voxels = gather_voxels(series, regions, params)
-        names = list(MODELS) if params.model in ("aic", "bic") else [params.model]
+        require_activity(voxels)
         results = {}
         for k, name in enumerate(names):
             results[name] = _fit(name, source, frames, voxels.data, params,
