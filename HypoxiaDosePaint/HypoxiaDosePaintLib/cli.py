@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -27,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with progress_bar(hidden=arguments.quiet or getattr(arguments, "json", False)) as progress:
             text = arguments.command(arguments, progress)
     except HypoxiaError as error:
-        print(f"hypoxia: error: {error.message}", file=sys.stderr)
+        show(f"hypoxia: error: {error.message}", error=True)
         if error.hint:
-            print(f"hypoxia: hint: {error.hint}", file=sys.stderr)
+            show(f"hypoxia: hint: {error.hint}", error=True)
         return error.exit_code
     except KeyboardInterrupt:
         print("hypoxia: cancelled; nothing was kept.", file=sys.stderr)
@@ -39,26 +41,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hypoxia: this is a fault of {SOFTWARE}; please report it with the lines above.", file=sys.stderr)
         return 1
     if text:
-        print(text)
+        show(text)
     return 0
+
+
+def show(text: str, error: bool = False) -> None:
+    """Print; letters that the terminal lacks are escaped, and a reader that goes early (``| head``) is no fault."""
+    stream = sys.stderr if error else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python complains when it closes the stream
 
 
 @contextmanager
 def progress_bar(hidden: bool) -> Iterator[Progress]:
-    """A tqdm bar on standard error as a progress sink."""
-    if hidden:
+    """A tqdm bar on standard error as a progress sink; none in a log file."""
+    if hidden or not sys.stderr.isatty():
         yield no_progress
         return
     from tqdm import tqdm
 
     with tqdm(total=100, file=sys.stderr, leave=False, bar_format="{desc:<48.48} {bar:20} {percentage:3.0f}%") as bar:
 
-        def show(fraction: float, text: str) -> None:
+        def move(fraction: float, text: str) -> None:
             bar.set_description_str(text, refresh=False)
             bar.update(max(0.0, round(100 * fraction, 1) - bar.n))
             bar.refresh()
 
-        yield show
+        yield move
 
 
 def build_parser() -> argparse.ArgumentParser:

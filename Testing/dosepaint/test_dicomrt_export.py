@@ -109,7 +109,8 @@ def test_what_the_ct_header_holds_is_no_warning_of_the_export(tmp_path, recwarn)
         warnings.simplefilter("ignore")  # of making such a CT
         planning = write_ct(tmp_path / "odd", image, frame, PatientName="STS_008", StudyID="18 characters long")
     export_set(result, planning, tmp_path / "out")
-    assert [str(w.message) for w in recwarn] == []
+    # Python 3.13 also tells of highdicom's in-memory databases, when it happens to collect them here.
+    assert [str(w.message) for w in recwarn if not issubclass(w.category, ResourceWarning)] == []
     seg = pydicom.dcmread(tmp_path / "out" / "dicom" / "SEG.dcm")
     assert (str(seg.PatientName), seg.StudyID) == ("STS_008", "")
 
