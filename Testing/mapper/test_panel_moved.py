@@ -14,6 +14,14 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 
 from HypoxiaMapperLib.mrml import region_to_segment  # noqa: E402
 from HypoxiaMapperLib.mrml.volumes import displacement  # noqa: E402
+from HypoxiaMapperLib.panel.map_nodes import (  # noqa: E402
+    Fingerprints,
+    made_of,
+    map_to_node,
+    region_of_map,
+    region_words,
+    why_not_as_made,
+)
 from HypoxiaMapperLib.panel.views import value_at  # noqa: E402
 from panel_samples import GTV, Patient, grid, run_here  # noqa: E402
 
@@ -104,3 +112,27 @@ def test_the_probe_reads_the_map_where_it_is_shown():
     transform.SetMatrixTransformToParent(matrix)
     patient.pet.SetAndObserveTransformNodeID(transform.GetID())
     assert value_at(patient.pet, (20.0 - x, -y, z)) == pytest.approx(2.0)
+
+
+def test_a_saved_scene_is_not_stale(tmp_path):
+    """Slicer cuts labelmaps to a box of its own when it writes them."""
+    patient = Patient()
+    prints, used = patient.decisions.fingerprint(patient.choices), patient.choices.used_regions()
+    nodes = {"planning": patient.ct, "pet": patient.pet}
+    map_to_node(patient.scene, run_here(patient), "Map", prints, "tracer_ratio", nodes, {}, used)
+    cache, files = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(str(tmp_path))
+    files.SetCacheManager(cache)
+    patient.scene.SetCacheManager(cache)
+    patient.scene.SetDataIOManager(files)
+    assert patient.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    patient.scene.Clear(0)
+    assert patient.scene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    node, again = patient.scene.GetFirstNodeByName("Map"), Fingerprints()
+    assert why_not_as_made(node, again) == ""
+    for key in ("gtv", "reference"):
+        assert again.region(*region_of_map(node, key)) == prints[region_words(key)]
+    for key, source in (("pet", "image pet"), ("planning", "planning CT")):
+        reloaded = made_of(node)[key]
+        assert again.volume(reloaded) == prints[source]
+        assert displacement(reloaded) is None

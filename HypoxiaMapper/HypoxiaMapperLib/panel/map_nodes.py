@@ -65,7 +65,6 @@ def map_to_node(
     regions : mapping, optional
         Segmentation and segment identifier (or the ROI of a sphere and an empty text) of each region by its key.
     """
-    regions = regions or {}
     found = result.map
     node = volume_to_node(scene, found.volume, name)
     facts = {
@@ -73,12 +72,13 @@ def map_to_node(
         "threshold_source": found.threshold_source, "surrogate": found.surrogate, "warnings": list(found.warnings),
         "curves": [asdict(curve) for curve in found.curves], "model": model_facts(found.model),
         "details": dict(found.details), "matrices": dict(result.matrices), "residuals": dict(result.residuals),
-        "segments": {key: segment_id for key, (_, segment_id) in regions.items()},
     }  # fmt: skip
+    if regions is not None:
+        facts["segments"] = {key: segment_id for key, (_, segment_id) in regions.items()}
     node.SetAttribute(FACTS, json.dumps(facts, default=str))
     node.SetAttribute(INPUTS, json.dumps(dict(inputs), sort_keys=True))
     node.SetAttribute(VOXELS, _crc_of_image(node.GetImageData()))
-    homes = {REGION_OF + key: home for key, (home, _) in regions.items()}
+    homes = {REGION_OF + key: home for key, (home, _) in (regions or {}).items()}
     for key, source in {**(nodes or {}), **homes}.items():
         if source is not None:
             node.SetNodeReferenceID(MADE_OF + key, source.GetID())
@@ -314,7 +314,6 @@ class Fingerprints:
     def segment(self, segmentation_node: Any, segment_id: str) -> str:
         """Of the labelmap of a segment; empty for a segment that is not there."""
         import slicer
-        from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
         segmentation = segmentation_node.GetSegmentation()
         segment = segmentation.GetSegment(segment_id)
@@ -325,9 +324,7 @@ class Fingerprints:
             labelmap = slicer.vtkOrientedImageData()
             if not segmentation_node.GetBinaryLabelmapRepresentation(segment_id, labelmap):
                 return f"surface {segment.GetMTime()}"
-            matrix = vtkMatrix4x4()
-            labelmap.GetImageToWorldMatrix(matrix)
-            return f"{_crc_of_image(labelmap)}|{labelmap.GetExtent()}|{_matrix_text(matrix)}"
+            return _print_of_labelmap(labelmap)
 
         # The Segment Editor changes the voxels of the labelmap and leaves the segment itself as it is.
         labels = segment.GetRepresentation(LABELMAP)
@@ -344,6 +341,24 @@ class Fingerprints:
         if key not in self._known or self._known[key][0] != changed:
             self._known[key] = (changed, compute())
         return self._known[key][1]
+
+
+def _print_of_labelmap(labelmap: Any) -> str:
+    """Of the voxels inside and where they lie: the box around them is another after a scene was saved and reloaded."""
+    from vtkmodules.vtkCommonMath import vtkMatrix4x4
+
+    inside = image_data_array(labelmap) > 0 if min(labelmap.GetDimensions()) > 0 else np.zeros((0, 0, 0), bool)
+    places = [np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
+    if not places[0].size:
+        return "empty"
+    i, j, k = (slice(int(found[0]), int(found[-1]) + 1) for found in places)
+    corner = [first + found.start for first, found in zip(labelmap.GetExtent()[::2], (i, j, k), strict=True)]
+    matrix = vtkMatrix4x4()
+    labelmap.GetImageToWorldMatrix(matrix)
+    at = ",".join(f"{v + 0.0:.3f}" for v in matrix.MultiplyPoint([*corner, 1.0])[:3])
+    voxels = np.ascontiguousarray(inside[k, j, i])
+    axes = ",".join(f"{round(matrix.GetElement(r, c), 5) + 0.0:.5f}" for r in range(3) for c in range(3))
+    return f"{zlib.crc32(np.packbits(voxels).tobytes()):08x}|{voxels.shape}|{at}|{axes}"
 
 
 def _matrix_text(matrix: Any) -> str:
