@@ -44,7 +44,7 @@ from HypoxiaMapperLib.panel.map_nodes import (  # noqa: E402
     window_of,
 )
 from HypoxiaMapperLib.panel.node_images import state_unit, suv_line  # noqa: E402
-from HypoxiaMapperLib.panel.patient_scope import hidden_ids  # noqa: E402
+from HypoxiaMapperLib.panel.patient_scope import all_nodes, hidden_ids  # noqa: E402
 from HypoxiaMapperLib.panel.plots import ThresholdPlots, show_curve  # noqa: E402
 from HypoxiaMapperLib.panel.threshold import ThresholdTable, make_threshold_table  # noqa: E402
 from HypoxiaMapperLib.panel.views import probe_text, set_display_threshold, value_at  # noqa: E402
@@ -200,6 +200,18 @@ def test_the_slider_is_fast_on_a_large_map():
         set_display_threshold(node, threshold, ">")
         plots.move_threshold(threshold)
     assert 60 / (time.perf_counter() - start) > 15
+
+
+def test_plots_lie_in_a_folder_of_their_own(patient):
+    plots = ThresholdPlots(patient.scene)
+    plots.show(make_threshold_table(pet_volume(), GTV, ">"), "SUVbw", "g/ml")
+    plots.move_threshold(1.2)
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(patient.scene)
+    folder = tree.GetItemChildWithName(tree.GetSceneItemID(), "Hypoxia plots")
+    nodes = [n for c in ("Chart", "Series") for n in all_nodes(patient.scene, f"vtkMRMLPlot{c}Node")]
+    nodes += all_nodes(patient.scene, "vtkMRMLTableNode")
+    assert len(nodes) == 2 + 4 + 4
+    assert {tree.GetItemParent(tree.GetItemByDataNode(node)) for node in nodes} == {folder}
 
 
 def test_plots_follow_the_threshold(patient):

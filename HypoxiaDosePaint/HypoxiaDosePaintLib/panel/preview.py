@@ -43,8 +43,8 @@ def show_targets(scene: Any, result: Result, planning_node: Any) -> Any:
             display.SetSegmentVisibility3D(inner.GetSegmentIdBySegmentName(structure.name), False)
     display.SetAllSegmentsOpacity2DFill(False)
     display.SetOpacity3D(0.5)
-    _show_labels(scene, result)
-    place_beside(scene, node, planning_node)
+    for shown in (node, _show_labels(scene, result)):
+        place_beside(scene, shown, planning_node)
     return node
 
 
@@ -70,7 +70,7 @@ def remove_targets(scene: Any) -> None:
                     scene.RemoveNode(node)
 
 
-def _show_labels(scene: Any, result: Result) -> None:
+def _show_labels(scene: Any, result: Result) -> Any:
     """A point in each target that carries a dose, named after it: the lower the dose the higher up, so none overlap."""
     labels = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", LABELS_NAME)
     labels.SetAttribute(TARGETS, "1")
@@ -84,6 +84,7 @@ def _show_labels(scene: Any, result: Result) -> None:
             text = f"{structure.name}: {structure.dose.dose_gy:g} Gy in {structure.dose.fractions}"
             labels.AddControlPoint([float(c) for c in centre[:3]], text)
     labels.SetLocked(True)
+    return labels
 
 
 def _middle_mm(structure: Structure, height: float) -> tuple[float, ...]:

@@ -15,6 +15,7 @@ from ..names import hypoxic_ending, unique_names
 from ..volume import Region, Volume, beyond, voxel_volume_ml
 from .as_read import grid_facts, grid_of
 from .choices import SegmentChoice, segment_ids
+from .patient_loader import place_beside
 
 MADE = "Hypoxia.Made"  # JSON: threshold, ml, voxels and grid of the segment as made, its name and its GTV
 SEGMENTATION_NAME = "Hypoxia targets"
@@ -97,6 +98,7 @@ def write_hypoxic_segment(
     if segmentation is None:
         segmentation = make_segmentation(scene, scene.GenerateUniqueName(SEGMENTATION_NAME))
         segmentation.SetReferenceImageGeometryParameterFromVolumeNode(reference_node)
+        place_beside(scene, segmentation, reference_node)
     inner = segmentation.GetSegmentation()
     old = inner.GetSegmentIdBySegmentName(region.name)
     if old:

@@ -10,6 +10,7 @@ from ..methods import FitCurve
 from .threshold import ThresholdTable
 from .views import unit_text
 
+FOLDER = "Hypoxia plots"  # in the subject hierarchy: they show one map at a time, of whichever patient
 OWNER = "Hypoxia.PlotOf"  # attribute of the nodes: which plot they belong to
 _BLUE, _RED, _GRAY = (0.2, 0.45, 0.8), (0.85, 0.2, 0.2), (0.4, 0.4, 0.4)  # on the plot's own white ground
 CURVE_CHART = "Hypoxia curve"
@@ -91,7 +92,21 @@ def _chart(scene: Any, name: str) -> Any:
         chart = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", name)
         chart.SetTitle(name)
         chart.SetLegendVisibility(False)
+        _gather(scene, chart)
     return chart
+
+
+def _gather(scene: Any, *nodes: Any) -> None:
+    """Nodes of the plots into their folder of the subject hierarchy."""
+    import slicer
+
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    if tree is None:
+        return
+    root = tree.GetSceneItemID()
+    folder = tree.GetItemChildWithName(root, FOLDER) or tree.CreateFolderItem(root, FOLDER)
+    for node in nodes:
+        tree.SetItemParent(tree.GetItemByDataNode(node) or tree.CreateItem(folder, node), folder)
 
 
 def _fill(scene: Any, chart: Any, x: np.ndarray, y: np.ndarray, x_label: str, y_label: str) -> float:
@@ -120,6 +135,7 @@ def _series(scene: Any, chart: Any, key: str, colour: tuple[float, float, float]
     series.SetLineWidth(2)
     series.SetColor(*colour)
     chart.AddAndObservePlotSeriesNodeID(series.GetID())
+    _gather(scene, table, series)
     return series
 
 
