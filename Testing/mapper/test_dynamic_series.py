@@ -45,6 +45,38 @@ def test_mr_frames_by_every_kind_of_time(tmp_path, tags, start_s, source):
     assert series.unit == "[arb'U]"
 
 
+@pytest.mark.parametrize("date", [None, "20250101", ["20250101", "20250102", "20250102"]])
+def test_the_clock_may_run_over_midnight(tmp_path, date):
+    times = ["235955", "000000", "000005.5"]
+    series = read_time_series([write_mr_frames(tmp_path, FRAMES, AcquisitionDate=date, AcquisitionTime=times)])
+    np.testing.assert_array_equal(series.frames, FRAMES)
+    np.testing.assert_allclose(series.frame_start_s, [0, 5, 10.5])
+
+
+def test_two_frames_of_one_time_are_named(tmp_path):
+    info = write_mr_frames(tmp_path, FRAMES, AcquisitionDate="20250101", AcquisitionTime=["100000", "100005", "100005"])
+    with pytest.raises(InputError, match="2 of 3 frames have one acquisition time, 10:00:05"):
+        read_time_series([info])
+
+
+def test_enhanced_frames_by_dimension_index_or_their_order_in_the_file(tmp_path):
+    order = [2, 0, 1]
+    pointer = Dataset()
+    pointer.DimensionIndexPointer = 0x00209128
+    groups = [group("FrameContentSequence", DimensionIndexValues=[t + 1, 1]) for t in order]
+    told = write_enhanced(
+        tmp_path / "a" / "e.dcm", ENHANCED_MR, FRAMES[order], groups, DimensionIndexSequence=[pointer]
+    )
+    plain = write_enhanced(
+        tmp_path / "b" / "e.dcm", ENHANCED_MR, FRAMES, [group("FrameContentSequence", StackID="1")] * 3
+    )
+    for info in (told, plain):
+        series = read_time_series([info], Timing(frame_interval_s=5.0))
+        np.testing.assert_array_equal(series.frames, FRAMES)
+        with pytest.raises(InputError, match="no entry says when"):
+            read_time_series([info])
+
+
 def test_time_decides_when_instance_numbers_run_backwards(tmp_path):
     reverse = [lambda k, t=t: 100 - 10 * t - k for t in range(3)]
     info = write_mr_frames(

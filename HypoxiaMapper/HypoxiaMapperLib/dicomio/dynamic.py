@@ -18,7 +18,7 @@ from ..errors import GeometryError, InputError
 from ..methods._base import Progress, no_progress
 from ..timeseries import UNSTATED, ParameterSeries, TimeSeries, Timing
 from ..volume import same_grid
-from .frame_times import FrameTimes, mr_times, pet_times
+from .frame_times import FrameTimes, carry_midnight, mr_times, pet_times
 from .frames import image_names, read_headers, read_images
 from .grouping import Slice, by_parameter, by_time, parameter_value
 from .model import SeriesInfo
@@ -174,6 +174,7 @@ def _headers(infos: Sequence[SeriesInfo]) -> list[Slice]:
         names = image_names([path], [len(headers)])
         slices += [Slice(h, path, k, plane_of(h, n)) for k, (h, n) in enumerate(zip(headers, names, strict=True))]
     require_one_frame([s.header for s in slices], [s.plane.name for s in slices], _describe(infos))
+    carry_midnight([s.header for s in slices])
     return slices
 
 

@@ -6,6 +6,7 @@ is asked for ``Timing`` by name.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ SHORTEST_MR_STEP_MS = 50.0
 """A volume of several slices takes longer: smaller steps were written in seconds."""
 TILING_TOLERANCE_S = 0.5
 """Frames that follow each other within this time count as gapless when start and mid-time are told apart."""
+NO_PAUSE = timedelta(hours=12)
 Headers = Sequence[Sequence[Dataset]]
 
 
@@ -101,11 +103,37 @@ def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
     if resolution is not None and resolution[0] >= SHORTEST_MR_STEP_MS:
         start = np.arange(count) * resolution[0] / 1000.0
         return _relative(start, zeros, "Temporal Resolution (0020,0110), ms, and frame order", "first frame")
+    if len(known) == count:
+        same = next(m for m in known if known.count(m) > 1)
+        raise InputError(
+            f"{what}: {known.count(same)} of {count} frames have one acquisition time, {same:%H:%M:%S.%f}, and no other "
+            "entry says when they were measured.",
+            "Leave out repeated frames, or state the seconds from frame to frame (frame_interval_s).",
+        )
     raise InputError(
         f"{what}: {count} frames, and no entry says when they were measured (acquisition time, Trigger Time, Temporal "
         "Resolution).",
         "State the seconds from frame to frame (frame_interval_s).",
     )
+
+
+def carry_midnight(headers: Sequence[Dataset]) -> bool:
+    """Give the images after midnight their day, in a series whose entries hold one date (or none) for all.
+
+    Half a day between two images of one date is no pause: the clock went over midnight. Returns True if it did.
+    """
+    moments = [found.time if (found := acquisition_time(h)) else None for h in headers]
+    known = sorted({m for m in moments if m is not None})
+    if len(known) < 2 or known[0].date() != known[-1].date():
+        return False
+    gaps = [b - a for a, b in itertools.pairwise(known)]
+    widest = max(range(len(gaps)), key=gaps.__getitem__)
+    if gaps[widest] < NO_PAUSE:
+        return False
+    for header, moment in zip(headers, moments, strict=True):
+        if moment is not None and moment <= known[widest]:
+            header.AcquisitionDateTime = (moment + timedelta(days=1)).strftime("%Y%m%d%H%M%S.%f")
+    return True
 
 
 def _durations(frames: Headers, timing: Timing, what: str) -> tuple[np.ndarray, str]:

@@ -36,6 +36,7 @@ _GROUPS = {  # functional group: {keyword in it: classic keyword}
     "MRImageFrameTypeSequence": {"FrameType": "ImageType"},
 }  # fmt: skip
 _ENHANCED_PET = "1.2.840.10008.5.1.4.1.1.130"
+_TEMPORAL_POSITION_INDEX = 0x00209128
 _BECQUEREL_UNITS = ("Bq/ml", "{Bq}/ml", "Bq/mL")
 
 
@@ -104,7 +105,8 @@ def _split(dataset: Dataset, path: Path) -> list[Dataset]:
     common.pop("SharedFunctionalGroupsSequence", None)
     if common.get("SOPClassUID") == _ENHANCED_PET:
         _classic_pet(common)
-    return [_flat(common, shared, group) for group in groups]
+    time_index = _time_index(dataset)
+    return [_flat(common, shared, group, k + 1, time_index) for k, group in enumerate(groups)]
 
 
 def _functional_groups(dataset: Dataset, path: Path) -> Sequence[Dataset] | None:
@@ -126,9 +128,21 @@ def _functional_groups(dataset: Dataset, path: Path) -> Sequence[Dataset] | None
     return groups
 
 
-def _flat(common: Dataset, shared: Dataset, own: Dataset) -> Dataset:
+def _time_index(dataset: Dataset) -> int | None:
+    """Which of a frame's Dimension Index Values counts time; None when the file names none."""
+    pointers = [item.get("DimensionIndexPointer") for item in dataset.get("DimensionIndexSequence") or []]
+    return pointers.index(_TEMPORAL_POSITION_INDEX) if _TEMPORAL_POSITION_INDEX in pointers else None
+
+
+def _flat(common: Dataset, shared: Dataset, own: Dataset, number: int, time_index: int | None) -> Dataset:
     """Header of one frame: entries of the file, of the shared groups, of its own groups, later ones winning."""
     header = _copy(common)
+    header.InstanceNumber = number  # all frames of a file share one; their order tells them apart
+    for item in (own.get("FrameContentSequence") or [])[:1]:
+        index = item.get("DimensionIndexValues")
+        values = list(index) if _many(index) else [index]
+        if time_index is not None and time_index < len(values) and values[time_index] is not None:
+            header.TemporalPositionIdentifier = int(values[time_index])
     for source in (shared, own):
         for group, names in _GROUPS.items():
             for item in (source.get(group) or [])[:1]:
