@@ -219,3 +219,10 @@ def test_what_the_map_was_made_of_is_kept(street):
     facts = json.loads(street.choices.map_node.GetAttribute("Hypoxia.Map"))
     assert facts["method"] == "tracer_ratio"
     assert street.choices.map_node.GetNodeReference("Hypoxia.MadeOf.pet") is street.pet
+
+
+def test_a_refusal_names_the_field_of_the_panel_and_no_option_of_the_command_line(street):
+    high = dataclasses.replace(street.choices, boost_dose_gy=90.0)
+    problem = street.decisions.prescription_problem(high)
+    assert 'write in Override (step 2): "dose name: reason"' in problem
+    assert "--" not in problem

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from HypoxiaMapperLib.errors import HypoxiaError, LimitError
+from HypoxiaMapperLib.errors import HypoxiaError, LimitError, RequestError
 from HypoxiaMapperLib.panel.map_nodes import (
     FACTS,
     INPUTS,
@@ -181,13 +181,26 @@ class PaintDecisions:
         try:
             self.prescription(choices)
         except HypoxiaError as error:
-            return str(error)
+            return panel_words(error)
         return ""
 
     def why_not_preview(self, choices: PaintChoices) -> str:
         """Why targets cannot be made; empty when they can."""
         problem = self.prescription_problem(choices)
         return "\n".join(self.missing_targets(choices) + ([problem] if problem else []))
+
+    def ready(self, choices: PaintChoices) -> PaintChoices:
+        """The choices, looked at once more: the button may be older than the last change in another module.
+
+        Raises
+        ------
+        RequestError
+            As ``why_not_preview`` says.
+        """
+        reason = self.why_not_preview(choices)
+        if reason:
+            raise RequestError(reason.replace("\n", " "), "Complete steps 1 and 2.")
+        return choices
 
     def fingerprint(self, choices: PaintChoices) -> dict[str, str]:
         """Text per input that changes when the input does; targets made with another are stale."""
@@ -219,6 +232,11 @@ class PaintDecisions:
         if not folder:
             lines.append("Choose a folder.")
         return "\n".join(lines)
+
+
+def panel_words(error: HypoxiaError) -> str:
+    """An error as the panel says it: what is an option of the command line is a field here."""
+    return str(error).replace("give --override", "write in Override (step 2):")
 
 
 def asdict_without_nodes(choices: PaintChoices) -> dict[str, Any]:

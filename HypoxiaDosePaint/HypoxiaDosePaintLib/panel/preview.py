@@ -75,8 +75,11 @@ def _show_labels(scene: Any, result: Result) -> Any:
     labels = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", LABELS_NAME)
     labels.SetAttribute(TARGETS, "1")
     labels.CreateDefaultDisplayNodes()
-    labels.GetDisplayNode().SetTextScale(LABEL_SCALE)
-    labels.GetDisplayNode().SetGlyphScale(POINT_SCALE)
+    display = labels.GetDisplayNode()
+    display.SetTextScale(LABEL_SCALE)
+    display.SetGlyphScale(POINT_SCALE)
+    display.SetOccludedVisibility(True)  # the boost lies inside the other target
+    display.SetOccludedOpacity(1.0)
     dosed = [s for s in result.images.structures if s.dose is not None]
     for number, structure in enumerate(sorted(dosed, key=lambda s: -s.dose.dose_gy if s.dose else 0.0)):
         if structure.dose is not None:

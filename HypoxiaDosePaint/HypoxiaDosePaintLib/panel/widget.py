@@ -38,6 +38,7 @@ from .choices import (
     equivalents_text,
     guess_role,
     is_reference_of_map,
+    panel_words,
     proof_rows,
     target_rows,
 )
@@ -76,11 +77,9 @@ class PaintPanel:
         for name, protocol in all_protocols().items():
             ui.protocolComboBox.addItem(protocol.title, name)
         self.base_margins = MarginForm(
-            ui.baseSameCheckBox,
-            ui.baseSidesWidget,
-            ui.baseMarginSpinBox,
+            ui.baseSameCheckBox, ui.baseSidesWidget, ui.baseMarginSpinBox,
             lambda text: self._on_sides("base_sides", text),
-        )
+        )  # fmt: skip
         self.boost_margins = MarginForm(
             ui.boostSameCheckBox, ui.boostSidesWidget, ui.boostMarginSpinBox,
             lambda text: self._on_sides("boost_sides", text),
@@ -213,11 +212,11 @@ class PaintPanel:
             self._take_acceptance_back()
             fill_table(self.ui.proofTable, PROOF_COLUMNS, [])  # it proves the targets before these
             try:
-                self.computed = compute_targets(choices, self.images, self._progress)
+                self.computed = compute_targets(self.decisions.ready(choices), self.images, self._progress)
             except HypoxiaError as error:
                 self.computed = None
                 self.refresh()
-                self.ui.staleLabel.text = str(error)
+                self.ui.staleLabel.text = panel_words(error)
                 return
             self._made_of = made_of
             self.ui.progressBar.value = 0
@@ -299,7 +298,7 @@ class PaintPanel:
                 return None, reason
             return write(self.computed, self.acceptance().reviewer, out, self._progress), ""
         except HypoxiaError as error:
-            return None, str(error)
+            return None, panel_words(error)
 
     def on_report(self) -> None:
         """Open the report in the browser."""

@@ -14,7 +14,7 @@ from .patient_scope import all_nodes
 
 NO_VALUE = "–"
 LEFT, RIGHT = "Red", "Yellow"  # the two views of Slicer's side-by-side layout
-ORIENTATION = "Hypoxia.FormerOrientation"  # attribute of a slice view
+ORIENTATION, FIELD = "Hypoxia.FormerOrientation", "Hypoxia.FormerFieldOfView"  # attributes of a slice view
 # Small, in the lower right corner: anatomy is in the middle. Shares of the view, and points.
 LEGEND_SIZE, LEGEND_PLACE, LEGEND_FONT, LEGEND_LABELS = (0.06, 0.3), (0.99, 0.04), 11, 4
 _UNITS = {"{ratio}": "ratio", "[hnsf'U]": "HU", "mm[Hg]": "mmHg"}
@@ -53,16 +53,20 @@ def side_by_side(scene: Any, left: Any, right: Any, background: Any) -> None:
         second.SetAttribute(ORIENTATION, second.GetOrientation())
         second.SetOrientation("Axial")
         if first_view is not None:  # the same magnification
+            second.SetAttribute(FIELD, " ".join(str(mm) for mm in second.GetFieldOfView()))
             second.SetFieldOfView(*first_view.GetFieldOfView())
 
 
 def leave_side_by_side(scene: Any) -> None:
-    """Give the second view of the side-by-side layout the orientation it had before."""
+    """Give the second view of the side-by-side layout the orientation and magnification it had before."""
     for view in all_nodes(scene, "vtkMRMLSliceNode"):
         former = view.GetAttribute(ORIENTATION)
         if former:
             view.SetOrientation(former)
             view.RemoveAttribute(ORIENTATION)
+            if view.GetAttribute(FIELD):
+                view.SetFieldOfView(*(float(mm) for mm in view.GetAttribute(FIELD).split()))
+                view.RemoveAttribute(FIELD)
 
 
 def map_view_ids(scene: Any, besides: str = "") -> list[str]:
