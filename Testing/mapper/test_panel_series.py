@@ -121,7 +121,7 @@ def model(passed: bool) -> ModelUse:
     return ModelUse(
         "m", "A model", "1", "synthetic-trained, not clinically validated", "10 simulated patients", "research", "CC0",
         ("ab" * 32,), "CPU", ("fdg",), ("ct",), 12.3, (10.0, 15.0), (Finding("SUV", "30", "0 to 20 g/ml", passed),),
-        (Baseline("scaled FDG", "FDG times a factor", 9.0, float("nan")),), {"fdg": 0.2},
+        (Baseline("scaled FDG", "FDG times a factor", 9.0, float("nan")),), {"fdg": 0.2}, "cd" * 32, "> 1.2", "whose",
     )  # fmt: skip
 
 
@@ -129,7 +129,12 @@ def test_a_learned_map_says_what_it_is_in_words():
     rows = dict(model_rows(model(True)))
     assert list(rows)[:3] == ["Label", "Like training?", "Volume"]  # what decides comes first
     assert rows["Label"] == "synthetic-trained, not clinically validated"
-    assert rows["Volume"] == "12.30 ml beyond the threshold on the model's own grid (5-95 %: 10.00 to 15.00 ml)"
+    volume, cut = rows["Volume"].splitlines()
+    assert volume == "12.30 ml (5-95 %: 10.00 to 15.00 ml)"
+    assert (
+        cut == "Here and beside it, volumes are cut at > 1.2, the model's own threshold; they do not follow the slider."
+    )
+    assert "whose; metadata SHA-256 cdcdcdcdcdcd" in rows["Model"]
     assert rows["Beside it"] == "scaled FDG: 9.00 ml. FDG times a factor"
     assert rows["Images"] == "used: FDG PET\nnot there: CT"
     assert rows["Trained on"] == "10 simulated patients"
@@ -137,6 +142,7 @@ def test_a_learned_map_says_what_it_is_in_words():
     failed = model_html(model(False))
     assert f"<b>{FAILED}</b>: 1 of 1 checks failed; export needs an override." in failed
     assert "SUV: 30 (allowed: 0 to 20 g/ml)" in failed
+    assert "to lift: distribution(suv) name: reason" in failed
 
 
 def test_a_model_without_uncertainty_says_that_it_gives_none():

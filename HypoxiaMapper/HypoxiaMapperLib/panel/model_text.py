@@ -48,12 +48,12 @@ def model_html(model: ModelUse) -> str:
 def distribution_lines(model: ModelUse) -> list[str]:
     """Whether the images are like those the model was trained on, failed checks by name."""
     failed = [f for f in model.distribution if not f.passed]
+    way = f"• to lift: distribution({', '.join(model.failed_checks)}) name: reason"
     if not model.distribution:
-        return [f"{FAILED}: the images were not compared with the training data; export needs an override."]
+        return [f"{FAILED}: the images were not compared with the training data; export needs an override.", way]
     if not failed:
         return [f"{PASSED}: {len(model.distribution)} checks against the training data passed."]
     head = f"{FAILED}: {len(failed)} of {len(model.distribution)} checks failed; export needs an override."
-    way = f"• to lift: distribution({', '.join(model.failed_checks)}) name: reason"
     return [head, *(f"• {_finding(finding)}" for finding in failed), way]
 
 
