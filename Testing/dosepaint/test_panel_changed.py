@@ -211,6 +211,8 @@ def test_a_region_edited_after_the_map_makes_it_stale(street, segment, word):
     assert street.decisions.why_not_preview(street.choices) == ""
     put_back = erase_half(street.structures, segment)
     assert f"stale, changed since it was made: {word}." in street.decisions.why_not_preview(street.choices)
+    with pytest.raises(RequestError, match="The map is stale"):
+        street.decisions.ready(street.choices)
     put_back()
     assert street.decisions.why_not_preview(street.choices) == ""
 

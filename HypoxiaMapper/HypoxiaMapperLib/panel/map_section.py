@@ -99,6 +99,7 @@ class MapSection:
             surrogate = _(" Surrogate: not a measurement of hypoxia.") if is_surrogate else ""
             self.ui.volumeLabel.text = _("Surrogate volume:") if is_surrogate else _("Hypoxic volume:")
             reason = why_not_as_made(node, self.panel.decisions.fingerprints)
+            self.ui.createSegmentButton.enabled = not reason
             self.ui.staleLabel.text = (reason or (stale if changed else _("Up to date."))) + surrogate
             self._make_table(node, choices)
         self._show_segment()
