@@ -4,6 +4,7 @@
     python Testing/bench/bench_fitting.py --memory             peak memory of a 256x256x120x60 series as well
     python Testing/bench/bench_fitting.py --voxels 2000        quick look whether everything runs
     python Testing/bench/bench_fitting.py --peer-python PATH   interpreter that has the peers (osipy needs Python 3.12)
+    python Testing/bench/bench_fitting.py --device cuda        on a GPU; ``--no-peers`` leaves out the rest
 
 ``make bench`` runs it with the rest (``bench.py fitting``).
 
@@ -192,7 +193,9 @@ def relative_errors(found: dict[str, np.ndarray], truth: dict[str, np.ndarray], 
     return ", ".join(parts)
 
 
-def rows_of(case: str, peer_python: str, device: str, dtype: str, voxels: int = VOXELS) -> Iterator[list[str]]:
+def rows_of(
+    case: str, peer_python: str, device: str, dtype: str, voxels: int = VOXELS, peers: bool = True
+) -> Iterator[list[str]]:
     """Ours and each peer: voxels per second, ratio, cores kept busy, errors over the same first voxels."""
     from HypoxiaMapperLib.fitting import FitOptions, fit
 
@@ -210,6 +213,8 @@ def rows_of(case: str, peer_python: str, device: str, dtype: str, voxels: int = 
     least = min(min(PEER_VOXELS[name] for name in PEERS[case]), voxels)
     yield [case, f"ours ({result.device})", f"{speed:,.0f}", "1", f"{cores:.1f}",
            relative_errors(dict(result.values), truth, least)]  # fmt: skip
+    if not peers:
+        return
     with tempfile.TemporaryDirectory(prefix="hypoxia-bench-") as folder:
         file = str(Path(folder) / "case.npz")
         np.savez(file, data=data[:, : max(PEER_VOXELS.values())], **given)
@@ -217,7 +222,9 @@ def rows_of(case: str, peer_python: str, device: str, dtype: str, voxels: int = 
             command = [peer_python, __file__, "--case", case, "--peer", name, "--file", file]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                yield [case, name, "not run", "", "", (done.stderr.strip().splitlines() or ["no message"])[-1][:80]]
+                why = (done.stderr.strip().splitlines() or ["no message"])[-1][:80]
+                why = "needs Python 3.12 or later" if name == "osipy" and "No module" in why else why
+                yield [case, name, "not run", "", "", why]
                 continue
             facts = json.loads(done.stdout.strip().splitlines()[-1])
             peer = facts["voxels"] / facts["seconds"]
@@ -255,6 +262,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float64")
     parser.add_argument("--voxels", type=int, default=VOXELS, help="voxels of our fit (default %(default)s)")
     parser.add_argument("--memory", action="store_true", help="also the full-size series (2 GB on disk)")
+    parser.add_argument("--no-peers", action="store_true", help="ours only")
     parser.add_argument("--only", default="", help="only the cases whose name begins so")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--peer", help=argparse.SUPPRESS)
@@ -266,10 +274,21 @@ def main() -> None:
     print(HEADER)
     if arguments.memory:
         print("| " + " | ".join(memory_row()) + " |", flush=True)
-    for case in (c for c in CASES if c.startswith(arguments.only)):
-        for row in rows_of(case, arguments.peer_python, arguments.device, arguments.dtype, arguments.voxels):
+    wanted = [c for c in CASES if c.startswith(arguments.only)]
+    for case in wanted:
+        for row in rows_of(case, arguments.peer_python, arguments.device, arguments.dtype, arguments.voxels,
+                           not arguments.no_peers):  # fmt: skip
             print("| " + " | ".join(row) + " |", flush=True)
     print(f"\nGoal: at least {GOAL} times the fastest peer at no larger error. Noise {NOISE:.0%} of each curve's peak.")
+    from bandwidth import HEADER as LIMIT_HEADER
+    from bandwidth import NOTE, limit_rows
+
+    print(f"\n{LIMIT_HEADER}")
+    for case in wanted:
+        model, _, data, _ = CASES[case](arguments.voxels)
+        for row in limit_rows(case, model, data, arguments.device):
+            print("| " + " | ".join(row) + " |", flush=True)
+    print(f"\n{NOTE}")
 
 
 if __name__ == "__main__":

@@ -106,8 +106,8 @@ def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
     if len(known) == count:
         same = next(m for m in known if known.count(m) > 1)
         raise InputError(
-            f"{what}: {known.count(same)} of {count} frames have one acquisition time, {same:%H:%M:%S.%f}, and no other "
-            "entry says when they were measured.",
+            f"{what}: {known.count(same)} of {count} frames have one acquisition time, {same:%H:%M:%S.%f}, and no "
+            "other entry says when they were measured.",
             "Leave out repeated frames, or state the seconds from frame to frame (frame_interval_s).",
         )
     raise InputError(
