@@ -47,9 +47,16 @@ def test_summary_and_card_are_written(evaluated):
     assert set(cell["network_against"]) == {"scaled FDG", "tracer ratio", "linear regression"}
     assert 0 <= cell["maps"][NETWORK]["coverage_90"] <= 1
     assert summary["gate"]["mistakes"]["FDG in voxels of 8 mm"]["gate_stopped"] == 1.0
+    assert summary["gate"]["mistakes"]["FDG constant"]["gate_stopped"] == 1.0
     assert set(summary["simulator"]) == set(COHORTS)
+    for cell in summary["planning_grid"].values():
+        assert cell["patients"] == 2, "held-out patients only"
+        assert cell["planning"]["mae"] == pytest.approx(cell["native"]["mae"], rel=0.1), (
+            "another truth or another place"
+        )
     card = (out / "models.md").read_text(encoding="utf-8")
     assert "synthetic-trained, not clinically validated" in card
+    assert "### Through the planning grid" in card
     for picture in ("calibration", "bland_altman"):
         assert (out / "pictures" / f"{picture}.png").stat().st_size > 10_000
 

@@ -132,7 +132,9 @@ between both ways, and false alarms of the gate on the planning way.
 """
 
 MISSED = "**The gate does not reliably stop: {names}.** Look at the images; the gate is no replacement for that."
-NONE_MISSED = "Every one of these mistakes is stopped in at least 95 % of the patients. There are other mistakes."
+NONE_MISSED = (
+    "Each of these mistakes is stopped in at least 95 % of the patients. There are other mistakes: look at the images."
+)
 
 SIMULATOR = """
 ## How far are the simulated patients from real ones?
