@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -20,6 +23,7 @@ from HypoxiaMapperLib.mrml import (  # noqa: E402
     show_as_map,
     volume_to_node,
 )
+from HypoxiaMapperLib.mrml.geometry import to_lps, to_ras  # noqa: E402
 
 SHAPE = (7, 9, 11)
 
@@ -74,6 +78,17 @@ def test_a_landmark_on_the_patients_left_lies_left_in_slicer(scene):
     node.GetIJKToRASMatrix(matrix)
     assert matrix.MultiplyPoint((*index, 1))[:3] == pytest.approx((-40, 25, 60))
     assert node.GetImageData().GetScalarComponentAsDouble(*index, 0) == 1000
+
+
+def test_left_is_turned_into_right_in_one_place_only():
+    """LPS becomes RAS in ``mrml`` alone: a second flip somewhere else would mirror the patient."""
+    assert to_ras((1.0, 2.0, 3.0)) == to_lps((1.0, 2.0, 3.0)) == (-1.0, -2.0, 3.0)
+    by_hand = re.compile(r"LPS_TO_RAS|-\s*(\w+)(\[0\]|\.x), -\s*\1(\[1\]|\.y)|-x, -y\b")
+    root = Path(__file__).resolve().parents[2]
+    found = [p for module in ("HypoxiaMapper", "HypoxiaDosePaint") for p in (root / module).rglob("*.py")]
+    files = [p for p in found if p.parent.name != "mrml"]
+    assert len(files) > 100
+    assert [p.name for p in files if by_hand.search(p.read_text(encoding="utf-8"))] == []
 
 
 def test_unknown_unit_is_refused_with_the_way_out(scene):

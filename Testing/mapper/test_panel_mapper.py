@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import math
 import time
 
 import numpy as np
@@ -44,7 +43,7 @@ from HypoxiaMapperLib.panel.map_nodes import (  # noqa: E402
     window_of,
 )
 from HypoxiaMapperLib.panel.node_images import state_unit, suv_line  # noqa: E402
-from HypoxiaMapperLib.panel.patient_scope import all_nodes, hidden_ids  # noqa: E402
+from HypoxiaMapperLib.panel.patient_scope import hidden_ids  # noqa: E402
 from HypoxiaMapperLib.panel.plots import ThresholdPlots, show_curve  # noqa: E402
 from HypoxiaMapperLib.panel.threshold import ThresholdTable, make_threshold_table  # noqa: E402
 from HypoxiaMapperLib.panel.views import probe_text, set_display_threshold, value_at  # noqa: E402
@@ -202,18 +201,6 @@ def test_the_slider_is_fast_on_a_large_map():
     assert 60 / (time.perf_counter() - start) > 15
 
 
-def test_plots_lie_in_a_folder_of_their_own(patient):
-    plots = ThresholdPlots(patient.scene)
-    plots.show(make_threshold_table(pet_volume(), GTV, ">"), "SUVbw", "g/ml")
-    plots.move_threshold(1.2)
-    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(patient.scene)
-    folder = tree.GetItemChildWithName(tree.GetSceneItemID(), "Hypoxia plots")
-    nodes = [n for c in ("Chart", "Series") for n in all_nodes(patient.scene, f"vtkMRMLPlot{c}Node")]
-    nodes += all_nodes(patient.scene, "vtkMRMLTableNode")
-    assert len(nodes) == 2 + 4 + 4
-    assert {tree.GetItemParent(tree.GetItemByDataNode(node)) for node in nodes} == {folder}
-
-
 def test_plots_follow_the_threshold(patient):
     table = make_threshold_table(run_here(patient).map.volume, GTV, ">")
     plots = ThresholdPlots(patient.scene)
@@ -286,22 +273,6 @@ def test_probe_gives_value_unit_and_uncertainty(patient):
     assert probe_text(patient.pet, None, "g/ml", here) == "2.00 g/ml"
     assert probe_text(patient.pet, patient.pet, "g/ml", here) == "2.00 ± 2.00 g/ml"
     assert probe_text(patient.pet, None, "g/ml", (999.0, 0.0, 0.0)) == "–"
-
-
-@pytest.mark.parametrize(
-    ("value", "spread", "expected"),
-    [
-        (0.00114, math.nan, "0.00114"), (0.0042, 0.0009, "0.00420 ± 0.00090"), (1.2, 0.003, "1.200 ± 0.003"),
-        (-0.0049, 0.0, "-0.00490 ± 0.00000"), (0.0, 0.0, "0.00 ± 0.00"), (37.5, 4.0, "37.50 ± 4.00"),
-    ],
-)  # fmt: skip
-def test_probe_shows_small_values_with_the_digits_they_need(patient, value, spread, expected):
-    def constant(number):
-        volume = Volume(image_like(np.full(grid().GetSize()[::-1], number, np.float32), grid()), "Ki", "mL/min/mL", "1")
-        return volume_to_node(patient.scene, volume, "constant")
-
-    nodes = constant(value), None if math.isnan(spread) else constant(spread)
-    assert probe_text(*nodes, "mL/min/mL", (10.0, 20.0, 50.0)) == f"{expected} mL/min/mL"
 
 
 def test_suv_line_says_what_a_physicist_checks():

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment
-from HypoxiaMapperLib.mrml.geometry import LPS_TO_RAS
+from HypoxiaMapperLib.mrml.geometry import to_ras
 from HypoxiaMapperLib.panel.patient_loader import place_beside
 
 from ..result import Result
@@ -83,9 +83,9 @@ def _show_labels(scene: Any, result: Result) -> Any:
     dosed = [s for s in result.images.structures if s.dose is not None]
     for number, structure in enumerate(sorted(dosed, key=lambda s: -s.dose.dose_gy if s.dose else 0.0)):
         if structure.dose is not None:
-            centre = LPS_TO_RAS @ [*_middle_mm(structure, number / max(1, len(dosed) - 1)), 1.0]
+            centre = to_ras(_middle_mm(structure, number / max(1, len(dosed) - 1)))
             text = f"{structure.name}: {structure.dose.dose_gy:g} Gy in {structure.dose.fractions}"
-            labels.AddControlPoint([float(c) for c in centre[:3]], text)
+            labels.AddControlPoint(list(centre), text)
     labels.SetLocked(True)
     return labels
 

@@ -21,7 +21,7 @@ from HypoxiaMapperLib.mrml import (
     show_as_map,
     volume_to_node,
 )
-from HypoxiaMapperLib.mrml.geometry import LPS_TO_RAS
+from HypoxiaMapperLib.mrml.geometry import matrix_to_ras, to_ras
 from HypoxiaMapperLib.volume import Region, Volume
 
 from .plain_views import MAP_OPACITY, OVERLAYS, overlay_colours
@@ -155,15 +155,14 @@ class SlicerViews:
 def _solid(view: Any, pane: Pane) -> np.ndarray:
     """One picture of a 3D view."""
     view.update_size(pane.pixels, pane.pixels)
-    centre = LPS_TO_RAS[:3, :3] @ np.array(pane.centre_mm)
-    up = LPS_TO_RAS[:3, :3] @ np.array(pane.up)
-    towards_eye = LPS_TO_RAS[:3, :3] @ np.cross(pane.right, pane.up)
+    centre = np.array(to_ras(pane.centre_mm))
+    towards_eye = np.array(to_ras(np.cross(pane.right, pane.up)))
     camera = view.renderer().GetActiveCamera()
     camera.ParallelProjectionOn()
     camera.SetParallelScale(pane.width_mm / 2)
     camera.SetFocalPoint(*centre)
     camera.SetPosition(*(centre + 4 * pane.width_mm * towards_eye))
-    camera.SetViewUp(*up)
+    camera.SetViewUp(*to_ras(pane.up))
     view.renderer().ResetCameraClippingRange()
     view.renderer().UpdateLightsGeometryToFollowCamera()
     return _grab(view)
@@ -175,7 +174,7 @@ def _slice_to_ras(pane: Pane) -> np.ndarray:
     matrix[:3, 0], matrix[:3, 1] = pane.right, pane.up
     matrix[:3, 2] = np.cross(pane.right, pane.up)
     matrix[:3, 3] = pane.centre_mm
-    return LPS_TO_RAS @ matrix
+    return matrix_to_ras(matrix)
 
 
 def _grab(view: Any) -> np.ndarray:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Flips left-right and anterior-posterior; its own inverse."""
+
+
+def to_ras(place_mm: ArrayLike) -> tuple[float, float, float]:
+    """A point or direction of LPS (DICOM, SimpleITK) in RAS (Slicer), in millimetres."""
+    x, y, z = (LPS_TO_RAS[:3, :3] @ np.asarray(place_mm, float)).tolist()
+    return x, y, z
+
+
+to_lps = to_ras  # the flip is its own inverse
+
+
+def matrix_to_ras(matrix: np.ndarray) -> np.ndarray:
+    """A matrix (4, 4) whose columns are LPS directions and a point, with the same in RAS."""
+    return LPS_TO_RAS @ matrix
 
 
 def index_to_ras(image: sitk.Image) -> np.ndarray:

@@ -8,6 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..mrml import node_to_volume, segment_to_region
+from ..mrml.geometry import to_lps
 from .map_nodes import (
     INSIDE,
     curves_of,
@@ -171,8 +172,7 @@ class OverlaySection:
         """Measured and fitted curve of the voxel under the cross-hair, computed by the worker."""
         crosshair = self.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
         if crosshair is not None:
-            ras = crosshair.GetCrosshairRAS()
-            self.panel.method_section.start((-ras[0], -ras[1], ras[2]))
+            self.panel.method_section.start(to_lps(crosshair.GetCrosshairRAS()))
 
     def show_plot(self, chart: Any) -> None:
         """Slices and a chart."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import RequestError
-from ..mrml.geometry import LPS_TO_RAS
+from ..mrml.geometry import to_lps
 
 SPHERE_NAME = "Ref_Sphere"
 NOT_PLACED = "not placed"
@@ -26,8 +26,7 @@ def sphere_of_roi(roi: Any) -> tuple[tuple[float, float, float], float]:
     roi.GetCenterWorld(centre)
     if min(size) <= 0:
         raise RequestError(f"ROI {roi.GetName()!r} has not been placed.", "Place it in a slice view.")
-    lps = LPS_TO_RAS @ [*centre, 1.0]
-    return (float(lps[0]), float(lps[1]), float(lps[2])), min(size) / 2
+    return to_lps(centre), min(size) / 2
 
 
 def sphere_print(roi: Any) -> str:

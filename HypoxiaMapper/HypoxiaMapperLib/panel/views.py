@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..mrml.geometry import LPS_TO_RAS, from_vtk_matrix, image_data_array
+from ..mrml.geometry import from_vtk_matrix, image_data_array, to_ras
 from ..volume import Region
 from .map_nodes import window_decimals
 from .patient_scope import all_nodes
@@ -91,12 +91,12 @@ def centre_slices(scene: Any, region: Region) -> None:
         return
     middle = [float(v) for v in (places.min(0) + places.max(0))[::-1] / 2]
     lps = region.mask.TransformContinuousIndexToPhysicalPoint(middle)
-    ras = (LPS_TO_RAS @ [*lps, 1.0])[:3]
+    ras = to_ras(lps)
     crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     if crosshair is not None:
-        crosshair.SetCrosshairRAS([float(v) for v in ras])
+        crosshair.SetCrosshairRAS(list(ras))
     for view in all_nodes(scene, "vtkMRMLSliceNode"):
-        view.JumpSliceByCentering(*(float(v) for v in ras))
+        view.JumpSliceByCentering(*ras)
 
 
 def set_display_threshold(map_node: Any, threshold: float, comparison: str) -> None:

@@ -1,0 +1,53 @@
+"""What the mapper panel shows of a map: digits that small values need, plots in their place."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from HypoxiaMapperLib.volume import Volume, image_like
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
+
+from HypoxiaMapperLib.mrml import volume_to_node  # noqa: E402
+from HypoxiaMapperLib.panel.patient_scope import all_nodes  # noqa: E402
+from HypoxiaMapperLib.panel.plots import ThresholdPlots  # noqa: E402
+from HypoxiaMapperLib.panel.threshold import make_threshold_table  # noqa: E402
+from HypoxiaMapperLib.panel.views import probe_text  # noqa: E402
+from panel_samples import GTV, Patient, grid, pet_volume  # noqa: E402
+
+
+@pytest.fixture
+def patient() -> Patient:
+    return Patient()
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "expected"),
+    [
+        (0.00114, math.nan, "0.00114"), (0.0042, 0.0009, "0.00420 ± 0.00090"), (1.2, 0.003, "1.200 ± 0.003"),
+        (-0.0049, 0.0, "-0.00490 ± 0.00000"), (0.0, 0.0, "0.00 ± 0.00"), (37.5, 4.0, "37.50 ± 4.00"),
+    ],
+)  # fmt: skip
+def test_probe_shows_small_values_with_the_digits_they_need(patient, value, spread, expected):
+    def constant(number):
+        volume = Volume(image_like(np.full(grid().GetSize()[::-1], number, np.float32), grid()), "Ki", "mL/min/mL", "1")
+        return volume_to_node(patient.scene, volume, "constant")
+
+    nodes = constant(value), None if math.isnan(spread) else constant(spread)
+    assert probe_text(*nodes, "mL/min/mL", (10.0, 20.0, 50.0)) == f"{expected} mL/min/mL"
+
+
+def test_plots_lie_in_a_folder_of_their_own(patient):
+    plots = ThresholdPlots(patient.scene)
+    plots.show(make_threshold_table(pet_volume(), GTV, ">"), "SUVbw", "g/ml")
+    plots.move_threshold(1.2)
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(patient.scene)
+    folder = tree.GetItemChildWithName(tree.GetSceneItemID(), "Hypoxia plots")
+    nodes = [n for c in ("Chart", "Series") for n in all_nodes(patient.scene, f"vtkMRMLPlot{c}Node")]
+    nodes += all_nodes(patient.scene, "vtkMRMLTableNode")
+    assert len(nodes) == 2 + 4 + 4
+    assert folder
+    assert {tree.GetItemParent(tree.GetItemByDataNode(node)) for node in nodes} == {folder}
