@@ -69,7 +69,7 @@ def read_images(path: Path) -> Iterator[tuple[Dataset, np.ndarray]]:
     _functional_groups(dataset, path)
     _require_decoder(dataset, path)
     try:
-        pixels = pixel_array(dataset)  # unlike Dataset.pixel_array this one keeps no second copy in the dataset
+        pixels = pixel_array(dataset, view_only=True)  # no copy: nothing here or after writes into it
     except (ValueError, RuntimeError, AttributeError, TypeError, EOFError) as error:
         raise InputError(f"{path}: pixel data cannot be decoded ({error}).", "Replace the file.") from error
     del dataset.PixelData
