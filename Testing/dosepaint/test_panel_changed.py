@@ -25,7 +25,7 @@ from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment, segment_
 from HypoxiaMapperLib.mrml.geometry import image_data_array  # noqa: E402
 from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
 from HypoxiaMapperLib.panel.map_nodes import map_to_node  # noqa: E402
-from HypoxiaMapperLib.panel.node_images import NodeImages  # noqa: E402
+from HypoxiaMapperLib.panel.node_images import NodeImages, state_unit  # noqa: E402
 from HypoxiaMapperLib.worker import run_job  # noqa: E402
 from paint_samples import as_slicer_loads, make_street  # noqa: E402
 
@@ -148,6 +148,28 @@ def test_a_volume_of_slicer_was_moved_when_it_lies_elsewhere_than_its_files(digi
     assert images.displacement(node) is None
     set_shift(node, 15.0)
     np.testing.assert_allclose(images.displacement(node) @ [0.0, 0.0, 0.0, 1.0], [15.0, 0.0, 0.0, 1.0], atol=1e-6)
+
+
+def test_a_pet_without_weight_whose_unit_was_stated_is_placed_like_any_other(digital_patient, tmp_path):
+    """The header lacks what SUV needs, so a person stated the unit: nothing may break, and a move is still seen."""
+    import pydicom
+
+    info = fmiso(digital_patient)
+    for file in info.files:
+        header = pydicom.dcmread(file)
+        header.PatientWeight = None
+        header.save_as(tmp_path / file.name)
+    info = next(s for s in scan_folder(tmp_path).by_role("pet"))
+    scene = slicer.vtkMRMLScene()
+    node, files = as_slicer_loads(scene, info, False)
+    images = NodeImages(lambda uids: [files[u] for u in uids])
+    with pytest.raises(InputError, match="Weight"):
+        images.describe(node)
+    state_unit(node, "SUVbw (g/ml)")
+    assert images.describe(node)[0] == "SUVbw"
+    assert images.displacement(node) is None
+    set_shift(node, 15.0)
+    assert images.displacement(node) is not None
 
 
 def set_shift(node, right_mm: float) -> None:

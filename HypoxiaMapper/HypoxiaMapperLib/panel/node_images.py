@@ -16,7 +16,7 @@ from ..dicomio.model import ImageSeries, SeriesInfo
 from ..dicomio.pet import read_pet_series
 from ..dicomio.scan import scan_folder
 from ..dicomio.series import read_image_series
-from ..errors import GeometryError, InputError, RequestError
+from ..errors import GeometryError, HypoxiaError, InputError, RequestError
 from ..mrml import node_to_volume
 from ..mrml.geometry import from_vtk_matrix, index_to_ras, require_no_transform, set_geometry
 from ..mrml.volumes import FACTS, PLACE, QUANTITY, UNIT, displacement
@@ -68,6 +68,7 @@ class NodeImages:
         self._series: dict[tuple[str, tuple[Path, ...]], ImageSeries] = {}
         self._scans: dict[Path, tuple[SeriesInfo, ...]] = {}
         self._changed: dict[str, tuple[int, int]] = {}
+        self._grids: dict[tuple[str, tuple[Path, ...]], sitk.Image | None] = {}
 
     def clear(self) -> None:
         """Forget everything, when the scene closes."""
@@ -75,6 +76,7 @@ class NodeImages:
         self._series.clear()
         self._scans.clear()
         self._changed.clear()
+        self._grids.clear()
 
     def info(self, node: Any) -> SeriesInfo | None:
         """The DICOM series a node was read from, or None when its files cannot be found."""
@@ -158,12 +160,15 @@ class NodeImages:
     def displacement(self, node: Any) -> np.ndarray | None:
         """Matrix (4, 4) from where a point of a node lies in the scene to where it lies in its files, in LPS mm.
 
-        None when it lies where the files say, or nothing says where that is (errors as ``series``).
+        None when it lies where the files say, or nothing says where that is.
         """
-        if node.GetAttribute(PLACE) or self.info(node) is None:
+        info = self.info(node)
+        if node.GetAttribute(PLACE) or info is None:
             return displacement(node)
-        image = self.series(node).volume.image
-        if node.GetImageData() is None or tuple(node.GetImageData().GetDimensions()) != image.GetSize():
+        image = self._grid(info)
+        if image is None or node.GetImageData() is None:
+            return None
+        if tuple(node.GetImageData().GetDimensions()) != image.GetSize():
             return None
         made = index_to_ras(image)
         for axis, turned in enumerate(_turned_axes(image, node)):
@@ -171,6 +176,21 @@ class NodeImages:
                 made[:3, 3] += made[:3, axis] * (image.GetSize()[axis] - 1)
                 made[:3, axis] *= -1
         return displacement(node, made)
+
+    def _grid(self, info: SeriesInfo) -> sitk.Image | None:
+        """An image where the files of a series lie; None for files that cannot be read.
+
+        SUV is not needed for it: a person may have stated the unit because the header lacks what SUV needs.
+        """
+        key = (info.series_uid, info.files)
+        if key in self._series:
+            return self._series[key].volume.image
+        if key not in self._grids:
+            try:
+                self._grids[key] = read_image_series(info).volume.image
+            except HypoxiaError:
+                self._grids[key] = None
+        return self._grids[key]
 
     def describe(self, node: Any) -> tuple[str, Mapping[str, Any]]:
         """Quantity and facts of a node's voxels without touching them, cheap enough for every change of the panel.
