@@ -92,3 +92,12 @@ def test_a_sphere_in_another_tumour_and_a_reference_called_tumour_are_refused():
     choices = dataclasses.replace(patient.choices, reference=SegmentChoice(patient.structures, nodal))
     with pytest.raises(InputError, match="'GTVn' is a tumour by its name"):
         patient.decisions.make_job(choices)
+
+
+def test_a_reference_left_from_another_method_refuses_nothing():
+    """The FDG surrogate takes no reference region: one that stands in a tumour does not matter to it."""
+    patient = Patient()
+    patient.pet.SetAttribute("Hypoxia.Facts", '{"tracer": "FDG"}')
+    region_to_segment(patient.scene, patient.structures, box("GTVn", 1, 6), (255, 0, 0))
+    choices = dataclasses.replace(patient.choices, method="fdg_surrogate", params={})
+    assert patient.decisions.make_job(choices).regions["reference"].name == "Ref_Blood"

@@ -69,7 +69,8 @@ def compute_targets(choices: PaintChoices, images: NodeImages, progress: Progres
         others=_others(choices, on),
     )  # fmt: skip
     tumours = tuple((g.name, partial(replace, g)) for g in gtvs)
-    refuse_tumour_reference(replace(inputs, gtvs=(), others=inputs.others + tumours))
+    if any(spec.key == "reference" for spec in all_methods()[facts["method"]].regions):
+        refuse_tumour_reference(replace(inputs, gtvs=(), others=inputs.others + tumours))
     request = make_request(choices, facts, inputs, registration)
     if sphere is not None:
         request = replace(request, reference_roi="", reference_sphere=sphere)

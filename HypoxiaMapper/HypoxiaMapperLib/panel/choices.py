@@ -239,7 +239,8 @@ class MapperDecisions:
         reference = self.reference_region(choices, planning)
         if reference is not None:
             regions["reference"] = reference
-            refuse_tumour_reference(reference, other_tumours(choices.used_regions(), planning.image))
+            if any(spec.key == "reference" for spec in self.method(choices).regions):
+                refuse_tumour_reference(reference, other_tumours(choices.used_regions(), planning.image))
         for region in regions.values():
             if not region.array.any():
                 raise GeometryError(f"{region.name} has no voxel on the planning CT.", "Check the segment.")
