@@ -10,6 +10,7 @@ nodes, exactly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 SERIES_TERMS = (16, 24, 32, 40, 48, 64, 96, 128, 192)
 """Lengths of the Chebyshev series that are tried, shortest first."""
-CHECK_POINTS = 257
-"""Thetas between the nodes at which the table is checked against the exact curves."""
+CHECK_POINTS = 129
+"""Thetas between the nodes at which the table is checked against the exact curves; more for a series as long."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,7 @@ def compress(model: SeparableModel, weights: np.ndarray, backend: Backend) -> Co
         theta = model.theta_scale * np.expm1((x + 1) / 2 * log_range + shift)
         return model.family(np.clip(theta, low, high)) * root
 
-    check_x = np.linspace(-1, 1, CHECK_POINTS)
-    check = exact(check_x)
-    size = np.linalg.norm(check, axis=1)
+    check_x, check, size = _checks(exact, CHECK_POINTS)
     if not np.all(size > 0):
         raise RequestError(
             f"{type(model).__name__}: the model is zero in every frame.",
@@ -138,6 +137,8 @@ def compress(model: SeparableModel, weights: np.ndarray, backend: Backend) -> Co
     span = _basis(np.vstack([check / size[:, None], *(c[None] / np.linalg.norm(c) for c in fixed)]),
                   backend.table_tolerance)  # fmt: skip
     for terms in SERIES_TERMS:
+        if 2 * terms > len(check_x):
+            check_x, check, size = _checks(exact, 4 * terms + 1)
         nodes = np.cos(np.pi * (np.arange(terms) + 0.5) / terms)
         series = np.polynomial.chebyshev.chebfit(nodes, exact(nodes) @ span, terms - 1)
         error = float(
@@ -149,6 +150,13 @@ def compress(model: SeparableModel, weights: np.ndarray, backend: Backend) -> Co
         f"{type(model).__name__}: the curves could not be tabulated (relative error {error:.1e}).",
         "Check the input function for jumps and gaps.",
     )
+
+
+def _checks(exact: Callable[[np.ndarray], np.ndarray], points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places between -1 and 1, the exact curves there and their lengths."""
+    x = np.linspace(-1, 1, points)
+    curves = exact(x)
+    return x, curves, np.linalg.norm(curves, axis=1)
 
 
 def _basis(curves: np.ndarray, tolerance: float) -> np.ndarray:

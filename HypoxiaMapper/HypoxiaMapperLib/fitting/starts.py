@@ -90,7 +90,7 @@ def start_search(table: CompressedModel) -> StartSearch:
             for slots in itertools.combinations(range(m + k), size):
                 found.setdefault(tuple(all_atoms[s] for s in slots), (slots, values))
         members = np.array(list(found))
-        solver = np.concatenate([np.linalg.pinv(matrix[row]).T for row in members])
+        solver = np.linalg.pinv(matrix[members]).transpose(0, 2, 1).reshape(members.size, -1)
         groups.append((
             torch.as_tensor(members, device=device),
             torch.as_tensor(solver, dtype=dtype, device=device),

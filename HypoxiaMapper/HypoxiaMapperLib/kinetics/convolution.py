@@ -25,29 +25,33 @@ def convolve_exponential(knots: np.ndarray, values: np.ndarray, theta: np.ndarra
     response, integral : numpy.ndarray
         Both of shape (g, k); exact up to rounding, step by step with no sampling of the exponential.
     """
-    h = np.diff(knots)
-    start, rise = values[:-1], np.diff(values)  # c(u) = start + rise * u / h inside a step
-    z = np.asarray(theta, dtype=float)[:, None] * h
-    decay = np.exp(-z)
-    f1, f2, f3 = _step_functions(z)
+    h = np.diff(knots)[:, None]
+    start, rise = values[:-1, None], np.diff(values)[:, None]  # c(u) = start + rise * u / h inside a step
+    z = h * np.asarray(theta, dtype=float)  # knots first: each step then reads and writes one row
+    decay, f1, f2, f3 = _step_functions(z)
     gain = h * (start * f1 + rise * f2)
-    response = np.zeros((len(z), len(knots)))
+    response = np.zeros((len(knots), z.shape[1]))
     for i in range(len(h)):
-        response[:, i + 1] = response[:, i] * decay[:, i] + gain[:, i]
+        np.multiply(response[i], decay[i], out=response[i + 1])
+        response[i + 1] += gain[i]
     integral = np.zeros_like(response)
-    integral[:, 1:] = np.cumsum(response[:, :-1] * h * f1 + h**2 * (start * f2 + rise * f3), axis=1)
-    return response, integral
+    np.cumsum(response[:-1] * h * f1 + h**2 * (start * f2 + rise * f3), axis=0, out=integral[1:])
+    return response.T, integral.T
 
 
-def _step_functions(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(1-e^-z)/z, (z-1+e^-z)/z^2 and (z^2/2-z+1-e^-z)/z^3, stable for small z."""
+def _step_functions(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """e^-z, (1-e^-z)/z, (z-1+e^-z)/z^2 and (z^2/2-z+1-e^-z)/z^3, stable for small z."""
     small = z < SERIES_BELOW
     safe = np.where(small, 1.0, z)
-    e = np.exp(-safe)
-    f1 = np.where(small, 1 - z / 2 * (1 - z / 3 * (1 - z / 4 * (1 - z / 5))), (1 - e) / safe)
-    f2 = np.where(small, 0.5 - z / 6 * (1 - z / 4 * (1 - z / 5 * (1 - z / 6))), (safe - 1 + e) / safe**2)
-    f3 = np.where(small, 1 / 6 - z / 24 * (1 - z / 5 * (1 - z / 6)), (safe**2 / 2 - safe + 1 - e) / safe**3)
-    return f1, f2, f3
+    e = np.exp(-z)
+    f1 = (1 - e) / safe
+    f2 = (1 - f1) / safe
+    f3 = (0.5 - f2) / safe
+    tiny = z[small]
+    f1[small] = 1 - tiny / 2 * (1 - tiny / 3 * (1 - tiny / 4 * (1 - tiny / 5)))
+    f2[small] = 0.5 - tiny / 6 * (1 - tiny / 4 * (1 - tiny / 5 * (1 - tiny / 6)))
+    f3[small] = 1 / 6 - tiny / 24 * (1 - tiny / 5 * (1 - tiny / 6))
+    return e, f1, f2, f3
 
 
 def cumulative_integral(knots: np.ndarray, values: np.ndarray) -> np.ndarray:
