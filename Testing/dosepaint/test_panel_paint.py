@@ -172,13 +172,14 @@ def test_nobody_exports_without_a_name(computed, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_preview_shows_the_targets_and_replaces_itself(street, computed):
+def test_the_preview_shows_the_targets_and_replaces_itself(street, computed, capfd):
     for _ in range(2):
         node = show_targets(street.scene, computed.result, street.choices.planning)
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(street.scene)
     hypoxic, labels = street.choices.of_role("hypoxic")[0].node, street.scene.GetFirstNodeByName("Dose labels")
     study = tree.GetItemParent(tree.GetItemByDataNode(street.choices.planning))
     assert [tree.GetItemParent(tree.GetItemByDataNode(n)) for n in (node, hypoxic, labels)] == [study] * 3
+    assert "inconsistency" not in capfd.readouterr().err
     assert node.GetSegmentation().GetNumberOfSegments() == 5
     assert street.scene.GetNodesByClass("vtkMRMLMarkupsFiducialNode").GetNumberOfItems() == 1
     rows = {row[0]: row for row in target_rows(computed.result)}

@@ -66,8 +66,9 @@ def remove_targets(scene: Any) -> None:
         for node in [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]:
             if node.GetAttribute(TARGETS):
                 item = tree.GetItemByDataNode(node) if tree is not None else 0
-                if not (item and tree.RemoveItem(item)):  # takes the node with it
-                    scene.RemoveNode(node)
+                if item:  # first, alone: with its node the tree would keep a dead entry, and complain of it later
+                    tree.RemoveItem(item, False)
+                scene.RemoveNode(node)
 
 
 def _show_labels(scene: Any, result: Result) -> Any:
