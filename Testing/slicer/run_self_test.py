@@ -15,7 +15,7 @@ ROOT = HERE.parents[1]
 MODULES = ("HypoxiaMapper", "HypoxiaDosePaint")
 PICTURE_AT = {"HypoxiaMapper": "The segment is ready", "HypoxiaDosePaint": "The set is exported"}
 SCALES = (1.0, 1.5)
-SPARE = [None] * 2_000_000  # PySide6 gives back a reference to None with every call that returns none: Python dies of it
+SPARE = [None] * 2_000_000  # PySide6 takes a reference to None away with many calls; without any left, Python dies
 SAMPLE_NAME = "HypoxiaDigitalPatient-20260101"
 
 
