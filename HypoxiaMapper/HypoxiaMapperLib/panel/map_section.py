@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -95,9 +96,11 @@ class MapSection:
         else:
             changed = changed_inputs(node, self.panel.decisions.fingerprint(choices))
             stale = _("STALE: changed since the map was made: {names}. Run again.").format(names=", ".join(changed))
-            is_surrogate = map_facts(node)["surrogate"]
-            surrogate = _(" Surrogate: not a measurement of hypoxia.") if is_surrogate else ""
-            self.ui.volumeLabel.text = _("Surrogate volume:") if is_surrogate else _("Hypoxic volume:")
+            facts = map_facts(node)
+            surrogate = _(" Surrogate: not a measurement of hypoxia.") if facts["surrogate"] else ""
+            what = _("Surrogate volume:") if facts["surrogate"] else _("Hypoxic volume:")
+            # A map without a threshold of its own is cut where the user likes: that is no hypoxic volume yet.
+            self.ui.volumeLabel.text = _("Volume beyond it:") if math.isnan(facts["threshold"]) else what
             reason = why_not_as_made(node, self.panel.decisions.fingerprints)
             self.ui.createSegmentButton.enabled = not reason
             self.ui.staleLabel.text = (reason or (stale if changed else _("Up to date."))) + surrogate
