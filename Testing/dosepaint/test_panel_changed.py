@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -321,13 +320,13 @@ def test_only_the_maps_reference_is_offered_as_one(street):
     assert guess_role("Aorta", False, True) == "reference"
 
 
-def test_a_map_of_before_has_the_reference_of_the_roles(street):
-    map_node = make_map(street, street.mapper_choices)
-    facts = json.loads(map_node.GetAttribute("Hypoxia.Map"))
-    del facts["segments"]
-    map_node.SetAttribute("Hypoxia.Map", json.dumps(facts))
-    choices = dataclasses.replace(with_reference(street, "Ref_Blood", "Ref_Muscle"), map_node=map_node)
-    assert street.decisions.why_not_preview(choices) == "Only one segment can be the reference region."
+def test_a_map_that_does_not_say_what_its_regions_were_is_stale(street):
+    found = run_job(street.mapper.make_job(street.mapper_choices), no_progress)
+    nodes = {"planning": street.mapper_choices.planning, **street.mapper_choices.inputs}
+    prints = street.mapper.fingerprint(street.mapper_choices)
+    map_node = map_to_node(street.scene, found, "Without", prints, "tracer_ratio", nodes)
+    reason = street.decisions.why_not_preview(dataclasses.replace(with_reference(street), map_node=map_node))
+    assert "stale, changed since it was made: GTV, reference." in reason
 
 
 def test_targets_are_stale_when_the_map_became_so(street):

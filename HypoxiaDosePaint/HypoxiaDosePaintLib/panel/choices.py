@@ -16,7 +16,6 @@ from HypoxiaMapperLib.panel.map_nodes import (
     REGION_OF,
     Fingerprints,
     made_of,
-    map_facts,
     region_of_map,
     region_words,
     why_not_as_made,
@@ -135,7 +134,7 @@ class PaintDecisions:
                 f"The DICOM files of {choices.planning.GetName()!r} were not found: contours must refer to its "
                 "original slices. Load it from DICOM."
             )
-        if choices.map_node is None or not choices.map_node.GetAttribute(FACTS):
+        if not _is_map(choices.map_node):
             lines.append("Choose a hypoxia map (Hypoxia Mapper, step 2).")
         elif changed := changed_since_map(choices.map_node, self.fingerprints):
             lines.append(f"The map is stale, changed since it was made: {', '.join(changed)}. Compute it again.")
@@ -263,19 +262,23 @@ def changed_since_map(map_node: Any, fingerprints: Fingerprints) -> tuple[str, .
             node = map_node.GetNodeReference(MADE_OF + name.replace(" ", "."))
             if node is None or fingerprints.sequence(node) != known:
                 changed.append(name)
-    for key, segment_id in json.loads(map_node.GetAttribute(FACTS) or "{}").get("segments", {}).items():
-        node = map_node.GetNodeReference(MADE_OF + REGION_OF + key)
-        if node is None or fingerprints.region(node, segment_id) != then.get(region_words(key)):
-            changed.append(region_words(key))
+    segments = json.loads(map_node.GetAttribute(FACTS) or "{}").get("segments", {})
+    for name in (n for n in then if n in ("GTV", "reference") or n.startswith("region ")):
+        key = next((k for k in segments if region_words(k) == name), "")
+        node = map_node.GetNodeReference(MADE_OF + REGION_OF + key) if key else None
+        if node is None or fingerprints.region(node, segments[key]) != then[name]:
+            changed.append(name)
     return tuple(changed)
 
 
-def reference_of_map(map_node: Any) -> tuple[bool, Any, str]:
-    """Whether a map says what its reference region was, and which: segmentation (or ROI) and segment, None for none."""
-    if map_node is None or not map_node.GetAttribute(FACTS):
-        return False, None, ""
-    known = "segments" in map_facts(map_node)
-    return (known, *(region_of_map(map_node, "reference") or (None, "")))
+def _is_map(node: Any) -> bool:
+    """True for a hypoxia map, not for no node or another volume."""
+    return node is not None and bool(node.GetAttribute(FACTS))
+
+
+def reference_of_map(map_node: Any) -> tuple[Any, str] | None:
+    """Segmentation (or ROI) and segment of the reference region of a map; None for no map, or one made without."""
+    return region_of_map(map_node, "reference") if _is_map(map_node) else None
 
 
 def why_not_reference(choices: PaintChoices) -> str:
@@ -283,10 +286,10 @@ def why_not_reference(choices: PaintChoices) -> str:
 
     A ratio has the reference it was computed with and no other.
     """
+    if not _is_map(choices.map_node):
+        return ""
     given = choices.of_role("reference")
-    known, node, segment_id = reference_of_map(choices.map_node)
-    if not known:
-        return "Only one segment can be the reference region." if len(given) > 1 else ""
+    node, segment_id = reference_of_map(choices.map_node) or (None, "")
     wrong = [r.name for r in given if (r.node, r.segment_id) != (node, segment_id)]
     if not wrong:
         return ""
@@ -296,9 +299,8 @@ def why_not_reference(choices: PaintChoices) -> str:
 
 
 def is_reference_of_map(map_node: Any, node: Any, segment_id: str) -> bool | None:
-    """True if a map was made with a segment as reference region; None where the map does not say."""
-    known, home, own = reference_of_map(map_node)
-    return (home, own) == (node, segment_id) if known else None
+    """True if a map was made with a segment as reference region; None without a map."""
+    return reference_of_map(map_node) == (node, segment_id) if _is_map(map_node) else None
 
 
 def guess_role(name: str, in_hypoxia_segmentation: bool, is_reference: bool | None = None) -> str:

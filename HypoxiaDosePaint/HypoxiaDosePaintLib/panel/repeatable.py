@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from HypoxiaMapperLib.errors import HypoxiaError
 from HypoxiaMapperLib.methods import HypoxiaMap, all_methods
 from HypoxiaMapperLib.mrml.geometry import image_data_array
-from HypoxiaMapperLib.mrml.volumes import UNIT
 from HypoxiaMapperLib.panel.as_read import series_as_read
 from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, region_of_map
 from HypoxiaMapperLib.panel.node_images import FOLDER, NodeImages
@@ -92,18 +92,25 @@ def _of_images(nodes: Mapping[str, Any], images: NodeImages, then: Mapping[str, 
             folders.add(node.GetAttribute(FOLDER))
         if images.displacement(node) is not None:
             reasons.append(f"{what} was moved in the scene")
-        if node.GetAttribute(UNIT) and not np.array_equal(
-            image_data_array(node.GetImageData()), images.series(node).volume.array, equal_nan=True
-        ):
-            reasons.append(f"{what} was changed in Slicer")
+        if node.GetAttribute(FOLDER) and not _has_file_values(node, images):
+            reasons.append(f"{what} was changed in Slicer, or its files are gone")
     return [*reasons, *(["images of several folders"] if len(folders) > 1 else [])]
+
+
+def _has_file_values(node: Any, images: NodeImages) -> bool:
+    """True if the voxels of an image of this extension are still those of its files."""
+    try:
+        read = images.series(node).volume.array
+    except HypoxiaError:
+        return False
+    return np.array_equal(image_data_array(node.GetImageData()), read, equal_nan=read.dtype.kind == "f")
 
 
 def _contours(choices: PaintChoices) -> tuple[list[str], list[str]]:
     """Structure sets the contours were read from, and those contours that are not as read."""
     map_node = choices.map_node
     used = [(r.node, r.segment_id) for role in ("gtv", "organ") for r in choices.of_role(role)]
-    _, node, segment_id = reference_of_map(map_node)
+    node, segment_id = reference_of_map(map_node) or (None, "")
     used += [(node, segment_id)] if node is not None and segment_id else []
     used += [(r.node, r.segment_id) for r in choices.of_role("reference")]
     sets, changed = [], []

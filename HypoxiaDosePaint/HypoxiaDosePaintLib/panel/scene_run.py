@@ -17,7 +17,7 @@ from HypoxiaMapperLib.errors import GeometryError, RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap, Progress, all_methods, no_progress
 from HypoxiaMapperLib.panel.choices import segment_ids
 from HypoxiaMapperLib.panel.hypoxic_segment import region_with_history, threshold_of_segment
-from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, node_to_map, region_of_map
+from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, node_to_map
 from HypoxiaMapperLib.panel.node_images import FOLDER, NodeImages
 from HypoxiaMapperLib.panel.segment_regions import outside_note, region_of_segment
 from HypoxiaMapperLib.panel.sphere import SPHERE_NAME, sphere_of_roi
@@ -195,14 +195,14 @@ def _hypoxic_region(role: Role, on: Planning) -> Region:
 def _others(choices: PaintChoices, on: Planning) -> tuple[tuple[str, Callable[[], Region]], ...]:
     """Segments beside those with a role, which targets or reference region may reach into, to be read one at a time."""
     roles = {(r.node, r.segment_id): r for r in choices.roles}
-    _, home, reference_id = reference_of_map(choices.map_node)
+    reference = reference_of_map(choices.map_node)
     for node in {r.node.GetID(): r.node for r in choices.roles}.values():
         for segment_id in segment_ids(node):
             roles.setdefault((node, segment_id), Role(node, segment_id, ""))
     return tuple(
         (role.name, partial(_region, replace(role, role="organ"), on))
         for key, role in roles.items()
-        if not role.role and key != (home, reference_id)
+        if not role.role and key != reference
     )
 
 
@@ -217,12 +217,10 @@ def _reference(choices: PaintChoices, on: Planning) -> tuple[Region | None, Sphe
     reason = why_not_reference(choices)
     if reason:
         raise RequestError(reason, "Change its role in step 1.")
-    known, node, segment_id = reference_of_map(choices.map_node)
-    if not known:
-        given = choices.of_role("reference")
-        return (_region(given[0], on), None) if given else (None, None)
-    if region_of_map(choices.map_node, "reference") is None:
+    found = reference_of_map(choices.map_node)
+    if found is None:
         return None, None
+    node, segment_id = found
     if node is None:
         raise RequestError("The reference region of the map is no longer in the scene.", "Compute the map again.")
     if segment_id:
