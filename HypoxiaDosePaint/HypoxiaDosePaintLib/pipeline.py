@@ -285,9 +285,10 @@ def _warnings(parts: Parts) -> tuple[str, ...]:
 
 def _protocol_notes(parts: Parts) -> tuple[str, ...]:
     """Notes of the protocol; where its doses were changed, first that they are about its own."""
+    site = f"The protocol is for: {parts.protocol.site}. Whether this patient is such a one is not checked."
     if not doses_changed(parts.protocol, parts.prescription):
-        return parts.protocol.notes
-    return (f"These notes are about the protocol's own {parts.protocol.doses_text}.", *parts.protocol.notes)
+        return (site, *parts.protocol.notes)
+    return (site, f"These notes are about the protocol's own {parts.protocol.doses_text}.", *parts.protocol.notes)
 
 
 def margins_not_set(request: Request, protocol: Protocol) -> list[str]:

@@ -14,6 +14,7 @@ from HypoxiaMapperLib.errors import RequestError
 
 OER_MAXIMUM = 3.0  # m, METHODS section 3
 OER_HALF_PRESSURE_MMHG = 3.0  # K, METHODS section 3
+OXYGEN_MODEL_TEXT = f"Alper's oxygen model, m {OER_MAXIMUM:g} and K {OER_HALF_PRESSURE_MMHG:g} mmHg for any patient"
 
 
 def bed_gy(dose_gy: float, fractions: int, alpha_beta_gy: float) -> float:

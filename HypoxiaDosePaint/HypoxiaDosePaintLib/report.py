@@ -14,6 +14,7 @@ from HypoxiaMapperLib.inference.channels import CHANNELS
 from . import wording
 from .limits import distribution_override, override_to_type
 from .plots import fit_curve_svg, histogram_svg, volume_by_threshold_svg
+from .radiobiology import OXYGEN_MODEL_TEXT
 from .request import Margins
 from .result import Result
 
@@ -94,6 +95,7 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
         histogram=histogram_svg(result),
         volume_curve=volume_by_threshold_svg(result),
         deficits=result.prescription.deficits_gy(),
+        oxygen_model=OXYGEN_MODEL_TEXT,
         proof_passed=bool(result.proof) and all(row.passed for row in result.proof),
         request_json=result.request.to_json(),
         choices=choices(result),

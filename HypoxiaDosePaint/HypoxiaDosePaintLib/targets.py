@@ -190,9 +190,14 @@ def _target_warnings(
     outside_ml = float(np.count_nonzero(high & ~base.structure.region.array) * voxel_ml)
     if outside_ml > 0:
         warnings.append(f"{outside_ml:.2f} ml of {name} lie outside {base.structure.name}: check the margins.")
-    air_ml = float(np.count_nonzero(high & (planning.array < AIR_HU)) * voxel_ml)
-    if air_ml > 0:
-        warnings.append(f"{air_ml:.2f} ml of {name} lie in air (below {AIR_HU:g} HU) and were not cut off.")
+    air = planning.array < AIR_HU
+    in_air = [
+        f"{air_ml:.2f} ml of {t.structure.name}"
+        for t in (base, boost)
+        if (air_ml := float(np.count_nonzero(t.structure.region.array & air) * voxel_ml)) > 0
+    ]
+    if in_air:
+        warnings.append(f"{' and '.join(in_air)} lie in air (below {AIR_HU:g} HU) and were not cut off.")
     for organ in organs:
         shared_ml = float(np.count_nonzero(high & organ.array) * voxel_ml)
         if shared_ml > 0:

@@ -34,7 +34,7 @@ def box(grid, z, y, x, name="GTVp"):
     return make_region(mask, grid, name)
 
 
-def targets(grid, gtvs, organs=(), gap_mm=3.0, margins=(5.0, 3.0), reference=None):
+def targets(grid, gtvs, organs=(), gap_mm=3.0, margins=(5.0, 3.0), reference=None, air=None):
     """Targets of a hypoxic block in the middle of the first GTV."""
     values = np.ones(shape_of(grid), dtype=np.float32)
     values[6:10, 15:25, 15:25] = 2.0
@@ -42,6 +42,8 @@ def targets(grid, gtvs, organs=(), gap_mm=3.0, margins=(5.0, 3.0), reference=Non
     subvolume = find_subvolume(hypoxia_map, gtvs, SubvolumeOptions())
     base, boost = (Margins.uniform(m) for m in margins)
     planning = Volume(hypoxia_map.volume.image, "CT number", "[hnsf'U]")
+    if air is not None:
+        planning = planning.with_array(np.where(air, -1000.0, 40.0).astype(np.float32), "airway")
     return build_targets(gtvs, subvolume, reference, organs, gap_mm, PRESCRIPTION, base, boost, planning, False)
 
 
@@ -77,6 +79,20 @@ def test_tumour_and_hypoxic_volume_taken_by_a_crop_are_told(grid):
     assert any(f"{lost_hypoxic:.2f} ml of the hypoxic volume lie outside PTV_7700" in w for w in found.warnings)
     free = targets(grid, [gtv], [box(grid, (0, 16), (0, 3), (0, 3), "SpinalCord")])
     assert not any("lie outside PTV" in w for w in free.warnings)
+
+
+def test_air_in_either_target_is_told(grid):
+    gtv = box(grid, (4, 12), (10, 30), (10, 30))
+    air = np.zeros(shape_of(grid), dtype=bool)
+    air[6:10, 15:25, 33] = True  # in the margin of the base target alone
+    found = targets(grid, [gtv], air=air)
+    assert (
+        f"{4 * 10 * 3.27 / 1000:.2f} ml of PTV_7000 lie in air (below -300 HU) and were not cut off." in found.warnings
+    )
+    air[6, 15:25, 15:25] = True
+    assert any(
+        " ml of PTV_7000 and 0.33 ml of PTV_7700 lie in air" in w for w in targets(grid, [gtv], air=air).warnings
+    )
 
 
 def test_an_organ_on_the_next_slice_is_kept_clear_of():
