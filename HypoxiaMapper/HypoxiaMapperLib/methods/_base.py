@@ -1,6 +1,6 @@
 """The contract of a hypoxia method: one file, one class, everything a front end needs to know.
 
-Slicer panel, ``hypoxia methods``, ``--help``, web form and report are rendered from these attributes.
+Slicer panel, ``hypoxia methods``, ``--help`` and report are rendered from these attributes.
 """
 
 from __future__ import annotations
