@@ -63,13 +63,14 @@ def test_what_no_request_can_say_is_named_and_such_a_request_is_refused(street):
     street.pet.GetImageData().GetPointData().GetScalars().Modified()
     series = [street.images.series(node) for node in (street.pet, street.choices.planning)]
     files = {uid: str(f) for s in series for uid, f in zip(s.volume.source_uids, s.info.files, strict=True)}
+    request = compute_targets(street.choices, street.images).result.request
+    assert "image pet was changed in Slicer, or its files are gone" in request.not_repeatable
     street.pet.RemoveAttribute(FOLDER)  # as one that Slicer's own DICOM module loaded
     street.images = NodeImages(lambda uids: [files[uid] for uid in uids])
     request = compute_targets(street.choices, street.images).result.request
     assert set(request.not_repeatable) == {
         "image pet was loaded by Slicer itself, from no folder that a request could name",
         "image pet was moved in the scene",
-        "image pet was changed in Slicer",
         "Ref_Blood was drawn or changed in Slicer",
         "Cord was drawn or changed in Slicer",
         "the hypoxic region was edited or drawn by hand",

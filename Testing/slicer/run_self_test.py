@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import unittest
 from pathlib import Path
@@ -15,7 +16,6 @@ ROOT = HERE.parents[1]
 MODULES = ("HypoxiaMapper", "HypoxiaDosePaint")
 PICTURE_AT = {"HypoxiaMapper": "The segment is ready", "HypoxiaDosePaint": "The set is exported"}
 SCALES = (1.0, 1.5)
-SPARE = [None] * 2_000_000  # PySide6 takes a reference to None away with many calls; without any left, Python dies
 SAMPLE_NAME = "HypoxiaDigitalPatient-20260101"
 
 
@@ -72,4 +72,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # PySide6 takes references to None away with every call; Python up to 3.11 dies of it while it ends
