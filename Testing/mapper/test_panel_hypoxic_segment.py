@@ -75,6 +75,24 @@ def test_a_renamed_segment_and_a_surrogate_are_left_alone():
     assert sorted(names(node)) == ["GTVp_Hyp", "GTVp_Hyp_old", "GTVp_Sur"]
 
 
+def test_a_saved_scene_knows_whose_segment_it_is(tmp_path):
+    patient = Patient()
+    make(patient, None, patient.gtv, 9, 12)
+    cache, files = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(str(tmp_path))
+    files.SetCacheManager(cache)
+    patient.scene.SetCacheManager(cache)
+    patient.scene.SetDataIOManager(files)
+    assert patient.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    patient.scene.Clear(0)
+    assert patient.scene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    choice = SegmentChoice(patient.scene.GetFirstNodeByName("Structures"), patient.gtv.segment_id)
+    node = patient.scene.GetFirstNodeByName("Hypoxia targets")
+    identifier = made_in(node, choice, False)
+    assert names(node) == ["GTVp_Hyp"]
+    assert not segment_state(node, identifier, grid()).edited
+
+
 @pytest.mark.parametrize("axis", [0, 2])
 def test_a_grid_counted_in_the_opposite_direction_is_no_edit(axis):
     """Slicer may keep slices in the opposite order to that of the files, in which the targets are made."""
