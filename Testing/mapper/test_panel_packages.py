@@ -137,3 +137,10 @@ def test_every_package_of_a_method_has_a_version_and_the_command_line_asks_for_t
     assert {"torch", "monai", "safetensors"} <= needed
     assert set(packages.requirement_lines(needed)) == asked
     assert packages.requirement_lines(["trame-slicer"]) == []
+
+
+def test_a_package_that_is_too_old_is_missing(monkeypatch):
+    assert packages.missing_packages(["highdicom", "matplotlib"]) == []
+    for version, missing in (("0.27.1", ["highdicom"]), ("0.28.0", []), ("0.30.0+local", []), ("1.0", [])):
+        monkeypatch.setattr(packages.importlib.metadata, "version", lambda name, v=version: v)
+        assert packages.missing_packages(["highdicom"]) == missing, version

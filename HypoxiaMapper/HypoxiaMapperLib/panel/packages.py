@@ -28,8 +28,22 @@ def requirement_lines(names: Iterable[str]) -> list[str]:
 
 
 def missing_packages(names: Iterable[str]) -> list[str]:
-    """Which packages cannot be imported here."""
-    return [name for name in names if importlib.util.find_spec(name) is None]
+    """Which packages cannot be imported here, or are older than what the requirements allow."""
+    return [name for name in names if importlib.util.find_spec(name) is None or _too_old(name)]
+
+
+def _too_old(name: str) -> bool:
+    """True below the version that the extension's requirements begin with; false where nothing tells the version."""
+    lowest = re.search(r"[~>]=\s*([\d.]+)", requirement_lines([name])[0]) if name not in NEVER_IN_SLICER else None
+    try:
+        return lowest is not None and _numbers(importlib.metadata.version(name)) < _numbers(lowest[1])
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """First numbers of a version: ``2.13.0+cpu`` gives (2, 13, 0)."""
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
 def install(names: Iterable[str], requester: str) -> list[str]:
