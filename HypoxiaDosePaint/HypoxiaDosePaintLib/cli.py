@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import os
 import sys
@@ -10,7 +11,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from HypoxiaMapperLib.errors import HypoxiaError
+from HypoxiaMapperLib.errors import HypoxiaError, RequestError
 from HypoxiaMapperLib.methods import Progress, no_progress
 
 from . import cli_commands as commands
@@ -24,8 +25,9 @@ Research use only."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the process exit code."""
-    arguments = build_parser().parse_args(argv)
+    arguments, unknown = build_parser().parse_known_args(argv)
     try:
+        _refuse_unknown(arguments.parser, unknown)
         with progress_bar(hidden=arguments.quiet or getattr(arguments, "json", False)) as progress:
             text = arguments.command(arguments, progress)
     except HypoxiaError as error:
@@ -91,14 +93,45 @@ def build_parser() -> argparse.ArgumentParser:
     _add_lists(sub)
     _add_verify_and_send(sub)
     add_commands(sub)
+    _finish(sub)
     return parser
+
+
+def _finish(sub: argparse._SubParsersAction) -> None:
+    """What every command, and every action of one, shares: ``--quiet`` also after its name, and its own parser."""
+    for parser in sub.choices.values():
+        parser.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress bar")
+        parser.set_defaults(parser=parser)
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                _finish(action)
+
+
+def _refuse_unknown(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Refuse what the command does not know in the command's own name, with the option that was probably meant.
+
+    Raises
+    ------
+    RequestError
+        Naming the words and, if there is one, the nearest option.
+    """
+    if not words:
+        return
+    options = [word.partition("=")[0] for word in words if word.startswith("-")]
+    known = [name for action in parser._actions for name in action.option_strings]
+    near = [match for option in options for match in difflib.get_close_matches(option, known, 1)]
+    hint = f"Did you mean {', '.join(near)}? " if near else ""
+    message = f"`{parser.prog}` has no option {', '.join(options)}." if options else (
+        f"`{parser.prog}` does not take {' '.join(words)!r}."
+    )  # fmt: skip
+    raise RequestError(message, f"{hint}`{parser.prog} --help` lists all.")
 
 
 def _add_demo(sub: argparse._SubParsersAction) -> None:
     demo = sub.add_parser(
         "demo",
         help="make a digital head-and-neck patient and run everything on it",
-        description="Makes a digital head-and-neck patient whose hypoxic volume is known, runs the whole street on it, "
+        description="Makes a digital head-and-neck patient whose hypoxic volume is known, runs everything on it, "
         "and prints volumes, doses, the error against the truth and where the report lies.",
     )
     demo.add_argument("--out", metavar="DIR", default="", help="new folder (default: hypoxia-demo or the next free)")
@@ -130,7 +163,8 @@ def _add_run(sub: argparse._SubParsersAction) -> None:
         description="Computes a hypoxia map, cuts out the hypoxic subvolume, prescribes base and boost dose, and "
         "writes report, pictures, JSON and CSV. With --accepted-by it also writes the DICOM set, read back and proven.",
         epilog="`hypoxia methods NAME` shows the parameters of a method, `hypoxia scan FOLDER` the names of series and "
-        "ROIs. A request file written by --save-request (or request.json of a result) runs the same again.",
+        "ROIs. A request file of --save-request runs exactly that; `hypoxia run RESULT/request.json --out NEW` makes a "
+        "result again. Beside a request file only --out, --accepted-by and --override can be given.",
     )
     run.add_argument("source", metavar="FOLDER|REQUEST.json", help="DICOM folder, or a saved request")
     run.add_argument("--method", metavar="NAME", help="see `hypoxia methods`")
@@ -205,7 +239,13 @@ def _add_lists(sub: argparse._SubParsersAction) -> None:
     methods.add_argument("name", nargs="?", default="", metavar="NAME", help="show one method with its parameters")
     _add_json(methods)
     methods.set_defaults(command=commands.methods)
-    protocols = sub.add_parser("protocols", help="dose protocols and tracer protocols with their sources")
+    protocols = sub.add_parser(
+        "protocols",
+        help="dose protocols and tracer protocols with their sources",
+        description="Lists dose protocols and tracer protocols. With NAME it prints the file of one dose protocol: "
+        "save it, change it and give it to `hypoxia run --protocol FILE.json`. Every field must be there.",
+    )
+    protocols.add_argument("name", nargs="?", default="", metavar="NAME", help="print the file of one dose protocol")
     _add_json(protocols)
     protocols.set_defaults(command=commands.protocols)
 

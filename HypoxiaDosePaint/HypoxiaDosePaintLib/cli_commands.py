@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from dataclasses import asdict, fields
+from collections import Counter
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from HypoxiaMapperLib.tracers import TRACER_PROTOCOLS
 
 from . import cli_text as text
 from .pipeline import run as run_request
-from .prescription import all_protocols
-from .request import Margins, Registration, Request, Sphere, SubvolumeOptions, read_request
+from .prescription import all_protocols, get_protocol
+from .request import Margins, Registration, Request, Sphere, SubvolumeOptions, parse_overrides, read_request
 
 DEMO_ORGANS = ("SpinalCord", "Brainstem")
 DEMO_METHODS: dict[str, dict[str, Any]] = {
@@ -27,7 +28,7 @@ DEMO_METHODS: dict[str, dict[str, Any]] = {
 
 
 def demo(arguments: Namespace, progress: Progress) -> str:
-    """Make the digital patient, run the whole street on it, compare with its truth."""
+    """Make the digital patient, run everything on it, compare with its truth."""
     from HypoxiaMapperLib.simulate.digital_patient import make_patient
 
     out = Path(arguments.out) if arguments.out else _free_name(Path("hypoxia-demo"))
@@ -54,6 +55,13 @@ def scan(arguments: Namespace, progress: Progress) -> str:
     from HypoxiaMapperLib.dicomio.scan import scan_folder
 
     found = scan_folder(Path(arguments.folder), progress)
+    if not found.series:
+        reasons = Counter(x.reason for x in found.left_out)
+        why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3)) or "it is empty"
+        raise InputError(
+            f"{found.folder} holds no DICOM series; {len(found.left_out)} file(s) left out: {why}.",
+            "Give the folder that holds the DICOM files.",
+        )
     return _show(arguments, text.scan_facts(found), text.scan_lines(found))
 
 
@@ -84,7 +92,9 @@ def methods(arguments: Namespace, progress: Progress) -> str:
 
 
 def protocols(arguments: Namespace, progress: Progress) -> str:
-    """List dose protocols and tracer protocols."""
+    """List dose protocols and tracer protocols, or print one dose protocol as the file that it is."""
+    if arguments.name:
+        return json.dumps(asdict(get_protocol(arguments.name)), indent=2, ensure_ascii=False)
     facts = {
         "dose_protocols": [asdict(p) for p in all_protocols().values()],
         "tracer_protocols": [asdict(p) for p in TRACER_PROTOCOLS],
@@ -98,7 +108,10 @@ def verify(arguments: Namespace, progress: Progress) -> str:
     from .dicomrt.verify import verify_set
 
     folder = Path(arguments.folder)
+    _require_exported_set(folder)
     ct_folder = Path(arguments.ct) if arguments.ct else Path(_recorded_request(folder).folder)
+    if not ct_folder.is_dir():
+        raise InputError(f"The folder of the planning CT, {ct_folder}, is not there.", "Name it with --ct FOLDER.")
     rows = verify_set(folder, find_planning_files(folder, ct_folder))
     failed = [f"{r.structure}: {r.reason}" for r in rows if not r.passed]
     if failed:
@@ -106,12 +119,23 @@ def verify(arguments: Namespace, progress: Progress) -> str:
     return _show(arguments, {"proof": [asdict(r) for r in rows]}, text.proof_lines(rows))
 
 
+def _require_exported_set(folder: Path) -> None:
+    """Refuse a folder in which there is nothing to prove, and tell a result nobody accepted from any other folder."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder.", "Give the output folder of `hypoxia run`.")
+    is_result = (folder / "result.json").is_file()
+    if (folder / "RTSTRUCT.dcm").is_file() or (is_result and (folder / "dicom").is_dir()):
+        return
+    hint = "Run with --accepted-by NAME first." if is_result else "Give the output folder of an accepted run."
+    raise InputError(f"{folder} holds no exported DICOM set.", hint)
+
+
 def _recorded_request(folder: Path) -> Request:
-    """The request that a result folder was made from."""
-    path = folder / "request.json"
-    if not path.exists():
-        raise InputError(f"{folder} holds no request.json.", "Name the planning CT folder with --ct.")
-    return read_request(path)
+    """The request that a result folder, or the one that holds this ``dicom`` folder, was made from."""
+    for path in (folder / "request.json", folder.resolve().parent / "request.json"):
+        if path.is_file():
+            return read_request(path)
+    raise InputError(f"{folder} holds no request.json.", "Name the planning CT with --ct FOLDER.")
 
 
 def send(arguments: Namespace, progress: Progress) -> str:
@@ -123,21 +147,17 @@ def send(arguments: Namespace, progress: Progress) -> str:
 
 
 def request_from_arguments(arguments: Namespace) -> Request:
-    """The request of ``hypoxia run``: a file, or a folder with options. Options beside a file are refused.
+    """The request of ``hypoxia run``: a file, or a folder with options.
 
     Raises
     ------
-    RequestError
-        Naming the option that is missing, superfluous or malformed.
+    HypoxiaError
+        Naming the option that is missing, superfluous or malformed, or the file that is no request.
     """
     if arguments.source.endswith(".json"):
-        extra = [k for k in _OPTIONS if getattr(arguments, k) is not None]
-        if extra:
-            raise RequestError(
-                f"Options beside a request file: {', '.join('--' + k.replace('_', '-') for k in extra)}.",
-                "Edit the request file, or give the folder and all options.",
-            )
-        return read_request(Path(arguments.source))
+        return _request_from_file(arguments)
+    if Path(arguments.source).is_file():
+        raise InputError(f"{arguments.source} is neither a folder nor a request file (.json).", "Give one of them.")
     missing = [o for o in ("method", "protocol", "out") if not getattr(arguments, o)]
     if missing:
         raise RequestError(
@@ -165,6 +185,42 @@ def request_from_arguments(arguments: Namespace) -> Request:
     )  # fmt: skip
 
 
+def _request_from_file(arguments: Namespace) -> Request:
+    """A stored request; only where it writes, and what a person says of its result, may be given beside it."""
+    extra = [k for k in _OPTIONS if k not in _BESIDE_A_FILE and getattr(arguments, k) is not None]
+    if extra:
+        raise RequestError(
+            f"Beside a request file {', '.join(_option(k) for k in extra)} cannot be given.",
+            f"Only {', '.join(_option(k) for k in _BESIDE_A_FILE)} can: edit the file, or give the folder and all "
+            "options.",
+        )
+    request = read_request(Path(arguments.source))
+    if not (request.not_repeatable or Path(request.folder).is_dir()):
+        raise InputError(
+            f"{request.folder}, the folder of the request {arguments.source}, is not there.",
+            "Correct `folder` in the request file.",
+        )
+    given = {
+        "output": str(Path(arguments.out).resolve()) if arguments.out else None,
+        "accepted_by": arguments.accepted_by,
+        "override": _joined_overrides(request.override, arguments.override) if arguments.override else None,
+    }
+    return replace(request, **{key: value for key, value in given.items() if value is not None})
+
+
+def _joined_overrides(stored: str, given: str) -> str:
+    """The overrides of a request file and those given beside it, which go before those of the same limit."""
+    new = parse_overrides(given)
+    kept = [part.strip() for part in stored.split(";") if not set(parse_overrides(part)) <= set(new)]
+    return "; ".join([*kept, given])
+
+
+def _option(name: str) -> str:
+    """An option as it is typed."""
+    return "--" + name.replace("_", "-")
+
+
+_BESIDE_A_FILE = ("out", "accepted_by", "override")
 _OPTIONS = (
     "method", "protocol", "out", "planning_series", "pet_series", "tracer", "structure_set", "gtv", "reference_roi",
     "input", "region", "frame_time", "time_unit", "frame_interval", "motion_reference",
@@ -212,27 +268,33 @@ def _pairs(values: list[str] | None, option: str) -> dict[str, str] | None:
     return found or None
 
 
-def _number(value: str, option: str) -> float:
+def _number(value: str, option: str, hint: str = "Write it with a decimal point and without unit.") -> float:
     """A number, or a message that names the option."""
     try:
         return float(value)
     except ValueError:
-        raise RequestError(f"{option}: {value!r} is not a number.", "Use a decimal point.") from None
+        raise RequestError(f"{option}: {value!r} is not a number.", hint) from None
 
 
-def _numbers(value: str, option: str, counts: tuple[int, ...]) -> list[float]:
-    """Comma-separated numbers of an allowed count."""
-    numbers = [_number(part, option) for part in value.split(",")]
+def _numbers(value: str, option: str, counts: tuple[int, ...], form: str) -> list[float]:
+    """Comma-separated numbers of an allowed count; ``form`` says how they are written."""
+    numbers = [_number(part, option, form) for part in value.split(",")]
     if len(numbers) not in counts:
-        raise RequestError(f"{option} has {len(numbers)} numbers.", f"Give {' or '.join(map(str, counts))}.")
+        raise RequestError(f"{option} has {len(numbers)} numbers.", form)
     return numbers
+
+
+_MARGIN_FORM = (
+    "Millimetres without unit: one number, or left,right,anterior,posterior,superior,inferior as 3,3,3,3,2,2."
+)
+_SPHERE_FORM = "Four numbers in millimetres without unit, LPS: X,Y,Z,RADIUS as 12.5,-30,104,6."
 
 
 def _margins(value: str | None, option: str) -> Margins | None:
     """One margin for all sides, or six."""
     if value is None:
         return None
-    numbers = _numbers(value, option, (1, 6))
+    numbers = _numbers(value, option, (1, 6), _MARGIN_FORM)
     return Margins.uniform(numbers[0]) if len(numbers) == 1 else Margins(*numbers)
 
 
@@ -240,7 +302,7 @@ def _sphere(value: str | None) -> Sphere | None:
     """Centre and radius."""
     if value is None:
         return None
-    x, y, z, radius = _numbers(value, "--reference-sphere", (4,))
+    x, y, z, radius = _numbers(value, "--reference-sphere", (4,), _SPHERE_FORM)
     return Sphere((x, y, z), radius)
 
 

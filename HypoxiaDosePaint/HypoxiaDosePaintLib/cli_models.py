@@ -196,7 +196,7 @@ def check_model(arguments: Namespace, progress: Progress) -> str:
              f"  trained  {hypoxia['training_data']}", f"  licence  {hypoxia['licence']}",
              f"  network  {len(bundle.weights)} sets of weights fit it, digests are those of the metadata",
              *(f"           SHA-256 {digest}" for digest in bundle.sha256),
-             "  gate     there" if gate else "  gate     MISSING: every export will need an override"]  # fmt: skip
+             f"  check of the images: {'there' if gate else 'MISSING, every export needs an override'}"]  # fmt: skip
     return _show(arguments, facts, lines)
 
 

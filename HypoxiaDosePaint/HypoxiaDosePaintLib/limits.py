@@ -112,7 +112,8 @@ def require_distribution(hypoxia_map: HypoxiaMap, request: Request) -> None:
     if text and not distribution_override(hypoxia_map, request):
         raise LimitError(
             f"{text}, so nothing is exported.{_not_named(hypoxia_map, request)}",
-            f'Check these images, use another method, or give --override "{override_to_type(hypoxia_map)}".',
+            "Run without --accepted-by to see map and report. Then use other images or another method or, if you "
+            f'answer for this map, add --override "{override_to_type(hypoxia_map)}".',
         )
 
 

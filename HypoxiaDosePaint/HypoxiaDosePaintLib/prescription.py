@@ -263,9 +263,12 @@ def _check_protocol(path: Path, data: Any) -> None:
         raise InputError(f"Protocol file {path} is not a JSON object.", "See the shipped protocols for the form.")
     missing, unknown = _PROTOCOL_FIELDS.keys() - data.keys(), data.keys() - _PROTOCOL_FIELDS.keys()
     if missing or unknown:
+        lacks = f"lacks {', '.join(sorted(missing))}" if missing else ""
+        strange = f"has unknown field(s) {', '.join(sorted(map(str, unknown)))}" if unknown else ""
         raise InputError(
-            f"Protocol file {path}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}.",
-            f"The fields are {', '.join(_PROTOCOL_FIELDS)}.",
+            f"Protocol file {path} {' and '.join(filter(None, (lacks, strange)))}.",
+            f"All of these must be there: {', '.join(_PROTOCOL_FIELDS)}. "
+            "`hypoxia protocols NAME` prints a file to copy.",
         )
     for key, kind in _PROTOCOL_FIELDS.items():
         if not isinstance(data[key], kind) or isinstance(data[key], bool):

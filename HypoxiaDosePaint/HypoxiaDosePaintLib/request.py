@@ -280,7 +280,7 @@ def _override_parts(text: str) -> list[tuple[str, str, str]]:
         if not match or match["limit"] not in LIMITS or not _is_dicom_text(part):
             raise RequestError(
                 f"The override {part!r} does not name a limit, a person and a reason.",
-                f'Write "LIMIT name: reason"; limits: {", ".join(LIMITS)}; several are parted by ";".',
+                f'Write "LIMIT name: reason"; limits: {", ".join(LIMITS)}; several are separated by ";".',
             )
         if match["checks"] and match["limit"] != DISTRIBUTION:
             raise RequestError(

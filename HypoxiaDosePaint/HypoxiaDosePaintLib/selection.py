@@ -159,7 +159,12 @@ def gtv_names(request: Request, scan: ScanResult) -> tuple[str, ...]:
     if len(names) == 1:
         return (names[0],)
     listing = ", ".join(sorted({n for s in scan.by_role("rtstruct") for n in s.roi_names})) or "none"
-    raise RequestError(f"{len(names)} ROIs are called GTV.", f"Choose with --gtv. ROIs found: {listing}.")
+    if not names:
+        raise RequestError("No ROI has a name that begins with GTV.", f"Choose with --gtv. ROIs found: {listing}.")
+    raise RequestError(
+        f"{len(names)} ROIs have names that begin with GTV: {', '.join(names)}.",
+        f"Choose with --gtv, repeated for several. ROIs found: {listing}.",
+    )
 
 
 def requested_rois(request: Request, scan: ScanResult, method: Method) -> tuple[str, ...]:

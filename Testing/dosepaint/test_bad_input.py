@@ -15,7 +15,7 @@ import pydicom
 import pytest
 
 from HypoxiaDosePaintLib import cli, output, pipeline
-from HypoxiaDosePaintLib.prescription import all_protocols
+from HypoxiaDosePaintLib.prescription import all_protocols, get_protocol
 from HypoxiaDosePaintLib.request import Request
 
 RUN = ("--method", "tracer_ratio", "--protocol", "welz_77_70_35", "--gtv", "GTVp", "--reference-roi", "Ref_Blood")
@@ -146,7 +146,8 @@ def test_unknown_gtv_lists_the_names(patient, capsys):
 
 
 def test_gtv_must_be_named_when_there_are_two(patient, capsys):
-    refused(capsys, patient, 2, "--gtv", "GTVp", "GTVn", options=(*RUN[:4], *RUN[6:]))
+    words = ("2 ROIs have names that begin with GTV: GTVp, GTVn.", "--gtv, repeated for several")
+    refused(capsys, patient, 2, *words, options=(*RUN[:4], *RUN[6:]))
 
 
 def test_empty_gtv(patient, capsys):
@@ -173,7 +174,9 @@ def test_empty_gtv(patient, capsys):
         (("--fractions", "0"), 2, ("fractions",)),
         (("--override", "because"), 2, ("name: reason",)),
         (("--boost-dose", "90", "--override", "volume Dr X: another limit"), 5, ("84 Gy",)),
-        (("--boost-margin", "3,3"), 2, ("--boost-margin",)),
+        (("--boost-margin", "3,3"), 2, ("--boost-margin has 2 numbers", "3,3,3,3,2,2")),
+        (("--boost-margin", "0.3cm"), 2, ("--boost-margin", "'0.3cm'", "Millimetres without unit: one number")),
+        (("--reference-sphere", "1,2,3"), 2, ("--reference-sphere has 3 numbers", "X,Y,Z,RADIUS")),
         (("--boost-margin", "-3"), 2, ("-3",)),
         (("--organ", "Parotid"), 2, ("Parotid", "Brainstem")),
         (("--organ-gap", "-1"), 2, ("-1",)),
@@ -230,7 +233,17 @@ def test_broken_protocol_file(patient, capsys, tmp_path):
     refused(capsys, patient, 3, "own.json", options=options)
     good = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(all_protocols()["welz_77_70_35"]).items()}
     path.write_text(json.dumps({k: v for k, v in good.items() if k != "fractions"}), encoding="utf-8")
-    refused(capsys, patient, 3, "own.json", "fractions", options=options)
+    words = ("own.json lacks fractions.", "All of these must be there: name, title", "`hypoxia protocols NAME`")
+    refused(capsys, patient, 3, *words, options=options)
+    path.write_text(json.dumps({**good, "dose": 70}), encoding="utf-8")
+    refused(capsys, patient, 3, "own.json has unknown field(s) dose.", options=options)
+
+
+def test_a_shipped_protocol_is_printed_as_a_file_to_copy(capsys, tmp_path):
+    assert cli.main(["protocols", "welz_77_70_35", "--quiet"]) == 0
+    (tmp_path / "own.json").write_text(capsys.readouterr().out, encoding="utf-8")
+    assert get_protocol(str(tmp_path / "own.json")) == all_protocols()["welz_77_70_35"]
+    assert cli.main(["protocols", "welz"]) == 2
 
 
 def test_unreadable_files_are_left_out_and_said(patient, capsys):
@@ -250,6 +263,34 @@ def test_folder_without_images(tmp_path, capsys):
     folder.mkdir()
     refused(capsys, folder, 3, "nothing")
     refused(capsys, tmp_path / "absent", 3, "absent")
+    (tmp_path / "notes.txt").write_text("no image", encoding="utf-8")
+    refused(capsys, tmp_path / "notes.txt", 3, "notes.txt is neither a folder nor a request file (.json)")
+
+
+def test_a_scan_that_finds_no_dicom_says_so(tmp_path, capsys):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("1,2,3", encoding="utf-8")
+    assert cli.main(["scan", str(tmp_path)]) == 3
+    error = capsys.readouterr().err
+    assert "holds no DICOM series; 2 file(s) left out: 2 x not a DICOM file" in error
+    assert "Give the folder that holds the DICOM files." in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (("run", "P", "--metod", "x"), "`hypoxia run` has no option --metod.", "Did you mean --method? "),
+        (("models", "check", "shipped", "--jsn"), "`hypoxia models check` has no option --jsn.", "--json? "),
+        (("scan", "P", "--zzz=1"), "`hypoxia scan` has no option --zzz.", "`hypoxia scan --help` lists all."),
+        (("scan", "P", "Q"), "`hypoxia scan` does not take 'Q'.", "`hypoxia scan --help` lists all."),
+    ],
+)
+def test_a_slip_of_an_option_is_named_with_its_command(capsys, words, message, hint):
+    assert cli.main(words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"hypoxia: error: {message}"
+    assert hint in lines[1]
+    assert len(lines) == 2
 
 
 def test_existing_output_is_not_touched(patient, capsys, tmp_path):

@@ -165,6 +165,7 @@ def test_images_unlike_the_training_block_the_export_until_overridden(tmp_path):
     assert "FDG 99th percentile in the GTV 41.2 g/ml (allowed: 3.0 to 38.5 g/ml)" in error.value.message
     assert "CT spacing" not in error.value.message
     assert '--override "distribution(fdg-range) name: reason"' in error.value.hint
+    assert error.value.hint.startswith("Run without --accepted-by to see map and report. Then ")
     assert not (tmp_path / "out").exists()
     with pytest.raises(LimitError):
         export_set(learned(run, False, "dose Dr A: trial"), planning, tmp_path / "out")

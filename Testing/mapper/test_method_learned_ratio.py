@@ -142,7 +142,7 @@ def test_hypoxia_pet_in_suv_is_divided_by_blood(bundle):
     np.testing.assert_allclose(
         given.model.baselines[0].hypoxic_volume_ml, divided.model.baselines[0].hypoxic_volume_ml, rtol=1e-6
     )
-    with pytest.raises(RequestError, match="no reference region"):
+    with pytest.raises(RequestError, match=r"no reference region.*--reference-roi"):
         _run(bundle, {"hypoxia_pet": suv}, {"gtv": regions["gtv"]})
     with pytest.raises(RequestError, match="muscle"):
         _run(bundle, {"hypoxia_pet": suv}, {**regions, "reference": replace(regions["reference"], name="Muscle")})

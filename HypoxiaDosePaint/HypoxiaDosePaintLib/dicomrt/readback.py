@@ -184,7 +184,10 @@ def find_planning_files(folder: Path, search: Path) -> list[Path]:
         except FAULTS:
             continue  # not DICOM: reports, pictures, notes beside the images
     if not found:
-        raise InputError(f"{search} holds no image of planning series {wanted}.", "Give the folder of the planning CT.")
+        raise InputError(
+            f"{search} holds no image of planning series {wanted}.",
+            "Name the folder of the planning CT with --ct FOLDER.",
+        )
     return found
 
 

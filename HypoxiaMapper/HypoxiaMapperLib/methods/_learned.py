@@ -173,12 +173,12 @@ def _blood_uptake(pet: Volume, gtv: Region, reference: Reference) -> float:
     if pet.quantity != "SUVbw" or pet.unit != "g/ml":
         raise RequestError(
             f"The hypoxia PET is {pet.quantity} in {pet.unit}.",
-            "Give SUVbw in g/ml with a blood region as `reference`, or a tissue-to-blood ratio in {ratio}.",
+            "Give SUVbw in g/ml with a blood region (--reference-roi NAME), or a tissue-to-blood ratio in {ratio}.",
         )
     if reference.region is None:
         raise RequestError(
             "The hypoxia PET is in SUV and no reference region is given.",
-            "The network reads ratios to blood: give a blood region (a vessel at least 1 cm wide) as `reference`.",
+            "The network reads ratios to blood: give a blood region in a vessel 1 cm wide or more (--reference-roi).",
         )
     require_same_grid(pet.image, reference.region.mask, "Hypoxia PET and reference region")
     if reference_kind(reference.region, reference.kind) != "blood":
