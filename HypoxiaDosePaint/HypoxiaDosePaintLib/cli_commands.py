@@ -166,7 +166,7 @@ def request_from_arguments(arguments: Namespace) -> Request:
         )
     given: dict[str, Any] = {
         "planning_series": arguments.planning_series, "pet_series": arguments.pet_series, "tracer": arguments.tracer,
-        "inputs": _pairs(arguments.input, "--input"), "region_rois": _pairs(arguments.region, "--region"),
+        "inputs": _inputs(arguments.input), "region_rois": _pairs(arguments.region, "--region"),
         "timing": Timing(arguments.frame_time or "", arguments.time_unit or "", arguments.frame_interval),
         "motion_reference": arguments.motion_reference,
         "structure_set": arguments.structure_set, "gtv_rois": tuple(arguments.gtv or ()) or None,
@@ -180,7 +180,8 @@ def request_from_arguments(arguments: Namespace) -> Request:
         "method_params": _method_params(arguments.method, arguments.param or [], arguments.bundle),
     }  # fmt: skip
     return Request(
-        str(Path(arguments.source).resolve()), str(Path(arguments.out).resolve()), arguments.method, arguments.protocol,
+        str(Path(arguments.source).resolve()), str(Path(arguments.out).resolve()), arguments.method,
+        _absolute(arguments.protocol, (".json",)),
         **{key: value for key, value in given.items() if value is not None},
     )  # fmt: skip
 
@@ -266,6 +267,19 @@ def _pairs(values: list[str] | None, option: str) -> dict[str, str] | None:
             raise RequestError(f"{option} {pair!r} is not KEY=NAME.", "See `hypoxia methods NAME` for the keys.")
         found[key] = name
     return found or None
+
+
+def _inputs(values: list[str] | None) -> dict[str, str] | None:
+    """``KEY=SERIES`` pairs; files by their whole path, for the request also runs from another folder."""
+    return {
+        key: ";".join(_absolute(name.strip(), (".nii", ".nii.gz")) for name in names.split(";"))
+        for key, names in (_pairs(values, "--input") or {}).items()
+    } or None
+
+
+def _absolute(name: str, endings: tuple[str, ...]) -> str:
+    """The whole path of a file that is there; any other name as it is."""
+    return str(Path(name).resolve()) if name.endswith(endings) and Path(name).is_file() else name
 
 
 def _number(value: str, option: str, hint: str = "Write it with a decimal point and without unit.") -> float:

@@ -12,6 +12,7 @@ from HypoxiaMapperLib.dicomio.model import ScanResult
 from HypoxiaMapperLib.methods import Method
 from HypoxiaMapperLib.tracers import TracerProtocol
 
+from .alignment import TRANSFORM_FILE
 from .limits import distribution_override, override_to_type
 from .planqa import dice
 from .prescription import Protocol
@@ -29,6 +30,8 @@ from .wording import (
     ucum_text,
     volume_word,
 )
+
+LEFT_OUT_SHOWN = 3  # files named for each reason why a scan left them out
 
 if TYPE_CHECKING:
     from HypoxiaMapperLib.simulate.digital_patient import DigitalPatient
@@ -90,8 +93,23 @@ def result_lines(result: Result, out: Path) -> str:
         lowest = min(row.dice for row in result.proof if not math.isnan(row.dice))
         lines += [f"Read-back proof  {len(result.proof)} checks passed, lowest Dice of a structure {lowest:.4f}"]
     else:
-        lines += ["NOT ACCEPTED     no DICOM was written; read the report and run again with --accepted-by NAME"]
+        lines += [
+            "NOT ACCEPTED     no DICOM was written. Read the report, warnings first; when it is right:",
+            _next(result, out),
+        ]
     return "\n".join([*lines, f"Report           {out / 'report.html'}", "Research use only."])
+
+
+def _next(result: Result, out: Path) -> str:
+    """What to type to accept a result: its own request; a registration computed here must first be given as a file."""
+    if result.request.registration.mode == "rigid":
+        return f"{'':17}run again with --registration {_quoted(out / TRANSFORM_FILE)} --accepted-by NAME --out NEW"
+    return f"{'':17}hypoxia run {_quoted(out / 'request.json')} --accepted-by NAME --out NEW"
+
+
+def _quoted(path: Path) -> str:
+    """A path as every shell takes it."""
+    return f'"{path}"' if " " in str(path) else str(path)
 
 
 def _model_lines(result: Result) -> list[str]:
@@ -110,7 +128,7 @@ def _model_lines(result: Result) -> list[str]:
         f"  identity       {model.identity or 'not known'}",
         f"  trained on     {model.training_data}",
         f"  images         {', '.join(model.images_used)}; without {', '.join(model.images_missing) or 'none'}",
-        f"  volume         {model.hypoxic_volume_ml:.2f} ml, {band_text(model.hypoxic_volume_band_ml)}; "
+        f"  volume         {model.hypoxic_volume_ml:.2f} ml, all islands, {band_text(model.hypoxic_volume_band_ml)}; "
         f"{model_threshold_text(model.threshold_text, result.threshold, result.comparison)}",
         f"  distribution   {state}",
         *(f"  baseline       {b.name}: {b.hypoxic_volume_ml:.2f} ml, voxel-wise r {b.correlation:.2f}"
@@ -186,8 +204,19 @@ def scan_lines(found: ScanResult) -> str:
                 lines += _series_lines(s)
     if found.left_out:
         lines.append(f"Left out: {len(found.left_out)} file(s)")
-        lines += [f"  {x.path}: {x.reason}" for x in found.left_out]
-    return "\n".join(lines) or f"{found.folder} holds no DICOM."
+        lines += _left_out_lines(found)
+    return "\n".join(lines)
+
+
+def _left_out_lines(found: ScanResult) -> list[str]:
+    """Each reason once, with the first of its files: the pictures beside an export are no news one by one."""
+    lines: list[str] = []
+    for reason in dict.fromkeys(x.reason for x in found.left_out):
+        paths = [str(x.path) for x in found.left_out if x.reason == reason]
+        lines += [f"  {reason}: {len(paths)} file(s)", *(f"    {path}" for path in paths[:LEFT_OUT_SHOWN])]
+        if len(paths) > LEFT_OUT_SHOWN:
+            lines.append(f"    and {len(paths) - LEFT_OUT_SHOWN} more; --json lists all")
+    return lines
 
 
 def _series_lines(s: Any) -> list[str]:
@@ -252,7 +281,11 @@ def _parameter_line(f: Any) -> str:
 
 def protocol_lines(dose: Iterable[Protocol], tracer: Sequence[TracerProtocol]) -> str:
     """Dose and tracer protocols as text."""
-    lines = ["Dose protocols (--protocol NAME, or the path of your own JSON file)"]
+    lines = [
+        "Dose protocols (--protocol NAME, or the path of your own JSON file)",
+        f"  Your own needs all of: {', '.join(f.name for f in fields(Protocol))};",
+        "  `hypoxia protocols NAME` prints one to copy.",
+    ]
     for p in dose:
         lines += [
             f"  {p.name}: {p.title} ({p.site})",

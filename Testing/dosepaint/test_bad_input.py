@@ -15,7 +15,7 @@ import pydicom
 import pytest
 
 from HypoxiaDosePaintLib import cli, output, pipeline
-from HypoxiaDosePaintLib.prescription import all_protocols, get_protocol
+from HypoxiaDosePaintLib.prescription import all_protocols
 from HypoxiaDosePaintLib.request import Request
 
 RUN = ("--method", "tracer_ratio", "--protocol", "welz_77_70_35", "--gtv", "GTVp", "--reference-roi", "Ref_Blood")
@@ -239,13 +239,6 @@ def test_broken_protocol_file(patient, capsys, tmp_path):
     refused(capsys, patient, 3, "own.json has unknown field(s) dose.", options=options)
 
 
-def test_a_shipped_protocol_is_printed_as_a_file_to_copy(capsys, tmp_path):
-    assert cli.main(["protocols", "welz_77_70_35", "--quiet"]) == 0
-    (tmp_path / "own.json").write_text(capsys.readouterr().out, encoding="utf-8")
-    assert get_protocol(str(tmp_path / "own.json")) == all_protocols()["welz_77_70_35"]
-    assert cli.main(["protocols", "welz"]) == 2
-
-
 def test_unreadable_files_are_left_out_and_said(patient, capsys):
     truncated = sorted((patient / "CT").glob("*.dcm"))[5]
     truncated.write_bytes(truncated.read_bytes()[:700])
@@ -267,30 +260,18 @@ def test_folder_without_images(tmp_path, capsys):
     refused(capsys, tmp_path / "notes.txt", 3, "notes.txt is neither a folder nor a request file (.json)")
 
 
-def test_a_scan_that_finds_no_dicom_says_so(tmp_path, capsys):
-    for name in ("a.csv", "b.csv"):
-        (tmp_path / name).write_text("1,2,3", encoding="utf-8")
-    assert cli.main(["scan", str(tmp_path)]) == 3
-    error = capsys.readouterr().err
-    assert "holds no DICOM series; 2 file(s) left out: 2 x not a DICOM file" in error
-    assert "Give the folder that holds the DICOM files." in error
-
-
-@pytest.mark.parametrize(
-    ("words", "message", "hint"),
-    [
-        (("run", "P", "--metod", "x"), "`hypoxia run` has no option --metod.", "Did you mean --method? "),
-        (("models", "check", "shipped", "--jsn"), "`hypoxia models check` has no option --jsn.", "--json? "),
-        (("scan", "P", "--zzz=1"), "`hypoxia scan` has no option --zzz.", "`hypoxia scan --help` lists all."),
-        (("scan", "P", "Q"), "`hypoxia scan` does not take 'Q'.", "`hypoxia scan --help` lists all."),
-    ],
-)
-def test_a_slip_of_an_option_is_named_with_its_command(capsys, words, message, hint):
-    assert cli.main(words) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == f"hypoxia: error: {message}"
-    assert hint in lines[1]
-    assert len(lines) == 2
+def test_a_scan_names_each_reason_once(patient, capsys):
+    for number in range(5):
+        (patient / f"{number}.png").write_bytes(b"picture")
+    assert cli.main(["scan", str(patient)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("Left out: 5 file(s)")
+    assert lines[start + 1].startswith("  not a DICOM file")
+    assert lines[start + 1].endswith(": 5 file(s)")
+    assert lines[start + 2 :] == [
+        *(f"    {patient / f'{n}.png'}" for n in range(3)),
+        "    and 2 more; --json lists all",
+    ]
 
 
 def test_existing_output_is_not_touched(patient, capsys, tmp_path):

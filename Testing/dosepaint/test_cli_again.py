@@ -50,6 +50,29 @@ def test_where_to_write_and_what_a_person_says_are_given_beside_a_request_file(s
     )  # fmt: skip
 
 
+def test_a_saved_request_names_files_by_their_whole_path(tmp_path, monkeypatch):
+    """A request also runs from another folder than the one it was typed in."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("own.json", "a.nii.gz", "b.nii"):
+        (tmp_path / name).write_bytes(b"")
+    words = (
+        "--method",
+        "m",
+        "--protocol",
+        "own.json",
+        "--out",
+        "o",
+        "--input",
+        "t1=a.nii.gz; b.nii",
+        "--input",
+        "x=T1",
+    )
+    request = typed("run", "P", *words)
+    assert request.protocol == str(tmp_path / "own.json")
+    assert request.inputs == {"t1": f"{tmp_path / 'a.nii.gz'};{tmp_path / 'b.nii'}", "x": "T1"}
+    assert typed("run", "P", *words[:3], "none.json", *words[4:]).protocol == "none.json"
+
+
 def test_every_other_option_beside_a_request_file_is_refused(capsys, stored):
     text = refused(capsys, 2, "run", str(stored), "--gtv", "GTVn", "--boost-dose", "77", "--out", "x")
     assert "Beside a request file --gtv, --boost-dose cannot be given." in text
@@ -72,8 +95,8 @@ def test_the_request_of_a_result_is_run_again_accepted_and_proven(digital_patien
     first, second = tmp_path / "first", tmp_path / "second"
     words = ("--method", "tracer_ratio", "--protocol", "welz_77_70_35", "--gtv", "GTVp", "--reference-roi", "Ref_Blood")
     assert cli.main(["--quiet", "run", str(patient), "--out", str(first), *words]) == 0
-    capsys.readouterr()
     again = str(first / "request.json")
+    assert f"hypoxia run {again} --accepted-by NAME --out NEW" in capsys.readouterr().out
     assert "choose another folder with --out" in refused(capsys, 6, "run", again)
     text = refused(capsys, 3, "verify", str(first))
     assert "holds no exported DICOM set." in text
