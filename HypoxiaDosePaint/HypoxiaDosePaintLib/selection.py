@@ -78,7 +78,7 @@ def gather(request: Request, method: Method, progress: Progress) -> Inputs:
         reference_region(request, regions, planning.volume),
         tuple(regions[n] for n in request.organ_rois),
         tuple({s.series_uid: s for s in homes.values()}.values()),
-        (*patient_warnings(scan), *(w for i in images.values() for w in i.warnings),
+        (*patient_warnings(scan), *unused_reference(request, method), *(w for i in images.values() for w in i.warnings),
          *(w for i in images.values() for info in i.infos if info is not planning_info
            for w in day_warnings(planning_info, info)),
          *(w for r in regions.values() for w in _roi_notes(r))),
@@ -192,6 +192,16 @@ def requested_rois(request: Request, scan: ScanResult, method: Method) -> tuple[
     reference = (request.reference_roi,) if request.reference_roi else ()
     extra = request.region_rois.values()
     return tuple(dict.fromkeys((*gtv_names(request, scan), *reference, *extra, *request.organ_rois)))
+
+
+def unused_reference(request: Request, method: Method) -> tuple[str, ...]:
+    """A warning where a reference region is given to a method that has none: nothing is divided by it."""
+    given = request.reference_roi or ("the reference sphere" if request.reference_sphere else "")
+    if not given or any(r.key == "reference" for r in method.regions):
+        return ()
+    return (
+        f"Method {method.name} uses no reference region: {given} was given for one and changes nothing in the map.",
+    )
 
 
 def find_roi(name: str, scan: ScanResult, structure_set: str) -> SeriesInfo:

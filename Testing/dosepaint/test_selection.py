@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
 import pytest
 
-from HypoxiaDosePaintLib.request import Request
-from HypoxiaDosePaintLib.selection import day_warnings, find_roi, gather
+from HypoxiaDosePaintLib.request import Request, Sphere
+from HypoxiaDosePaintLib.selection import day_warnings, find_roi, gather, unused_reference
 from HypoxiaMapperLib.dicomio.model import ScanResult, SeriesInfo
 from HypoxiaMapperLib.errors import InputError, RequestError
 from HypoxiaMapperLib.methods import all_methods, no_progress
@@ -114,3 +115,16 @@ def test_days_between_planning_ct_and_pet(planning, pet, words):
     assert len(notes) == bool(words)
     for word in words:
         assert word in notes[0]
+
+
+def test_a_reference_that_the_method_does_not_use_is_told(digital_patient):
+    request = Request(
+        str(digital_patient.folder), "out", "fdg_surrogate", "welz_77_70_35", gtv_rois=("GTVp",),
+        reference_roi="Ref_Blood",
+    )  # fmt: skip
+    text = "Method fdg_surrogate uses no reference region: Ref_Blood was given for one and changes nothing in the map."
+    assert text in gather(request, all_methods()["fdg_surrogate"], no_progress).warnings
+    assert unused_reference(request, all_methods()["tracer_ratio"]) == ()
+    assert unused_reference(replace(request, reference_roi=""), all_methods()["fdg_surrogate"]) == ()
+    sphere = replace(request, reference_roi="", reference_sphere=Sphere((0.0, 0.0, 0.0), 6.0))
+    assert "the reference sphere was given" in unused_reference(sphere, all_methods()["fdg_surrogate"])[0]
