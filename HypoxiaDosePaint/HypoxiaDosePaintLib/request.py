@@ -46,7 +46,7 @@ def _require_person_name(what: str, value: str) -> None:
 LIMITS = ("dose", "volume", "coverage", "distribution")
 """What an override can lift: dose ceiling, hypoxic fraction, map coverage of the GTV, out-of-distribution gate."""
 DISTRIBUTION = "distribution"
-_OVERRIDE = re.compile(r"(?P<limit>\w+)(?:\((?P<checks>[^()]*)\))?\s+(?P<name>[^:]*[^:\s])\s*:(?P<reason>.*\S.*)")
+_OVERRIDE = re.compile(r"(?P<limit>\w+)\s*(?:\((?P<checks>[^()]*)\))?\s+(?P<name>[^:]*[^:\s])\s*:(?P<reason>.*\S.*)")
 
 
 @dataclass(frozen=True)
@@ -287,6 +287,10 @@ def _override_parts(text: str) -> list[tuple[str, str, str]]:
                 f"The override {part!r} names checks in brackets.", f"Only {DISTRIBUTION} has some: leave them out."
             )
         found.append((match["limit"], match["checks"] or "", f"{match['name'].strip()}: {match['reason'].strip()}"))
+        if [limit for limit, _, _ in found].count(match["limit"]) > 1:
+            raise RequestError(
+                f"The override names {match['limit']} twice.", "One person and reason lift a limit: name it once."
+            )
     return found
 
 

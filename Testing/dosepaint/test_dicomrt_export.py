@@ -144,10 +144,12 @@ def test_files_travel_without_their_folders(tmp_path, monkeypatch):
         "registration": {"path": "/home/Mustermann/reg.tfm"}, "windows": r"C:\Mustermann\reg.tfm",
         "inputs": {"pet": f"{tmp_path}/Mustermann/a.nii;/x/Mustermann/b.nii", "dce": "1.2.3"},
         "relative": "Mustermann/aif.csv", "description": "T1 tra/cor 3 mm", "number": 2.5, "names": ("GTVp/old",),
+        "r2star_unit": "/s", "ktrans_unit": "/min",
     }  # fmt: skip
     assert without_folders(told) == {
         "registration": {"path": "reg.tfm"}, "windows": "reg.tfm", "inputs": {"pet": "a.nii;b.nii", "dce": "1.2.3"},
         "relative": "aif.csv", "description": "T1 tra/cor 3 mm", "number": 2.5, "names": ["GTVp/old"],
+        "r2star_unit": "/s", "ktrans_unit": "/min",
     }  # fmt: skip
 
 

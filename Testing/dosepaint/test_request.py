@@ -218,6 +218,15 @@ def test_the_override_of_the_distribution_names_its_checks():
     assert request.checks_overridden == ("ct-range", "fdg-smoothness")
     assert request_from_json(request.to_json()).checks_overridden == request.checks_overridden
     assert Request(**SMALLEST, override="distribution Dr B: seen").checks_overridden == ()
-    for wrong in ("dose(ct-range) Dr A: x", "distribution(a Dr A: x", "distribution(a) : x", "distribution(a)Dr: x"):
+    spaced = Request(**SMALLEST, override="distribution (ct-range, fdg-range) Dr B: seen")
+    assert spaced.checks_overridden == ("ct-range", "fdg-range")
+    for wrong in (
+        "dose Dr A: x; dose Dr B: y",
+        "distribution(a) Dr A: x; distribution(b) Dr B: y",
+        "dose(ct-range) Dr A: x",
+        "distribution(a Dr A: x",
+        "distribution(a) : x",
+        "distribution(a)Dr: x",
+    ):
         with pytest.raises(RequestError):
             Request(**SMALLEST, override=wrong)

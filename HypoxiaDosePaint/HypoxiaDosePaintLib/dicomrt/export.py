@@ -298,9 +298,10 @@ def without_folders(value: Any) -> Any:
 
 
 def _name_of(text: str) -> str:
-    """Name of a file that is told with its folder, in the way of any system; other text as it is."""
+    """Name of a file that is told with its folder, in the way of any system; other text as it is (/min is a unit)."""
     path = PureWindowsPath(text.strip()) if re.match(r"\s*([A-Za-z]:[\\/]|\\\\)", text) else Path(text.strip())
-    return path.name if path.is_absolute() or (len(path.parts) > 1 and os.path.exists(path)) else text
+    in_folder = len(path.parts) > (2 if path.is_absolute() else 1)
+    return path.name if in_folder and (path.is_absolute() or os.path.exists(path)) else text
 
 
 def _remove_if_empty(folder: Path) -> None:
