@@ -104,7 +104,11 @@ def _next(result: Result, out: Path) -> str:
     """What to type to accept a result: its own request; a registration computed here must first be given as a file."""
     if result.request.registration.mode == "rigid":
         return f"{'':17}run again with --registration {_quoted(out / TRANSFORM_FILE)} --accepted-by NAME --out NEW"
-    return f"{'':17}hypoxia run {_quoted(out / 'request.json')} --accepted-by NAME --out NEW"
+    words = f"{'':17}hypoxia run {_quoted(out / 'request.json')} --accepted-by NAME --out NEW"
+    override = override_to_type(result.images.map)  # a request file holds none: each result's images are judged anew
+    return (
+        f'{words}\n{"":17}and, only if you answer for the failed checks, --override "{override}"' if override else words
+    )
 
 
 def _quoted(path: Path) -> str:

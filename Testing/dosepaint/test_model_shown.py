@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -190,6 +191,10 @@ def test_what_is_said_of_the_distribution():
     assert note_on_distribution(run.images.map, silent) == note_on_distribution(passed, named) == []
     assert note_on_distribution(failed, silent)[0].endswith("To lift it: distribution(fdg-range) name: reason")
     assert note_on_distribution(failed, named)[0].endswith("Overridden by Dr B: x (checks lifted: fdg-range).")
+    words = 'only if you answer for the failed checks, --override "distribution(fdg-range) name: reason"'
+    for shown, told in ((failed, True), (passed, False)):
+        unaccepted = replace(run, images=replace(run.images, map=shown), accepted_by="", truth={})
+        assert (words in result_lines(unaccepted, Path("out"))) == told
 
 
 def test_an_override_lifts_the_checks_it_names_and_no_other():
