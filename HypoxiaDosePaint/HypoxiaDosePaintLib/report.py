@@ -97,7 +97,7 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
         deficits=result.prescription.deficits_gy(),
         oxygen_model=OXYGEN_MODEL_TEXT,
         proof_passed=bool(result.proof) and all(row.passed for row in result.proof),
-        request_json=result.request.to_json(),
+        request_json=result.request.for_next_run().to_json(),
         choices=choices(result),
         steps=result.images.map.volume.operations,
         details={k: v for k, v in result.details.items() if k not in ("map_operations", "curves")},  # shown as such

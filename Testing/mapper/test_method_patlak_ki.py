@@ -144,7 +144,8 @@ def test_an_unknown_injection_time_holds_back_what_needs_it(tmp_path):
     later = TimeSeries(
         frames=series.frames[late], grid=series.grid, quantity=series.quantity, unit=series.unit,
         frame_of_reference_uid=series.frame_of_reference_uid, facts=unknown,
-        frame_start_s=series.frame_start_s[late] - series.frame_start_s[late][0], frame_duration_s=series.frame_duration_s[late],
+        frame_start_s=series.frame_start_s[late] - series.frame_start_s[late][0],
+        frame_duration_s=series.frame_duration_s[late],
     )  # fmt: skip
     with pytest.raises(InputError, match="shows no bolus"):
         METHOD.compute({"pet": later}, regions(), METHOD.make_params({"start_min": 20.0}))
