@@ -10,12 +10,14 @@ import numpy as np
 from .errors import InputError
 from .volume import Region, voxel_volume_ml
 
-_GROSS_TUMOUR = re.compile(r"^i?gtv|tumou?r", re.IGNORECASE)
+_GTV = re.compile(r"^i?gtv", re.IGNORECASE)
+_TUMOUR = re.compile(r"tumou?r", re.IGNORECASE)
+_NOT_TUMOUR = re.compile(r"(non|no|body|peri|contra|minus|outside|without)[-_ ]?tumou?r", re.IGNORECASE)
 
 
 def is_tumour_name(name: str) -> bool:
     """True if the name of an ROI or segment says gross tumour."""
-    return bool(_GROSS_TUMOUR.search(name))
+    return bool(_GTV.search(name) or (_TUMOUR.search(name) and not _NOT_TUMOUR.search(name)))
 
 
 def refuse_tumour_reference(reference: Region, tumours: Iterable[tuple[str, Region | str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ from HypoxiaMapperLib.errors import RequestError
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
+from HypoxiaDosePaintLib.panel.choices import Role  # noqa: E402
 from HypoxiaDosePaintLib.panel.scene_run import compute_targets  # noqa: E402
 from HypoxiaMapperLib.mrml.geometry import image_data_array  # noqa: E402
 from HypoxiaMapperLib.mrml.segments import LABELMAP  # noqa: E402
@@ -73,7 +75,15 @@ def test_what_no_request_can_say_is_named_and_such_a_request_is_refused(street):
         "image pet was moved in the scene",
         "Ref_Blood was drawn or changed in Slicer",
         "Cord was drawn or changed in Slicer",
-        "the hypoxic region was edited or drawn by hand",
+        "the hypoxic region in GTVp was edited or drawn by hand",
     }
     with pytest.raises(RequestError, match="image pet was moved in the scene"):
         compute(request_from_json(request.to_json()))
+
+
+def test_a_second_gtv_is_no_hand_edit(street):
+    roles = (*street.choices.roles, Role(street.structures, "GTVn", "gtv"))
+    request = compute_targets(dataclasses.replace(street.choices, roles=roles), street.images).result.request
+    assert set(request.not_repeatable) == {
+        "the map was made with one of the GTVs", "GTVn was left without a hypoxic segment",
+    }  # fmt: skip

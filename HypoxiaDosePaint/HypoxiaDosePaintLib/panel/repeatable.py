@@ -19,7 +19,7 @@ from HypoxiaMapperLib.volume import Region, beyond
 
 from ..method_inputs import NONE
 from ..request import Registration, Request
-from ..selection import Inputs, union
+from ..selection import Inputs
 from .choices import PaintChoices, reference_of_map
 
 _SERIES = ("series ", "sequence ")  # begin the names of inputs that are frames
@@ -47,12 +47,11 @@ def complete(
     if len(facts["matrices"]) > 1:
         reasons.append("several images were registered one by one")
     own = region_of_map(choices.map_node, "gtv")
-    if own is not None and [(r.node, r.segment_id) for r in choices.of_role("gtv")] != [own]:
-        reasons.append("the map was made with another GTV")
-    gtv = union(inputs.gtvs, "GTV").array
+    gtvs = [(r.node, r.segment_id) for r in choices.of_role("gtv")]
+    if own is not None and gtvs != [own]:
+        reasons.append("the map was made with one of the GTVs" if own in gtvs else "the map was made with another GTV")
     threshold = found.threshold if request.subvolume.threshold is None else request.subvolume.threshold
-    if (gtv & (beyond(found.volume.array, threshold, found.comparison) ^ drawn.array)).any():
-        reasons.append("the hypoxic region was edited or drawn by hand")
+    reasons += _of_hypoxic_region(inputs, drawn.array, beyond(found.volume.array, threshold, found.comparison))
     further = {s.key: infos.get(s.key) for s in all_methods()[request.method].inputs if s.modality != "CT"}
     named = {key: info.series_uid if info is not None else NONE for key, info in further.items()}
     unknown = [info for info in infos.values() if info is not None and info.kind == "unknown"]
@@ -67,6 +66,18 @@ def complete(
         registration=Registration("stated") if placed else request.registration,
         not_repeatable=tuple(dict.fromkeys(reasons)),
     )
+
+
+def _of_hypoxic_region(inputs: Inputs, drawn: np.ndarray, passing: np.ndarray) -> list[str]:
+    """Where the hypoxic region is not what passes the threshold, GTV by GTV."""
+    reasons = []
+    for gtv in inputs.gtvs:
+        here, own = drawn & gtv.array, passing & gtv.array
+        if here.any() and (here ^ own).any():
+            reasons.append(f"the hypoxic region in {gtv.name} was edited or drawn by hand")
+        elif own.any() and not here.any():
+            reasons.append(f"{gtv.name} was left without a hypoxic segment")
+    return reasons
 
 
 def _images(choices: PaintChoices) -> dict[str, Any]:
