@@ -21,7 +21,7 @@ OVERLAP_TOLERANCE_S = 0.01
 LONGEST_STUDY_S = 24 * 3600.0
 """A study longer than a day is milliseconds taken for seconds."""
 LEAST_COVERED = 0.02
-"""Share of a study that its frames measure. Minutes taken for seconds come to a sixtieth, a few late frames to more."""
+"""Share that frames measure of the time up to the last one. Minutes taken for seconds come to a sixtieth."""
 PARAMETERS = {"echo time": "ms", "flip angle": "deg", "b-value": "s/mm2", "inversion time": "ms"}
 """What a ``ParameterSeries`` may be measured at, and the unit of its values."""
 
@@ -254,10 +254,10 @@ def require_ordered(start_s: np.ndarray, duration_s: np.ndarray, what: str) -> N
             f"{what}: the frames span {start_s[-1] + duration_s[-1] - start_s[0]:g} s, more than a day.",
             "The times are probably in milliseconds: state the unit.",
         )
-    span_s = start_s[-1] + duration_s[-1] - start_s[0]
-    if len(start_s) > 2 and 0 < duration_s.sum() < LEAST_COVERED * span_s:
+    measured_s, span_s = float(duration_s[:-1].sum()), float(start_s[-1] - start_s[0])
+    if len(start_s) > 2 and 0 < measured_s < LEAST_COVERED * span_s:
         raise InputError(
-            f"{what}: {len(start_s)} frames of {duration_s.sum():.4g} s together in a study of {span_s:.4g} s.",
+            f"{what}: {len(start_s)} frames measure {measured_s:.4g} s of {span_s:.4g} s before the last one.",
             "Check the unit of the frame lengths: they must be in the unit of the starts.",
         )
 

@@ -51,7 +51,7 @@ def test_curve_of_a_region_is_its_mean_in_every_frame():
         ([0, 60, 120], [60, -1, 60], "frame 2 of 3 has a negative duration"),
         ([0, 60e3, 120e3], [60e3, 60e3, 60e3], "more than a day"),
         ([0, 60], [60, 60], "3 frames, 2 start times"),
-        ([0, 600, 1200], [10, 10, 10], "3 frames of 30 s together in a study of 1210 s"),
+        ([0, 600, 1200], [10, 10, 10], "3 frames measure 20 s of 1200 s before the last one"),
     ],
 )
 def test_impossible_times_are_refused(start, duration, words):
