@@ -87,7 +87,7 @@ def read_nifti_pet(path: Path, weight_kg: float | None = None, frame_of_referenc
             f"{sidecar_of(path).name}: InjectionStart is missing.",
             "State it in seconds after TimeZero (0 where TimeZero is the injection), as BIDS requires.",
         )
-    injected_s = float(facts.get("InjectionStart") or 0.0)
+    injected_s = _seconds(facts, "InjectionStart", path)
     known = _pet_facts(facts, path, weight_kg)
     known |= {"time_zero": zero, "time_source": "FrameTimesStart and FrameDuration, s (BIDS)"}
     quantity, unit, operations = "Activity concentration", "Bq/ml", [f"read {path.name}, {len(frames)} frames"]
@@ -318,6 +318,20 @@ def _pet_facts(facts: Mapping[str, Any], path: Path, weight_kg: float | None) ->
     }  # fmt: skip
 
 
+def _seconds(facts: Mapping[str, Any], name: str, path: Path) -> float:
+    """A number of seconds of a sidecar; zero where it is missing.
+
+    Raises
+    ------
+    InputError
+        If it is no number.
+    """
+    value = facts.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise InputError(f"{sidecar_of(path).name}: {name} is {value!r}.", "Give a number of seconds.")
+    return float(value or 0.0)
+
+
 def _decay_since_injection(facts: Mapping[str, Any], injected_s: float, known: dict[str, Any], path: Path) -> float:
     """Activity left at the moment the voxels are corrected to, as a fraction of that at injection."""
     if facts.get("ImageDecayCorrected") is not True or "ImageDecayCorrectionTime" not in facts:
@@ -326,7 +340,7 @@ def _decay_since_injection(facts: Mapping[str, Any], injected_s: float, known: d
             f"ImageDecayCorrectionTime {facts.get('ImageDecayCorrectionTime', 'absent')}.",
             "SUV needs decay-corrected voxels and the time they are corrected to, in seconds after TimeZero.",
         )
-    elapsed_s = float(facts["ImageDecayCorrectionTime"]) - injected_s
+    elapsed_s = _seconds(facts, "ImageDecayCorrectionTime", path) - injected_s
     if elapsed_s == 0:
         return 1.0
     if not known["half_life_s"]:

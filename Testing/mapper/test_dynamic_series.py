@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 
 from dicom_samples import write_mr, write_pet
 from dynamic_samples import ENHANCED_MR, ENHANCED_PET, group, write_enhanced, write_mr_frames, write_pet_frames
@@ -380,3 +381,20 @@ def test_frames_of_two_protocols_are_refused(tmp_path):
         read_time_series([info])
     info = write_mr_frames(tmp_path / "b", FRAMES, **times, RepetitionTime=[5.0, 4.98, 5.0])
     assert read_time_series([info]).count == 3
+
+
+def test_one_enhanced_file_per_time_point_is_ordered_by_its_instance_number(tmp_path):
+    uid = generate_uid()
+    for number in (3, 1, 2):
+        pixels = np.full((1, 3, 4, 5), 10 * number, np.uint16)
+        write_enhanced(
+            tmp_path / f"{4 - number}.dcm",
+            ENHANCED_MR,
+            pixels,
+            [Dataset()],
+            SeriesInstanceUID=uid,
+            InstanceNumber=number,
+        )
+    series = read_time_series(scan_folder(tmp_path).series, Timing(frame_interval_s=5.0))
+    np.testing.assert_allclose(series.frames[:, 0, 0, 0], [10, 20, 30])
+    np.testing.assert_allclose(series.frame_start_s, [0, 5, 10])

@@ -240,3 +240,9 @@ def test_missing_values_stay_missing(tmp_path, suffix, kind):
     volume = read_nifti_volume(tmp_path / f"series3{suffix}", "ADC", "mm2/s")
     np.testing.assert_array_equal(np.isnan(volume.array), np.isnan(frames[0]))
     assert volume.image.GetSpacing() == (2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize("name", ["InjectionStart", "ImageDecayCorrectionTime"])
+def test_a_time_that_is_no_number_is_named(tmp_path, name):
+    with pytest.raises(InputError, match=f"{name} is 'n/a'"):
+        read_nifti_pet(sidecar(write_by_hand(tmp_path / "pet.nii", SERIES), **{**PET, name: "n/a"}))

@@ -100,4 +100,5 @@ def test_a_reference_left_from_another_method_refuses_nothing():
     patient.pet.SetAttribute("Hypoxia.Facts", '{"tracer": "FDG"}')
     region_to_segment(patient.scene, patient.structures, box("GTVn", 1, 6), (255, 0, 0))
     choices = dataclasses.replace(patient.choices, method="fdg_surrogate", params={})
-    assert patient.decisions.make_job(choices).regions["reference"].name == "Ref_Blood"
+    assert set(patient.decisions.make_job(choices).regions) == {"gtv"}
+    assert set(choices.used_regions()) == {"gtv"}  # nor does a change of it make the map stale

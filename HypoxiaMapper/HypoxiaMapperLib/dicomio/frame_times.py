@@ -26,6 +26,7 @@ SHORTEST_MR_STEP_MS = 50.0
 """A volume of several slices takes longer: smaller steps were written in seconds."""
 TILING_TOLERANCE_S = 0.5
 """Frames that follow each other within this time count as gapless when start and mid-time are told apart."""
+EARLY_HOUR, LATE_HOUR = 6, 18  # between which a scan over midnight has no image
 NO_PAUSE = timedelta(hours=12)
 Headers = Sequence[Sequence[Dataset]]
 
@@ -120,7 +121,8 @@ def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
 def carry_midnight(headers: Sequence[Dataset]) -> bool:
     """Give the images after midnight their day, in a series whose entries hold one date (or none) for all.
 
-    Half a day between two images of one date is no pause: the clock went over midnight. Returns True if it did.
+    Half a day between images late in the evening and early in the morning of one date is no pause: the clock went over
+    midnight. Returns True if it did.
     """
     moments = [found.time if (found := acquisition_time(h)) else None for h in headers]
     known = sorted({m for m in moments if m is not None})
@@ -128,7 +130,7 @@ def carry_midnight(headers: Sequence[Dataset]) -> bool:
         return False
     gaps = [b - a for a, b in itertools.pairwise(known)]
     widest = max(range(len(gaps)), key=gaps.__getitem__)
-    if gaps[widest] < NO_PAUSE:
+    if gaps[widest] < NO_PAUSE or known[0].hour >= EARLY_HOUR or known[-1].hour < LATE_HOUR:
         return False
     for header, moment in zip(headers, moments, strict=True):
         if moment is not None and moment <= known[widest]:

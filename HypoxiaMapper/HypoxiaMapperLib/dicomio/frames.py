@@ -94,6 +94,10 @@ def _read(path: Path, stop_before_pixels: bool) -> Dataset:
         raise InputError(f"{path}: cannot be read as DICOM ({error}).", "Remove or replace the file.") from error
 
 
+MOST_FRAMES, MOST_FILES = 10_000, 200_000
+"""Of a file and of a series: an Instance Number, as DICOM writes it, holds their product."""
+
+
 def _split(dataset: Dataset, path: Path) -> list[Dataset]:
     """One classic header per image."""
     groups = _functional_groups(dataset, path)
@@ -137,7 +141,8 @@ def _time_index(dataset: Dataset) -> int | None:
 def _flat(common: Dataset, shared: Dataset, own: Dataset, number: int, time_index: int | None) -> Dataset:
     """Header of one frame: entries of the file, of the shared groups, of its own groups, later ones winning."""
     header = _copy(common)
-    header.InstanceNumber = number  # all frames of a file share one; their order tells them apart
+    # All frames of a file share its Instance Number; their order in it tells them apart, its own number the files.
+    header.InstanceNumber = int(common.get("InstanceNumber") or 0) % MOST_FILES * MOST_FRAMES + number
     for item in (own.get("FrameContentSequence") or [])[:1]:
         index = item.get("DimensionIndexValues")
         values = list(index) if _many(index) else [index]

@@ -75,11 +75,19 @@ class MapperChoices:
         nodes = [self.planning, *images, *(choice.node for choice in chosen)]
         return [node for node in nodes if node is not None]
 
+    @property
+    def takes_reference(self) -> bool:
+        """Whether the method has a reference region."""
+        method = all_methods().get(self.method)
+        return method is None or any(spec.key == "reference" for spec in method.regions)
+
     def used_regions(self) -> dict[str, tuple[Any, str]]:
         """Segmentation and segment of each region that is there, by the method's key; a sphere has no segment."""
-        chosen = {"gtv": self.gtv, "reference": self.reference, **self.regions}
+        chosen = {"gtv": self.gtv, **self.regions}
+        if self.takes_reference:  # one may be left from another method
+            chosen["reference"] = self.reference
         found = {key: (choice.node, choice.segment_id) for key, choice in chosen.items() if choice.exists()}
-        if "reference" not in found and self.reference_roi is not None:
+        if self.takes_reference and "reference" not in found and self.reference_roi is not None:
             found["reference"] = (self.reference_roi, "")
         return found
 
@@ -239,8 +247,7 @@ class MapperDecisions:
         reference = self.reference_region(choices, planning)
         if reference is not None:
             regions["reference"] = reference
-            if any(spec.key == "reference" for spec in self.method(choices).regions):
-                refuse_tumour_reference(reference, other_tumours(choices.used_regions(), planning.image))
+            refuse_tumour_reference(reference, other_tumours(choices.used_regions(), planning.image))
         for region in regions.values():
             if not region.array.any():
                 raise GeometryError(f"{region.name} has no voxel on the planning CT.", "Check the segment.")
@@ -262,7 +269,9 @@ class MapperDecisions:
         return region_of_segment(choice.node, choice.segment_id, planning.image, frame, as_placed)
 
     def reference_region(self, choices: MapperChoices, planning: Volume) -> Region | None:
-        """The reference segment, else a sphere in the placed ROI, else None."""
+        """The reference segment, else a sphere in the placed ROI; None for neither and where the method has none."""
+        if not choices.takes_reference:
+            return None
         if choices.reference.exists():
             return self._region(choices.reference, choices, planning)
         if choices.reference_roi is None:
