@@ -6,6 +6,7 @@ import argparse
 import difflib
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -23,9 +24,20 @@ _EPILOG = """Exit codes: 0 done, 2 wrong request, 3 missing or unusable input, 4
 Research use only."""
 
 
+def with_signed_values(argv: Sequence[str]) -> list[str]:
+    """Arguments with a sphere that begins with a minus tied to its option: argparse takes it for an option else."""
+    found: list[str] = []
+    for word in argv:
+        if found and found[-1] == "--reference-sphere" and re.fullmatch(r"-\.?\d[\d.,\s-]*", word):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the process exit code."""
-    arguments, unknown = build_parser().parse_known_args(argv)
+    arguments, unknown = build_parser().parse_known_args(with_signed_values(sys.argv[1:] if argv is None else argv))
     try:
         _refuse_unknown(arguments.parser, unknown)
         with progress_bar(hidden=arguments.quiet or getattr(arguments, "json", False)) as progress:

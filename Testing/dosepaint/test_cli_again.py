@@ -129,3 +129,10 @@ def test_what_is_no_result_is_not_proven(capsys, tmp_path):
     text = refused(capsys, 3, "verify", str(tmp_path))
     assert "holds no exported DICOM set." in text
     assert "Give the output folder of an accepted run." in text
+
+
+def test_a_sphere_may_begin_with_a_minus():
+    words = ["run", "F", "--reference-sphere", "-12.5,30,-104,6", "--method", "m", "--protocol", "p", "--out", "o"]
+    arguments, unknown = cli.build_parser().parse_known_args(cli.with_signed_values(words))
+    assert (arguments.reference_sphere, unknown) == ("-12.5,30,-104,6", [])
+    assert cli.with_signed_values(["--reference-sphere", "--out"]) == ["--reference-sphere", "--out"]
