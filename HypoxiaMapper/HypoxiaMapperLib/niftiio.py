@@ -12,7 +12,6 @@ import gzip
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -382,9 +381,3 @@ def _mean(images: np.ndarray, geometric: bool) -> np.ndarray:
         return images.mean(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.exp(np.log(np.where(images > 0, images, np.nan)).mean(axis=0))
-
-
-def with_planning_frame(volume: Volume, frame_of_reference_uid: str) -> Volume:
-    """State that a NIfTI image lies in a DICOM frame of reference: the user's word, kept in the history."""
-    note = f"frame of reference {frame_of_reference_uid} stated by the user"
-    return replace(volume, frame_of_reference_uid=frame_of_reference_uid, operations=(*volume.operations, note))

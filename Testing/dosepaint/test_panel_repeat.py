@@ -75,7 +75,7 @@ def test_what_no_request_can_say_is_named_and_such_a_request_is_refused(street):
         "image pet was moved in the scene",
         "Ref_Blood was drawn or changed in Slicer",
         "Cord was drawn or changed in Slicer",
-        "the hypoxic region in GTVp was edited or drawn by hand",
+        "the hypoxic region in GTVp was drawn or edited by hand, or cut at another threshold",
     }
     with pytest.raises(RequestError, match="image pet was moved in the scene"):
         compute(request_from_json(request.to_json()))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import SimpleITK as sitk
 import slicer
@@ -64,3 +67,15 @@ class Patient:
 
 def run_here(patient: Patient) -> JobResult:
     return run_job(patient.decisions.make_job(patient.choices), no_progress)
+
+
+def save_and_reload(scene: Any, folder: Path) -> None:
+    """Write a scene as .mrb, close it, and read it back."""
+    cache, files = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(str(folder))
+    files.SetCacheManager(cache)
+    scene.SetCacheManager(cache)
+    scene.SetDataIOManager(files)
+    assert scene.WriteToMRB(str(folder / "scene.mrb"))
+    scene.Clear(0)
+    assert scene.ReadFromMRB(str(folder / "scene.mrb"))

@@ -8,7 +8,7 @@ import pytest
 from evaluation_samples import TINY, plain_case, tiny_bundle
 from HypoxiaMapperLib.errors import InputError
 from HypoxiaMapperLib.inference.baselines import set_name
-from HypoxiaMapperLib.inference.bundle import SHIPPED, load_bundle, shipped_bundle
+from HypoxiaMapperLib.inference.bundle import load_bundle, shipped_bundle
 from HypoxiaMapperLib.inference.channels import KEYS
 from HypoxiaMapperLib.inference.distribution import features, mahalanobis
 from HypoxiaMapperLib.inference.network import make_network
@@ -84,8 +84,6 @@ def test_a_bundle_is_completed_and_its_weights_stay(tmp_path):
 
 
 def test_shipped_bundle_stops_wrong_images_of_a_simulated_patient():
-    if not SHIPPED.is_dir():
-        pytest.skip("the shipped bundle is not installed")
     from HypoxiaMapperLib.inference.ensemble import Ensemble
     from HypoxiaMapperLib.simulate.cohort import simulate_case
     from HypoxiaMapperLib.training.evaluation import EVALUATION_SEEDS

@@ -18,7 +18,7 @@ from HypoxiaMapperLib.fitting.delay import fit_with_delay
 from HypoxiaMapperLib.kinetics.arrival import area_after_arrival, area_error, detect_arrival
 from HypoxiaMapperLib.kinetics.convolution import convolve_exponential
 from HypoxiaMapperLib.kinetics.dce_signal import signal_to_concentration
-from HypoxiaMapperLib.kinetics.graphical import late_ratio, logan, patlak, patlak_dce
+from HypoxiaMapperLib.kinetics.graphical import logan, patlak, patlak_dce
 from HypoxiaMapperLib.kinetics.input_function import InputFunction
 from HypoxiaMapperLib.kinetics.perfusion import (
     ExtendedTofts,
@@ -199,7 +199,7 @@ def test_written_out_jacobians_are_the_automatic_ones() -> None:
         torch.testing.assert_close(chain, auto, rtol=1e-5, atol=1e-8)
 
 
-def test_patlak_logan_and_late_ratio() -> None:
+def test_patlak_and_logan() -> None:
     frames = pet_frames()
     source = feng_input(frames.end_min[-1])
     trapped = TwoTissueIrreversible(source, frames).curves(np.array([[0.1], [0.3], [0.05], [0.0]]))
@@ -215,12 +215,8 @@ def test_patlak_logan_and_late_ratio() -> None:
     late = Frames(frames.start_min[frames.start_min >= 10], frames.end_min[frames.start_min >= 10])
     with pytest.raises(RequestError, match="whole curve"):
         logan(returning[frames.start_min >= 10], source, late, 20.0)
-    plasma = source.on_frames(frames)
-    np.testing.assert_allclose(late_ratio(2.5 * plasma[:, None], plasma, frames, 40, 90), 2.5)
     with pytest.raises(RequestError, match="frames begin at or after"):
         patlak(trapped, source, frames, 80.0)
-    with pytest.raises(RequestError, match="No frame lies within"):
-        late_ratio(trapped, plasma, frames, 100, 120)
 
 
 def test_model_choice_finds_the_simpler_and_the_richer_truth() -> None:

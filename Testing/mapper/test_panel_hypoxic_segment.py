@@ -19,7 +19,7 @@ from HypoxiaMapperLib.panel.hypoxic_segment import (  # noqa: E402
     segment_state,
     write_hypoxic_segment,
 )
-from panel_samples import Patient, box, grid  # noqa: E402
+from panel_samples import Patient, box, grid, save_and_reload  # noqa: E402
 
 
 def gtv(patient: Patient, name: str, low: int, high: int) -> SegmentChoice:
@@ -78,14 +78,7 @@ def test_a_renamed_segment_and_a_surrogate_are_left_alone():
 def test_a_saved_scene_knows_whose_segment_it_is(tmp_path):
     patient = Patient()
     make(patient, None, patient.gtv, 9, 12)
-    cache, files = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
-    cache.SetRemoteCacheDirectory(str(tmp_path))
-    files.SetCacheManager(cache)
-    patient.scene.SetCacheManager(cache)
-    patient.scene.SetDataIOManager(files)
-    assert patient.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
-    patient.scene.Clear(0)
-    assert patient.scene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    save_and_reload(patient.scene, tmp_path)
     choice = SegmentChoice(patient.scene.GetFirstNodeByName("Structures"), patient.gtv.segment_id)
     node = patient.scene.GetFirstNodeByName("Hypoxia targets")
     identifier = made_in(node, choice, False)

@@ -23,7 +23,7 @@ from HypoxiaMapperLib.panel.map_nodes import (  # noqa: E402
     why_not_as_made,
 )
 from HypoxiaMapperLib.panel.views import value_at  # noqa: E402
-from panel_samples import GTV, Patient, grid, run_here  # noqa: E402
+from panel_samples import GTV, Patient, grid, run_here, save_and_reload  # noqa: E402
 
 
 def harden_shift(scene, node, right_mm: float) -> None:
@@ -120,14 +120,7 @@ def test_a_saved_scene_is_not_stale(tmp_path):
     prints, used = patient.decisions.fingerprint(patient.choices), patient.choices.used_regions()
     nodes = {"planning": patient.ct, "pet": patient.pet}
     map_to_node(patient.scene, run_here(patient), "Map", prints, "tracer_ratio", nodes, {}, used)
-    cache, files = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
-    cache.SetRemoteCacheDirectory(str(tmp_path))
-    files.SetCacheManager(cache)
-    patient.scene.SetCacheManager(cache)
-    patient.scene.SetDataIOManager(files)
-    assert patient.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
-    patient.scene.Clear(0)
-    assert patient.scene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    save_and_reload(patient.scene, tmp_path)
     node, again = patient.scene.GetFirstNodeByName("Map"), Fingerprints()
     assert why_not_as_made(node, again) == ""
     for key in ("gtv", "reference"):

@@ -27,6 +27,7 @@ from HypoxiaMapperLib.panel.patient_loader import add_frame  # noqa: E402
 from HypoxiaMapperLib.panel.sequence_input import sequence_labels, sequences_in  # noqa: E402
 from HypoxiaMapperLib.panel.sequence_times import Stated  # noqa: E402
 from kinetic_samples import SHAPE, grid, tumour_mask  # noqa: E402
+from panel_samples import save_and_reload  # noqa: E402
 from sequence_samples import (  # noqa: E402
     BQ_PER_SUV,
     KI,
@@ -384,14 +385,7 @@ def test_a_saved_scene_keeps_the_sequence(patient, tmp_path):
     before = patient.decisions.fingerprint(stated(patient, sequence))["sequence pet"]
     node = patient.scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "parameters")
     node.SetNodeReferenceID("Hypoxia.Sequence.pet", sequence.GetID())
-    cache, files = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
-    cache.SetRemoteCacheDirectory(str(tmp_path))
-    files.SetCacheManager(cache)
-    patient.scene.SetCacheManager(cache)
-    patient.scene.SetDataIOManager(files)
-    assert patient.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
-    patient.scene.Clear(0)
-    assert patient.scene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    save_and_reload(patient.scene, tmp_path)
     again = patient.scene.GetFirstNodeByName("parameters").GetNodeReference("Hypoxia.Sequence.pet")
     assert again.GetNumberOfDataNodes() == 34
     assert patient.decisions.fingerprint(chosen(patient, again))["sequence pet"] == before

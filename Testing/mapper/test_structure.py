@@ -117,8 +117,6 @@ def test_wrong_ranges_are_refused(structure, words):
 
 
 def test_the_shipped_bundle_states_every_measure():
-    if not SHIPPED.is_dir():
-        pytest.skip("the shipped bundle is not installed")
     structure = json.loads((SHIPPED / METADATA).read_text(encoding="utf-8"))["hypoxia"]["structure"]
     image = np.random.default_rng(0).standard_normal(SHAPE)
     for channel in CHANNELS:
@@ -126,8 +124,6 @@ def test_the_shipped_bundle_states_every_measure():
 
 
 def test_a_brain_is_no_neck_to_the_shipped_ranges():
-    if not SHIPPED.is_dir():
-        pytest.skip("the shipped bundle is not installed")
     trained = json.loads((SHIPPED / METADATA).read_text(encoding="utf-8"))["hypoxia"]["structure"]["ct"]
     smooth = ndimage.gaussian_filter(np.random.default_rng(1).standard_normal(SHAPE), 2.0)
     brain = scaled(CT, 32.0 + 5.0 * smooth / smooth.std())  # smooth: nothing but its tissues tells
@@ -139,8 +135,6 @@ def test_a_brain_is_no_neck_to_the_shipped_ranges():
 @pytest.mark.parametrize(("key", "name"), [("ct", "CT"), ("fdg", "PET"), ("t1", "MR_T1")])
 def test_images_of_a_real_tumour_pass_the_shipped_ranges(hypoxia_data, key, name):
     """A sarcoma of a limb: contrast of a real scan is no mistake. The card says that a limb is not told from a neck."""
-    if not SHIPPED.is_dir():
-        pytest.skip("the shipped bundle is not installed")
     folder = hypoxia_data("ibsi_sts_008") / "nifti"
     image = sitk.ReadImage(str(folder / f"{name}_image.nii.gz"), sitk.sitkFloat32)
     gtv = Region("GTV", sitk.ReadImage(str(folder / f"{name}_mask.nii.gz"), sitk.sitkUInt8), "1")

@@ -74,7 +74,7 @@ def _of_hypoxic_region(inputs: Inputs, drawn: np.ndarray, passing: np.ndarray) -
     for gtv in inputs.gtvs:
         here, own = drawn & gtv.array, passing & gtv.array
         if here.any() and (here ^ own).any():
-            reasons.append(f"the hypoxic region in {gtv.name} was edited or drawn by hand")
+            reasons.append(f"the hypoxic region in {gtv.name} was drawn or edited by hand, or cut at another threshold")
         elif own.any() and not here.any():
             reasons.append(f"{gtv.name} was left without a hypoxic segment")
     return reasons

@@ -1,4 +1,4 @@
-"""Graphical and static analyses of dynamic PET and DCE: Patlak, Logan, late-frame ratio."""
+"""Graphical analyses of dynamic PET and DCE: Patlak and Logan."""
 
 from __future__ import annotations
 
@@ -99,27 +99,6 @@ def _tissue_integral(curve: np.ndarray, frames: Frames, column: tuple[int, ...])
     pause_min = frames.start_min - np.concatenate([[0.0], frames.end_min[:-1]])
     paused = np.maximum(pause_min, 0.0).reshape(column) * (before + curve) / 2
     return np.cumsum(activity + paused, axis=0) - activity / 2
-
-
-def late_ratio(data: np.ndarray, reference: np.ndarray, frames: Frames, start_min: float, end_min: float) -> np.ndarray:
-    """Ratio of mean uptake to mean reference curve (frames,) over the frames inside a window, shape of a frame.
-
-    Raises
-    ------
-    RequestError
-        If no frame lies inside the window or the reference is not positive there.
-    """
-    inside = (frames.start_min >= start_min) & (frames.end_min <= end_min)
-    if not inside.any():
-        raise RequestError(
-            f"No frame lies within {start_min:g} to {end_min:g} min.",
-            f"The series runs from {frames.start_min[0]:g} to {frames.end_min[-1]:g} min.",
-        )
-    share = frames.duration_min[inside] if frames.averaged else np.ones(int(inside.sum()))
-    base = float(np.average(np.asarray(reference, dtype=float)[inside], weights=share))
-    if not base > 0:
-        raise RequestError(f"The reference is {base:.3g} in the late window.", "Choose another reference region.")
-    return np.average(np.asarray(data[inside], dtype=float), axis=0, weights=share) / base
 
 
 def _late(frames: Frames, start_min: float, data: np.ndarray) -> np.ndarray:

@@ -78,12 +78,6 @@ class Frames:
         return cls(first, first + to_minutes(duration, unit))
 
     @classmethod
-    def from_mid_duration(cls, mid: np.ndarray, duration: np.ndarray, unit: str) -> Frames:
-        """Frames from mid-times and durations in ``unit``."""
-        middle, half = to_minutes(mid, unit), to_minutes(duration, unit) / 2
-        return cls(middle - half, middle + half)
-
-    @classmethod
     def instants(cls, times: np.ndarray, unit: str) -> Frames:
         """Instants (dynamic MRI) in ``unit``."""
         at = to_minutes(times, unit)
