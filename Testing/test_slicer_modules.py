@@ -16,7 +16,7 @@ STAND_IN = ROOT / "Testing" / "slicer"
 MODULES = ("HypoxiaMapper", "HypoxiaDosePaint", "HypoxiaDICOMExportPlugin")
 STAND_IN_LINES = 600
 # What a module file may load: Slicer's own, and the standard library.
-HEAVY = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "torch", "matplotlib", "jinja2", "pynetdicom")
+HEAVY = ("vtk", "numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "torch", "matplotlib", "jinja2", "pynetdicom")
 LIBRARIES = ("HypoxiaMapperLib", "HypoxiaDosePaintLib")
 SHARED = {"HypoxiaMapperLib", "HypoxiaMapperLib.panel", "HypoxiaMapperLib.panel.module_widget"}  # hooks of both modules
 

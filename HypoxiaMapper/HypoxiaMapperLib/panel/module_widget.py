@@ -9,9 +9,9 @@ import sys
 from typing import Any
 
 import slicer
-import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
+from vtkmodules.vtkCommonCore import vtkCommand
 
 
 class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -72,14 +72,14 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.stop_using_parameter_node()
         parameters = self.logic.getParameterNode()
         self.panel.set_parameters(parameters)
-        self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.panel.refresh)
+        self.addObserver(parameters.parameterNode, vtkCommand.ModifiedEvent, self.panel.refresh)
 
     def stop_using_parameter_node(self) -> None:
         """Show its changes no more."""
         if self.panel is not None and self.panel.parameters is not None:
             node = self.panel.parameters.parameterNode
-            if self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.refresh):
-                self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.panel.refresh)
+            if self.hasObserver(node, vtkCommand.ModifiedEvent, self.panel.refresh):
+                self.removeObserver(node, vtkCommand.ModifiedEvent, self.panel.refresh)
             self.panel.pause()
 
     def onReload(self) -> None:
