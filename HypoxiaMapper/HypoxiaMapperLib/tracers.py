@@ -61,11 +61,39 @@ TRACER_PROTOCOLS: tuple[TracerProtocol, ...] = (
     TracerProtocol(
         "fmiso_blood_1.2", "FMISO", "blood", 1.2, ">", ((120.0, 180.0),), "MSKCC, in 10.1016/j.phro.2025.100769"
     ),
-    TracerProtocol("faza_muscle_1.6", "FAZA", "muscle", 1.6, ">=", _around(120), "DAHANCA 24, Mortensen et al. 2012"),
-    TracerProtocol("faza_muscle_1.5", "FAZA", "muscle", 1.5, ">", _around(120), "Grosu et al. 2007"),
-    TracerProtocol("faza_blood_1.4", "FAZA", "blood", 1.4, ">", _around(120), "Bollineni et al. 2014"),
-    TracerProtocol("hx4_blood_1.2", "HX4", "blood", 1.2, ">", _around(120, 240), "HX4 kinetic studies, TBR > 1.2"),
-    TracerProtocol("ef5_muscle_1.5", "EF5", "muscle", 1.5, ">", _around(180), "EF5 repeatability study, TMR 1.5"),
+    TracerProtocol(
+        "faza_muscle_1.6",
+        "FAZA",
+        "muscle",
+        1.6,
+        ">=",
+        _around(120),
+        "DAHANCA 24 (NCT01017224), Saksø et al. 2020, Radiother Oncol 151:126-133",
+    ),
+    TracerProtocol(
+        "faza_muscle_1.5", "FAZA", "muscle", 1.5, ">=", _around(120), "Grosu et al. 2007, 10.1016/j.ijrobp.2007.05.079"
+    ),
+    TracerProtocol(
+        "faza_blood_1.4",
+        "FAZA",
+        "blood",
+        1.4,
+        ">=",
+        _around(120),
+        "Bollineni et al. 2014, Radiother Oncol 113:198-203 (blood as the background of its T/B was not confirmed)",
+    ),
+    TracerProtocol(
+        "hx4_blood_1.2",
+        "HX4",
+        "blood",
+        1.2,
+        ">",
+        _around(120, 240),
+        "Zegers et al. 2015, 10.1007/s00259-015-3100-z (blood as the background of its TBR was not confirmed)",
+    ),
+    TracerProtocol(
+        "ef5_muscle_1.5", "EF5", "muscle", 1.5, ">", _around(180), "Silvoniemi et al. 2018, 10.1007/s00259-017-3857-3"
+    ),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -63,7 +64,14 @@ def test_median_reference_ignores_an_outlier():
 
 def test_tumour_at_exactly_the_threshold_follows_the_protocols_comparison():
     assert get_tracer_protocol("faza_muscle_1.6").comparison == ">="
+    assert get_tracer_protocol("faza_muscle_1.5").comparison == ">="  # "at least 50 % more" in its abstract
     assert get_tracer_protocol("fmiso_blood_1.2").comparison == ">"
+
+
+@pytest.mark.parametrize("protocol", TRACER_PROTOCOLS, ids=lambda p: p.name)
+def test_the_source_of_a_threshold_can_be_looked_up(protocol):
+    """A DOI, or a journal with volume and pages where no DOI could be confirmed."""
+    assert re.search(r"10\.\d{4,}/\S+|Radiother Oncol \d+:\d+-\d+", protocol.citation)
 
 
 @pytest.mark.parametrize("protocol", TRACER_PROTOCOLS, ids=lambda p: p.name)
