@@ -15,7 +15,8 @@ from HypoxiaMapperLib.dicomio.series import read_image_series
 from HypoxiaMapperLib.methods import no_progress
 from HypoxiaMapperLib.mrml import segment_to_region
 from HypoxiaMapperLib.mrml.geometry import fill_image_data, index_to_ras, to_vtk_matrix
-from HypoxiaMapperLib.panel.choices import MapperChoices, MapperDecisions, guess_choices
+from HypoxiaMapperLib.panel.choices import MapperChoices, MapperDecisions
+from HypoxiaMapperLib.panel.guess import guess_choices
 from HypoxiaMapperLib.panel.hypoxic_segment import hypoxic_mask, write_hypoxic_segment
 from HypoxiaMapperLib.panel.map_nodes import map_to_node
 from HypoxiaMapperLib.panel.node_images import INSTANCE_UIDS, NodeImages

@@ -164,7 +164,7 @@ def test_a_pet_without_weight_whose_unit_was_stated_is_placed_like_any_other(dig
     images = NodeImages(lambda uids: [files[u] for u in uids])
     with pytest.raises(InputError, match="Weight"):
         images.describe(node)
-    state_unit(node, "SUVbw (g/ml)")
+    state_unit(node, "suv")
     assert images.describe(node)[0] == "SUVbw"
     assert images.displacement(node) is None
     set_shift(node, 15.0)

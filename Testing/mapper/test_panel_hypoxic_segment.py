@@ -11,7 +11,7 @@ from HypoxiaMapperLib.volume import Region
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
 from HypoxiaMapperLib.mrml import region_to_segment, segment_to_region  # noqa: E402
-from HypoxiaMapperLib.panel.choices import SegmentChoice, segment_ids  # noqa: E402
+from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
 from HypoxiaMapperLib.panel.hypoxic_segment import (  # noqa: E402
     made_in,
     name_for,
@@ -19,6 +19,7 @@ from HypoxiaMapperLib.panel.hypoxic_segment import (  # noqa: E402
     segment_state,
     write_hypoxic_segment,
 )
+from HypoxiaMapperLib.panel.segment_regions import segment_ids  # noqa: E402
 from panel_samples import Patient, box, grid, save_and_reload  # noqa: E402
 
 

@@ -20,11 +20,8 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 from HypoxiaMapperLib.methods import FitCurve  # noqa: E402
 from HypoxiaMapperLib.methods._learned import Reference, crop_around, network_images  # noqa: E402
 from HypoxiaMapperLib.mrml import node_to_volume, region_to_segment, volume_to_node  # noqa: E402
-from HypoxiaMapperLib.panel.choices import (  # noqa: E402
-    MapperChoices,
-    guess_choices,
-    without_unfitting,
-)
+from HypoxiaMapperLib.panel.choices import MapperChoices  # noqa: E402
+from HypoxiaMapperLib.panel.guess import guess_choices, without_unfitting  # noqa: E402
 from HypoxiaMapperLib.panel.hypoxic_segment import (  # noqa: E402
     hypoxic_mask,
     region_with_history,
@@ -71,16 +68,16 @@ def test_a_node_without_unit_is_refused_and_stating_it_fixes_that(patient):
     for key in ("Hypoxia.Unit", "Hypoxia.Quantity"):
         patient.pet.RemoveAttribute(key)
     assert "unit unknown" in patient.decisions.why_not_run(patient.choices)
-    state_unit(patient.pet, "SUVbw (g/ml)")
+    state_unit(patient.pet, "suv")
     assert patient.decisions.why_not_run(patient.choices) == ""
     with pytest.raises(RequestError, match="furlong"):
         state_unit(patient.pet, "furlong")
 
 
 def test_wrong_quantity_and_wrong_tracer_are_refused(patient):
-    state_unit(patient.pet, "CT number (HU)")
+    state_unit(patient.pet, "hounsfield")
     assert "needs SUVbw" in patient.decisions.why_not_run(patient.choices)
-    state_unit(patient.pet, "SUVbw (g/ml)")
+    state_unit(patient.pet, "suv")
     patient.pet.SetAttribute("Hypoxia.Facts", '{"tracer": "FDG"}')
     assert "is a FDG PET" in patient.decisions.why_not_run(patient.choices)
     patient.pet.SetAttribute("Hypoxia.Facts", "{}")
@@ -283,7 +280,7 @@ def test_suv_line_says_what_a_physicist_checks():
 def test_an_ordinary_volume_is_no_map(patient):
     with pytest.raises(RequestError, match="no hypoxia map"):
         map_facts(patient.ct)
-    with pytest.raises(RequestError, match="nothing"):
+    with pytest.raises(RequestError, match="There is no hypoxia map"):
         map_facts(None)
 
 
@@ -366,6 +363,6 @@ def test_panel_and_method_take_the_same_ratio_in_place_of_suv(patient, quantity,
 def test_a_ratio_may_be_stated_for_an_image_without_unit(patient):
     for key in ("Hypoxia.Unit", "Hypoxia.Quantity"):
         patient.pet.RemoveAttribute(key)
-    state_unit(patient.pet, "Ratio to blood, measured")
+    state_unit(patient.pet, "ratio")
     choices = dataclasses.replace(patient.choices, method="learned_ratio", inputs={"hypoxia_pet": patient.pet})
     assert patient.decisions.missing_images(choices) == []

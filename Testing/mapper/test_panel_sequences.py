@@ -41,7 +41,7 @@ from sequence_samples import (  # noqa: E402
     plain_volume,
 )
 
-SUV, ACTIVITY, SIGNAL = "SUVbw (g/ml)", "Bq/ml, decay-corrected", "MR signal (arbitrary)"
+SUV, ACTIVITY, SIGNAL = "suv", "activity", "mr_signal"
 DCE, FLIP = all_methods()["dce_tofts"].inputs[0], all_methods()["dce_tofts"].inputs[2]
 
 

@@ -52,7 +52,7 @@ def test_a_text_names_series_or_files_as_on_the_command_line(infos, tmp_path):
     assert resolve(found.infos[0].series_uid, FLIP, infos).infos == found.infos[:1]
     with pytest.raises(RequestError, match="0 series are named 'DC'"):
         resolve("DC", DCE, infos)
-    with pytest.raises(InputError, match="is not there"):
+    with pytest.raises(InputError, match="File not found"):
         resolve(str(tmp_path / "x.nii"), DCE, infos)
     (tmp_path / "x.nii.gz").write_bytes(b"")
     assert resolve(str(tmp_path / "x.nii.gz"), DCE, infos) == SeriesSource(files=(tmp_path / "x.nii.gz",))
@@ -140,7 +140,7 @@ def test_a_learned_map_says_what_it_is_in_words():
     assert rows["Trained on"] == "10 simulated patients"
     assert rows["Like training?"].startswith(PASSED)
     failed = model_html(model(False))
-    assert f"<b>{FAILED}</b>: 1 of 1 checks failed; export needs an override." in failed
+    assert f"<b>{FAILED} OUTSIDE: 1 of 1 checks failed; export needs an override.</b>" in failed
     assert "SUV: 30 (allowed: 0 to 20 g/ml)" in failed
     assert "to lift: distribution(suv) name: reason" in failed
 

@@ -22,7 +22,7 @@ from kinetic_samples import SHAPE, volume  # noqa: E402
 from sequence_samples import add_sequence  # noqa: E402
 
 DCE, FLIP = all_methods()["dce_tofts"].inputs[0], all_methods()["dce_tofts"].inputs[2]
-SUV, SIGNAL = "SUVbw (g/ml)", "MR signal (arbitrary)"
+SUV, SIGNAL = "suv", "mr_signal"
 FRAMES = np.arange(3.0)[:, None, None, None] * np.ones(SHAPE)
 
 

@@ -15,11 +15,10 @@ import SimpleITK as sitk
 from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
 from HypoxiaMapperLib.errors import GeometryError, RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap, Progress, all_methods, no_progress
-from HypoxiaMapperLib.panel.choices import segment_ids
 from HypoxiaMapperLib.panel.hypoxic_segment import region_with_history, threshold_of_segment
 from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, node_to_map
 from HypoxiaMapperLib.panel.node_images import FOLDER, NodeImages
-from HypoxiaMapperLib.panel.segment_regions import outside_note, region_of_segment
+from HypoxiaMapperLib.panel.segment_regions import outside_note, region_of_segment, segment_ids
 from HypoxiaMapperLib.panel.sphere import SPHERE_NAME, sphere_of_roi
 from HypoxiaMapperLib.resample import resample_to, sphere_region
 from HypoxiaMapperLib.volume import Region, Volume, same_grid

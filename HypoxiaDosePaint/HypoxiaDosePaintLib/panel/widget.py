@@ -17,10 +17,10 @@ from slicer.i18n import tr as _
 
 from HypoxiaMapperLib.errors import HypoxiaError
 from HypoxiaMapperLib.panel.busy import busy, draw_progress
-from HypoxiaMapperLib.panel.choices import segment_ids
 from HypoxiaMapperLib.panel.labels import fit_labels, tab_after
 from HypoxiaMapperLib.panel.node_images import NodeImages, database_files
 from HypoxiaMapperLib.panel.packages import install, missing_packages
+from HypoxiaMapperLib.panel.segment_regions import segment_ids
 
 from ..prescription import all_protocols
 from .choices import (

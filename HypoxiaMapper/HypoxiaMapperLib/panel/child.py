@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..worker import PID_WORD, parse_progress
+from .i18n import _
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 END_SECONDS = 3.0  # what a process gets to end by itself before it is killed
@@ -101,4 +102,6 @@ def time_left_text(seconds: float | None) -> str:
     """Time left as people say it."""
     if seconds is None:
         return ""
-    return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {max(1, round(seconds)):d} s left"
+    if seconds >= 90:
+        return _("about {minutes:.0f} min left").format(minutes=seconds / 60)
+    return _("about {seconds} s left").format(seconds=max(1, round(seconds)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,16 @@ from ..resample import sphere_region
 from ..timeseries import UNSTATED, FrameStack, Timing
 from ..tumour_overlap import refuse_tumour_reference
 from ..volume import Region, Volume
+from .i18n import _
 from .map_nodes import Fingerprints, region_words
-from .node_images import NodeImages, role_of
+from .node_images import NodeImages
 from .patient_scope import why_not_one_patient
-from .segment_regions import other_tumours, region_of_segment, segment_ids, transformed
-from .sequence_input import SequenceInputs
+from .segment_regions import other_tumours, region_of_segment, transformed
+from .sequence_input import SequenceInputs, why_no_tracer
 from .sequence_times import Stated
-from .series_choice import SeriesCatalogue, guess_series, resolve
+from .series_choice import SeriesCatalogue, resolve
 from .sphere import SPHERE_NAME, sphere_of_roi, why_no_sphere
-
-ALIGNMENT_TEXTS = {
-    "same_frame": "Same frame of reference",
-    "scene": "As placed in the scene (checked by me)",
-    "rigid": "Rigid registration, computed now",
-}
-_REGION_WORDS = {"artery": ("artery", "aif", "aorta", "carotid"), "normal_brain": ("normal_brain", "nawm", "brain")}
-_REFERENCE_WORDS = ("ref_blood", "blood", "ref_muscle", "muscle", "aorta", "reference")
+from .words import alignment_texts
 
 
 @dataclass(frozen=True)
@@ -122,19 +116,20 @@ class MapperDecisions:
             Listing the valid names.
         """
         if choices.method not in all_methods():
-            raise RequestError(f"There is no method {choices.method!r}.", f"Valid: {', '.join(all_methods())}.")
+            message = _("There is no method {name!r}.").format(name=choices.method)
+            raise RequestError(message, _("Valid: {names}.").format(names=", ".join(all_methods())))
         return all_methods()[choices.method]
 
     def missing_images(self, choices: MapperChoices) -> list[str]:
         """What step 1 still needs, one line each; empty when it is complete."""
         method = self.method(choices)
-        lines = [] if choices.planning is not None else ["Choose the planning CT."]
+        lines = [] if choices.planning is not None else [_("Choose the planning CT.")]
         infos: list[SeriesInfo] = []
         for spec in method.inputs:
             sequence, text = choices.sequences.get(spec.key), choices.series.get(spec.key)
             given = choices.inputs.get(spec.key) if spec.kind == "volume" else sequence or text
             if not given:
-                lines += [f"Choose the {spec.description}."] if spec.required else []
+                lines += [_("Choose the {image}.").format(image=spec.description)] if spec.required else []
             elif spec.kind == "volume":
                 lines += self._problems_of_input(spec, choices)
             else:
@@ -154,7 +149,7 @@ class MapperDecisions:
     @staticmethod
     def _missing_regions(method: Method, choices: MapperChoices) -> list[str]:
         """Regions that are still to be chosen."""
-        lines = [] if choices.gtv.exists() else ["Choose the GTV segment."]
+        lines = [] if choices.gtv.exists() else [_("Choose the GTV segment.")]
         for spec in method.regions:
             if spec.key == "reference":
                 if not choices.reference.exists():
@@ -162,7 +157,8 @@ class MapperDecisions:
                     kind = choices.params.get("reference_kind", "") if asked else None
                     lines += filter(None, [why_no_sphere(choices.reference_roi, spec.required, kind)])
             elif spec.required and spec.key != "gtv" and not choices.regions.get(spec.key, SegmentChoice()).exists():
-                lines.append(f"Choose the region {spec.key} ({spec.description}).")
+                text = _("Choose the region {key} ({description}).")
+                lines.append(text.format(key=spec.key, description=spec.description))
         return lines
 
     def _problems_of_input(self, spec: Any, choices: MapperChoices) -> list[str]:
@@ -176,20 +172,23 @@ class MapperDecisions:
         if spec.modality == "PT" and spec.quantity and quantity != spec.quantity:
             ratio = ratio_instead(self.method(choices), spec)
             if not ratio or ratio not in quantity.lower() or "predicted" in quantity.lower():
-                wanted = " or ".join(filter(None, (spec.quantity, ratio and f"a measured {ratio}")))
-                return [f"{node.GetName()!r} is {quantity}; this method needs {wanted}."]
+                text = (
+                    _("{name!r} is {quantity}; this method needs {wanted} or a measured {ratio}.")
+                    if ratio
+                    else _("{name!r} is {quantity}; this method needs {wanted}.")
+                )
+                return [text.format(name=node.GetName(), quantity=quantity, wanted=spec.quantity, ratio=ratio)]
         tracer = self.tracer_of(facts, choices)
         if spec.tracers and tracer not in spec.tracers:
-            said = "has no known tracer: state it" if tracer == "unknown" else f"is a {tracer} PET"
-            return [f"{node.GetName()!r} {said}; this method needs {' or '.join(spec.tracers)}."]
+            return [why_no_tracer(node.GetName(), tracer, spec)]
         return self._why_not_in_place(node, choices)
 
     def _why_not_in_place(self, node: Any, choices: MapperChoices) -> list[str]:
         """Why an image that was moved in the scene cannot be taken as its files say; empty when it can."""
         if choices.alignment == "scene" or self.images.displacement(node) is None:
             return []
-        text = ALIGNMENT_TEXTS["scene"]
-        return [f"{node.GetName()!r} was moved in the scene since it was read: put it back, or choose {text!r}."]
+        text = _("{name!r} was moved in the scene since it was read: put it back, or choose {alignment!r}.")
+        return [text.format(name=node.GetName(), alignment=alignment_texts()["scene"])]
 
     @staticmethod
     def tracer_of(facts: Mapping[str, Any], choices: MapperChoices) -> str:
@@ -201,7 +200,7 @@ class MapperDecisions:
         """What step 2 still needs."""
         method = self.method(choices)
         reason = why_method_is_grey(method)
-        lines = [f"{method.title}: {reason}."] if reason else []
+        lines = [_("{method}: {reason}.").format(method=method.title, reason=reason)] if reason else []
         try:
             method.make_params(dict(choices.params))
         except RequestError as error:
@@ -211,7 +210,7 @@ class MapperDecisions:
     def why_not_run(self, choices: MapperChoices, running: bool = False) -> str:
         """Why Run is off, in words for its tooltip; empty when it may be pressed."""
         if running:
-            return "A computation is running."
+            return _("A computation is running.")
         return "\n".join(self.missing_images(choices) + self.missing_method(choices))
 
     def make_job(self, choices: MapperChoices, folder: Path | None = None) -> Job:
@@ -224,10 +223,10 @@ class MapperDecisions:
         """
         reason = self.why_not_run(choices)
         if reason:
-            raise RequestError(reason.splitlines()[0], "Complete the steps above.")
+            raise RequestError(reason.splitlines()[0], _("Complete the steps above."))
         planning = self.images.volume(choices.planning)
         if moved := self._why_not_in_place(choices.planning, choices):
-            raise GeometryError(moved[0], "Complete the steps above.")
+            raise GeometryError(moved[0], _("Complete the steps above."))
         inputs: dict[str, Volume | FrameStack] = {}
         for key, node in choices.inputs.items():
             if node is not None:
@@ -250,7 +249,8 @@ class MapperDecisions:
             refuse_tumour_reference(reference, other_tumours(choices.used_regions(), planning.image))
         for region in regions.values():
             if not region.array.any():
-                raise GeometryError(f"{region.name} has no voxel on the planning CT.", "Check the segment.")
+                message = _("{name} has no voxel on the planning CT.").format(name=region.name)
+                raise GeometryError(message, _("Check the segment."))
         return Job(
             choices.method, dict(choices.params), planning, inputs, regions, choices.alignment, sources,
             choices.timing, choices.tracer, choices.motion_reference,
@@ -318,74 +318,3 @@ def _stated(choices: MapperChoices) -> Stated:
 def why_method_is_grey(method: Method) -> str:
     """Why a method cannot be chosen in the panel; empty when it can."""
     return method.unavailable_reason()
-
-
-def guess_choices(
-    choices: MapperChoices,
-    volumes: list[Any],
-    segmentations: list[Any],
-    images: NodeImages,
-    infos: Sequence[SeriesInfo] = (),
-) -> MapperChoices:
-    """Fill in what is empty from DICOM tags and segment names; what the user chose stays."""
-    roles = {node.GetID(): role_of(node, images) for node in volumes}
-    planning = choices.planning
-    if planning is None:
-        cts = [n for n in volumes if roles[n.GetID()][0] == "planning_ct"]
-        planning = cts[0] if len(cts) == 1 else None
-    inputs, series = dict(choices.inputs), dict(choices.series)
-    for spec in all_methods()[choices.method].inputs if choices.method in all_methods() else ():
-        if spec.kind != "volume":
-            if choices.sequences.get(spec.key) is None:
-                series[spec.key] = series.get(spec.key) or guess_series(spec, infos, choices.tracer)
-        elif spec.modality == "CT":
-            inputs[spec.key] = inputs.get(spec.key) or planning
-        elif inputs.get(spec.key) is None:
-            wanted = {("pet", t) for t in spec.tracers} | {("mr", k) for k in spec.mr_kinds}
-            fitting = [n for n in volumes if roles[n.GetID()] in wanted]
-            inputs[spec.key] = fitting[0] if len(fitting) == 1 else None
-    names = [(s, i) for s in segmentations for i in segment_ids(s)]
-    gtv = choices.gtv if choices.gtv.exists() else _by_name(names, ("gtvp", "gtv"))
-    reference = choices.reference
-    if not reference.exists() and choices.reference_roi is None:
-        reference = _by_name(names, _REFERENCE_WORDS)
-    regions = dict(choices.regions)
-    for region in all_methods()[choices.method].regions if choices.method in all_methods() else ():
-        if region.key not in ("gtv", "reference") and not regions.get(region.key, SegmentChoice()).exists():
-            regions[region.key] = _by_name(names, _REGION_WORDS.get(region.key, (region.key,)))
-    return dataclasses.replace(
-        choices, planning=planning, inputs=inputs, gtv=gtv, reference=reference, series=series, regions=regions
-    )
-
-
-def without_unfitting(choices: MapperChoices, images: NodeImages) -> MapperChoices:
-    """The choices without images that the method cannot take by their DICOM tags (another tracer,
-    another kind of MR).
-
-    Methods share names of inputs: an FMISO PET chosen for one must not stand in the way of the FDG of the next.
-    """
-    kept = dict(choices.inputs)
-    for spec in all_methods()[choices.method].inputs:
-        wanted = spec.tracers if spec.modality == "PT" else spec.mr_kinds
-        if wanted and kept.get(spec.key) is not None and _kind(kept[spec.key], spec, images) not in ("", *wanted):
-            kept[spec.key] = None
-    return dataclasses.replace(choices, inputs=kept)
-
-
-def _kind(node: Any, spec: InputSpec, images: NodeImages) -> str:
-    """Tracer of a PET or kind of an MR; empty when nothing says it."""
-    try:
-        found = images.describe(node)[1].get("tracer", "") if spec.modality == "PT" else role_of(node, images)[1]
-    except HypoxiaError:
-        return ""
-    return "" if found == "unknown" else str(found)
-
-
-def _by_name(names: list[tuple[Any, str]], words: tuple[str, ...]) -> SegmentChoice:
-    """The first segment whose name begins with or holds one of the words, earlier words first."""
-    for word in words:
-        for node, identifier in names:
-            name = node.GetSegmentation().GetSegment(identifier).GetName().lower()
-            if name == word or name.startswith(word) or (len(word) > 4 and word in name):
-                return SegmentChoice(node, identifier)
-    return SegmentChoice()

@@ -9,9 +9,9 @@ from typing import Any
 from ..methods import Method
 from ..worker import ASK_DEVICE, DEVICE_WORD
 from .child import ChildRun
+from .i18n import _
 from .packages import missing_packages
 
-NOT_ASKED = "not asked yet"
 TORCH = "torch"
 
 
@@ -22,7 +22,7 @@ def uses_torch(method: Method) -> bool:
 
 def cpu_text() -> str:
     """The processor and its threads."""
-    return f"CPU, {os.cpu_count() or 1} threads"
+    return _("CPU, {count} threads").format(count=os.cpu_count() or 1)
 
 
 class DeviceQuestion:
@@ -54,8 +54,9 @@ class DeviceQuestion:
         if self._run is None or self._run.poll() is None:
             return False
         told = [line.partition(" ")[2] for line in self._run.log if line.startswith(f"{DEVICE_WORD} ")]
-        last = self._run.log[-1] if self._run.log else "it said nothing"
-        self.answer = told[0] if told else f"could not be found out ({last}); the method chooses itself"
+        last = self._run.log[-1] if self._run.log else _("it said nothing")
+        unknown = _("could not be found out ({said}); the method chooses itself").format(said=last)
+        self.answer = told[0] if told else unknown
         self._run = None
         return True
 
@@ -70,5 +71,5 @@ class DeviceQuestion:
         if TORCH not in method.packages:
             return cpu_text()
         if not uses_torch(method):
-            return "PyTorch is not installed"
-        return self.answer or ("being asked..." if self.asking else NOT_ASKED)
+            return _("PyTorch is not installed")
+        return self.answer or (_("being asked...") if self.asking else _("not asked yet"))

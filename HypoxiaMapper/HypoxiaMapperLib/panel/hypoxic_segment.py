@@ -14,8 +14,10 @@ from ..mrml.segments import SOURCE, segment_tag
 from ..names import hypoxic_ending, unique_names
 from ..volume import Region, Volume, beyond, voxel_volume_ml
 from .as_read import grid_facts, grid_of
-from .choices import SegmentChoice, segment_ids
+from .choices import SegmentChoice
+from .i18n import _
 from .patient_loader import place_beside
+from .segment_regions import segment_ids
 
 MADE = "Hypoxia.Made"  # JSON: threshold, ml, voxels and grid of the segment as made, its name and its GTV
 SEGMENTATION_NAME = "Hypoxia targets"
@@ -40,6 +42,16 @@ class SegmentState:
     def edited(self) -> bool:
         """True if a person changed it."""
         return self.added_ml > 0 or self.removed_ml > 0
+
+
+def segment_text(name: str, state: SegmentState) -> str:
+    """Volume of a hypoxic segment, and what was changed by hand."""
+    text = (
+        _("{name}: {volume:.2f} ml; edited by hand: {added:.2f} ml added, {removed:.2f} ml removed")
+        if state.edited
+        else _("{name}: {volume:.2f} ml")
+    )
+    return text.format(name=name, volume=state.volume_ml, added=state.added_ml, removed=state.removed_ml)
 
 
 def hypoxic_mask(volume: Volume, gtv: Region, threshold: float, comparison: str) -> np.ndarray:

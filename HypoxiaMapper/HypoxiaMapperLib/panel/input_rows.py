@@ -7,11 +7,11 @@ from typing import Any
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from ..dicomio.model import SeriesInfo
 from ..methods import InputSpec, Method, RegionSpec
 from .choices import MapperChoices, SegmentChoice
+from .i18n import _
 from .method_form import new_form
 from .patient_scope import hidden_ids
 from .sequence_input import sequence_labels
@@ -20,10 +20,6 @@ from .series_choice import SEPARATOR, candidates
 VOLUME, SEGMENTATION = "vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode"
 LONGEST_LABEL = 36  # characters beside a field
 OWN_REGIONS = ("gtv", "reference")  # have rows of their own in the .ui
-_SERIES_TIP = (
-    "Choose a DICOM series of the patient or a sequence of the scene, or type a description or UID, or a NIfTI file; "
-    "several with ;"
-)
 
 
 class InputRows:
@@ -65,9 +61,9 @@ class InputRows:
         selector.nodeTypes = [VOLUME]
         selector.noneEnabled, selector.addEnabled, selector.removeEnabled = True, False, False
         selector.setMRMLScene(self._scene)
-        selector.toolTip = f"{spec.description}: {spec.quantity}" + f" of {', '.join(spec.tracers)}" * bool(
-            spec.tracers
-        )
+        text = _("{image}: {quantity} of {tracers}") if spec.tracers else _("{image}: {quantity}")
+        tracers = ", ".join(spec.tracers)
+        selector.toolTip = text.format(image=spec.description, quantity=spec.quantity, tracers=tracers)
         selector.currentNodeChanged.connect(self._changed)
         self.volumes[spec.key] = selector
         return selector
@@ -76,7 +72,10 @@ class InputRows:
         holder, box, button = qt.QWidget(), qt.QComboBox(), qt.QPushButton(_("File..."))
         box.setEditable(True)
         box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
-        box.toolTip = f"{spec.description}: {spec.quantity}. {_(_SERIES_TIP)}"
+        box.toolTip = _(
+            "{image}: {quantity}. Choose a DICOM series of the patient or a sequence of the scene, or type a "
+            "description or UID, or a NIfTI file; several with ;"
+        ).format(image=spec.description, quantity=spec.quantity)
         box.currentTextChanged.connect(self._changed)
         button.toolTip = _("Choose NIfTI files with their sidecars")
         button.clicked.connect(lambda *_args, key=spec.key: self._choose_files(key))
@@ -98,7 +97,7 @@ class InputRows:
         return selector
 
     def _choose_files(self, key: str) -> None:
-        files = qt.QFileDialog.getOpenFileNames(None, _("NIfTI files"), "", "NIfTI (*.nii *.nii.gz)")
+        files = qt.QFileDialog.getOpenFileNames(None, _("NIfTI files"), "", _("NIfTI (*.nii *.nii.gz)"))
         if files:
             self.series[key].setEditText(f"{SEPARATOR} ".join(files))
 
@@ -157,6 +156,6 @@ def node_list_of(segment_selector: Any) -> Any:
 
 def _label(spec: InputSpec | RegionSpec) -> str:
     """Description with a capital letter, and whether it may be left out."""
-    optional = "" if spec.required else f" ({_('optional')})"
     text = spec.description.partition(";")[0]  # the rest is in the tool tip
-    return f"{text[:1].upper()}{text[1:]}{optional}:"
+    shown = _("{image}:") if spec.required else _("{image} (optional):")
+    return shown.format(image=f"{text[:1].upper()}{text[1:]}")

@@ -20,6 +20,7 @@ from ..mrml.segments import LABELMAP
 from ..mrml.sequences import SEQUENCE, data_nodes
 from ..mrml.volumes import QUANTITY, displacement
 from ..volume import Region, Volume, image_like
+from .i18n import _
 from .sphere import sphere_print
 
 FACTS = "Hypoxia.Map"  # JSON: threshold, comparison, warnings, registration ...
@@ -118,12 +119,12 @@ def why_not_as_made(node: Any, fingerprints: Fingerprints) -> str:
     """What became of a map after it was computed, so that it must not be read; empty when it is as it was."""
     parent = node.GetParentTransformNode()
     if parent is not None:
-        return f"The map stands under the transform {parent.GetName()!r}: take it off."
+        return _("The map stands under the transform {name!r}: take it off.").format(name=parent.GetName())
     if displacement(node) is not None:
-        return "The map was moved in the scene: compute it again."
+        return _("The map was moved in the scene: compute it again.")
     made = node.GetAttribute(VOXELS)
     if made and made != fingerprints.volume(node).partition("|")[0]:
-        return "The values of the map were changed in Slicer: compute it again."
+        return _("The values of the map were changed in Slicer: compute it again.")
     return ""
 
 
@@ -159,8 +160,10 @@ def map_facts(node: Any) -> dict[str, Any]:
     """
     text = node.GetAttribute(FACTS) if node is not None else None
     if not text:
-        name = node.GetName() if node is not None else "nothing"
-        raise RequestError(f"{name!r} is no hypoxia map.", "Compute one in Hypoxia Mapper, step 2.")
+        hint = _("Compute one in Hypoxia Mapper, step 2.")
+        if node is None:
+            raise RequestError(_("There is no hypoxia map."), hint)
+        raise RequestError(_("{name!r} is no hypoxia map.").format(name=node.GetName()), hint)
     return json.loads(text)
 
 
@@ -274,7 +277,7 @@ def inside_only(scene: Any, node: Any, gtv: Region, known: str) -> Any:
 
 
 def region_words(key: str) -> str:
-    """What a region is called where it is said to have changed."""
+    """Name of a region's fingerprint, kept with a map."""
     return {"gtv": "GTV", "reference": "reference"}.get(key, f"region {key}")
 
 

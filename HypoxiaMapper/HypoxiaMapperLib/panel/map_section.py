@@ -7,19 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from ..errors import HypoxiaError
 from ..jobs import make_model
 from ..mrml import node_to_volume, segment_to_region
 from .choices import MapperChoices
-from .hypoxic_segment import hypoxic_mask, made_in, name_for, segment_state, write_hypoxic_segment
+from .hypoxic_segment import (
+    hypoxic_mask,
+    made_in,
+    name_for,
+    segment_state,
+    segment_text,
+    write_hypoxic_segment,
+)
+from .i18n import _
 from .map_nodes import FACTS, UNCERTAINTY, changed_inputs, map_facts, set_window, why_not_as_made, window_decimals
 from .model_text import model_html
 from .overlay_section import OverlaySection
 from .plots import ThresholdPlots
 from .threshold import ThresholdTable, make_threshold_table
 from .views import NO_VALUE, centre_slices, link_crosshair, probe_text
+from .words import shown_words
 
 if TYPE_CHECKING:
     from .widget import MapperPanel
@@ -95,15 +103,17 @@ class MapSection:
             self.ui.hypoxicLabel.text = self.ui.probeLabel.text = NO_VALUE
         else:
             changed = changed_inputs(node, self.panel.decisions.fingerprint(choices))
-            stale = _("STALE: changed since the map was made: {names}. Run again.").format(names=", ".join(changed))
+            names = ", ".join(shown_words(name) for name in changed)
+            stale = _("STALE: changed since the map was made: {names}. Run again.").format(names=names)
             facts = map_facts(node)
-            surrogate = _(" Surrogate: not a measurement of hypoxia.") if facts["surrogate"] else ""
             what = _("Surrogate volume:") if facts["surrogate"] else _("Hypoxic volume:")
             # A map without a threshold of its own is cut where the user likes: that is no hypoxic volume yet.
             self.ui.volumeLabel.text = _("Volume beyond it:") if math.isnan(facts["threshold"]) else what
             reason = why_not_as_made(node, self.panel.decisions.fingerprints)
             self.ui.createSegmentButton.enabled = not reason
-            self.ui.staleLabel.text = (reason or (stale if changed else _("Up to date."))) + surrogate
+            state = reason or (stale if changed else _("Up to date."))
+            note = _("Surrogate: not a measurement of hypoxia.") if facts["surrogate"] else ""
+            self.ui.staleLabel.text = f"{state} {note}".strip()
             self._make_table(node, choices)
         self._show_segment()
 
@@ -160,9 +170,12 @@ class MapSection:
         self._show_numbers(value)
 
     def _show_numbers(self, threshold: float) -> None:
-        text = f"{self.table.volume_ml(threshold):.2f} ml · {100 * self.table.fraction(threshold):.1f} %"
-        text += f" ({self.table.comparison} {threshold:.3g})"
-        self.ui.hypoxicLabel.text = f"{text} · {_('research use only')}"
+        self.ui.hypoxicLabel.text = _(
+            "{volume:.2f} ml · {percent:.1f} % ({comparison} {threshold:.3g}) · research use only"
+        ).format(
+            volume=self.table.volume_ml(threshold), percent=100 * self.table.fraction(threshold),
+            comparison=self.table.comparison, threshold=threshold,
+        )  # fmt: skip
         if not self.plot_timer.isActive():
             self.plot_timer.start(_PLOT_MS)
         self.overlay.follow_threshold(threshold)
@@ -261,10 +274,4 @@ class MapSection:
             except HypoxiaError as error:
                 self.ui.segmentLabel.text = str(error)
                 return
-            self.ui.segmentLabel.text = f"{segment.GetName()}: {state.volume_ml:.2f} ml" + (
-                _("; edited by hand: {added:.2f} ml added, {removed:.2f} ml removed").format(
-                    added=state.added_ml, removed=state.removed_ml
-                )
-                if state.edited
-                else ""
-            )
+            self.ui.segmentLabel.text = segment_text(segment.GetName(), state)

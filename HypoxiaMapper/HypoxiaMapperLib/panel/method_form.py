@@ -11,6 +11,7 @@ import ctk
 import qt
 
 from ..methods import Method
+from .i18n import _
 
 PATHS = ("bundle", "input_csv", "calibration")  # parameters that name a folder or a file
 _WIDEST = 1e6  # where a parameter declares no limit
@@ -79,10 +80,11 @@ def _empty(kind: Any) -> Any:
 def tool_tip(metadata: Mapping[str, Any]) -> str:
     """Unit, range and source of a parameter."""
     low, high, unit = metadata.get("minimum"), metadata.get("maximum"), metadata.get("unit")
-    lines = [f"Unit: {unit}"] if unit else []
+    lines = [_("Unit: {unit}").format(unit=unit)] if unit else []
     if low is not None or high is not None:
-        lines.append(f"Range: {'-∞' if low is None else f'{low:g}'} to {'∞' if high is None else f'{high:g}'}")
-    return "\n".join([*lines, f"Source: {metadata['source']}"])
+        ends = ("-∞" if low is None else f"{low:g}", "∞" if high is None else f"{high:g}")
+        lines.append(_("Range: {low} to {high}").format(low=ends[0], high=ends[1]))
+    return "\n".join([*lines, _("Source: {source}").format(source=metadata["source"])])
 
 
 def new_form(container: Any) -> Any:
@@ -114,7 +116,7 @@ def _field(metadata: Mapping[str, Any], value: Any, changed: Callable[[], None])
     if metadata.get("choices"):
         widget = qt.QComboBox()
         for choice in metadata["choices"]:
-            widget.addItem(str(choice) or "(automatic)", choice)
+            widget.addItem(str(choice) or _("(automatic)"), choice)
         widget.currentIndex = max(0, widget.findData(value))
         widget.currentIndexChanged.connect(told)
         return _Field(widget, "currentData")

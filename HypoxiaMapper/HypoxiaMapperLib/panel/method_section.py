@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from ..errors import HypoxiaError
 from ..jobs import Job, read_curves, read_result, write_job
 from ..methods import Method, all_methods
 from .child import PACKAGE_PARENT, ChildRun, python_executable, time_left_text, worker_arguments
-from .choices import MapperChoices, why_method_is_grey, without_unfitting
+from .choices import MapperChoices, why_method_is_grey
 from .device_line import DeviceQuestion, uses_torch
+from .guess import without_unfitting
+from .i18n import _
 from .labels import fit_labels
 from .map_nodes import map_to_node
 from .method_form import MethodForm
@@ -126,7 +127,7 @@ class MethodSection:
         self.ui.methodStatusLabel.text = ""
         with slicer.util.tryWithErrorDisplay(_("The packages could not be installed.")):
             try:
-                install(method.packages, "Hypoxia Mapper")
+                install(method.packages, _("Hypoxia Mapper"))
             except HypoxiaError as error:
                 self.ui.methodStatusLabel.text = str(error)
                 fit_labels(self.ui.methodStatusLabel)

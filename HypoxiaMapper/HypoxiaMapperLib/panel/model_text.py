@@ -7,31 +7,35 @@ import math
 
 from ..inference.channels import CHANNELS
 from ..methods import Baseline, Finding, ModelUse
+from .i18n import _
 
-PASSED, FAILED = "✔ ok", "✖ OUTSIDE"
-"""A sign and a word, for those who cannot tell colours."""
+PASSED, FAILED = "✔", "✖"
+"""Signs before a word, for those who cannot tell colours."""
 _TITLES = {channel.key: channel.title for channel in CHANNELS}
-_CUT = "Here and beside it, volumes are cut at {own}; they do not follow the slider."
 _HEADING_WIDTH = 104  # pixels
 
 
 def model_rows(model: ModelUse) -> list[tuple[str, str]]:
     """Heading and text of each row; a text may have several lines."""
-    changes = [f"without {_titles((key,))} {change:.3g} on average" for key, change in model.occlusion.items()]
-    weights = f"weights {', '.join(w[:8] for w in model.weights_sha256)} (SHA-256)"
+    change = _("without {image} {change:.3g} on average")
+    changes = [change.format(image=_titles((key,)), change=value) for key, value in model.occlusion.items()]
+    hashes = ", ".join(w[:8] for w in model.weights_sha256)
+    weights = _("weights {hashes} (SHA-256)").format(hashes=hashes)
+    images = [_("used: {images}").format(images=_titles(model.images_used))]
+    if model.images_missing:
+        images.append(_("not there: {images}").format(images=_titles(model.images_missing)))
     rows = [
-        ("Label", model.label),
-        ("Like training?", "\n".join(distribution_lines(model))),
-        ("Volume", _volume(model)),
-        ("Beside it", "\n".join(_baseline(b) for b in model.baselines)),
-        ("Images", f"used: {_titles(model.images_used)}"
-         + (f"\nnot there: {_titles(model.images_missing)}" if model.images_missing else "")),
-        ("Map changes", "\n".join(changes)),
-        ("Trained on", model.training_data),
-        ("Intended for", model.intended_use),
-        ("Model", "\n".join(filter(None, (f"{model.title} {model.version}", model.identity, weights)))),
-        ("Computed on", model.device),
-    ]  # fmt: skip
+        (_("Label"), model.label),
+        (_("Like training?"), "\n".join(distribution_lines(model))),
+        (_("Volume"), _volume(model)),
+        (_("Beside it"), "\n".join(_baseline(b) for b in model.baselines)),
+        (_("Images"), "\n".join(images)),
+        (_("Map changes"), "\n".join(changes)),
+        (_("Trained on"), model.training_data),
+        (_("Intended for"), model.intended_use),
+        (_("Model"), "\n".join(filter(None, (f"{model.title} {model.version}", model.identity, weights)))),
+        (_("Computed on"), model.device),
+    ]
     return [(heading, text) for heading, text in rows if text]
 
 
@@ -39,35 +43,54 @@ def model_html(model: ModelUse) -> str:
     """The rows as a table for a label; what failed stands out."""
     cells = []
     for heading, text in model_rows(model):
-        shown = html.escape(text).replace("\n", "<br>")
-        strong = f"<b>{shown}</b>" if heading == "Label" else shown.replace(FAILED, f"<b>{FAILED}</b>")
-        cells.append(f"<tr><td width={_HEADING_WIDTH}><b>{heading}</b></td><td>{strong}</td></tr>")
+        lines = [html.escape(line) for line in text.split("\n")]
+        strong = "<br>".join(f"<b>{s}</b>" if text == model.label or s.startswith(FAILED) else s for s in lines)
+        cells.append(f"<tr><td width={_HEADING_WIDTH}><b>{html.escape(heading)}</b></td><td>{strong}</td></tr>")
     return f"<table cellpadding=2>{''.join(cells)}</table>"
 
 
 def distribution_lines(model: ModelUse) -> list[str]:
     """Whether the images are like those the model was trained on, failed checks by name."""
     failed = [f for f in model.distribution if not f.passed]
-    way = f"• to lift: distribution({', '.join(model.failed_checks)}) name: reason"
+    way = _("• to lift: {request} name: reason").format(request=f"distribution({', '.join(model.failed_checks)})")
     if not model.distribution:
-        return [f"{FAILED}: the images were not compared with the training data; export needs an override.", way]
+        text = _("OUTSIDE: the images were not compared with the training data; export needs an override.")
+        return [f"{FAILED} {text}", way]
     if not failed:
-        return [f"{PASSED}: {len(model.distribution)} checks against the training data passed."]
-    head = f"{FAILED}: {len(failed)} of {len(model.distribution)} checks failed; export needs an override."
-    return [head, *(f"• {_finding(finding)}" for finding in failed), way]
+        text = _("ok: {count} checks against the training data passed.")
+        return [f"{PASSED} {text.format(count=len(model.distribution))}"]
+    text = _("OUTSIDE: {failed} of {count} checks failed; export needs an override.")
+    head = text.format(failed=len(failed), count=len(model.distribution))
+    return [f"{FAILED} {head}", *(_finding(finding) for finding in failed), way]
 
 
 def _finding(finding: Finding) -> str:
-    return f"{finding.check}: {finding.value} (allowed: {finding.allowed})"
+    text = _("• {check}: {value} (allowed: {allowed})")
+    return text.format(check=finding.check, value=finding.value, allowed=finding.allowed)
 
 
 def _volume(model: ModelUse) -> str:
     """Hypoxic volume with its band, where the model states one."""
     low, high = model.hypoxic_volume_band_ml
     known = not (math.isnan(low) or math.isnan(high))
-    band = f"5-95 %: {low:.2f} to {high:.2f} ml" if known else "5-95 % band: not given by this model"
-    own = f"{model.threshold_text}, the model's own threshold" if model.threshold_text else "the model's own threshold"
-    return f"{model.hypoxic_volume_ml:.2f} ml ({band})\n{_CUT.format(own=own)}"
+    volume = (
+        _("{volume:.2f} ml (5-95 %: {low:.2f} to {high:.2f} ml)")
+        if known
+        else _("{volume:.2f} ml (5-95 % band: not given by this model)")
+    )
+    cut = (
+        _(
+            "Here and beside it, volumes are cut at {threshold}, the model's own threshold; they do not follow the "
+            "slider."
+        )
+        if model.threshold_text
+        else _("Here and beside it, volumes are cut at the model's own threshold; they do not follow the slider.")
+    )
+    lines = (
+        volume.format(volume=model.hypoxic_volume_ml, low=low, high=high),
+        cut.format(threshold=model.threshold_text),
+    )
+    return "\n".join(lines)
 
 
 def _baseline(baseline: Baseline) -> str:

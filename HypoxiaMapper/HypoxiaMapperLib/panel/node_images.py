@@ -21,6 +21,7 @@ from ..mrml import node_to_volume
 from ..mrml.geometry import from_vtk_matrix, index_to_ras, require_no_transform, set_geometry
 from ..mrml.volumes import FACTS, PLACE, QUANTITY, UNIT, displacement
 from ..volume import Volume
+from .i18n import _
 from .node_voxels import changed_voxels, file_values
 
 FileLookup = Callable[[Sequence[str]], Sequence[str]]
@@ -30,19 +31,21 @@ INSTANCE_UIDS = "DICOM.instanceUIDs"  # written by Slicer's own DICOM readers, s
 FOLDER = "Hypoxia.DicomFolder"  # where this extension read the series from
 SERIES = "Hypoxia.SeriesInstanceUID"
 STATED_UNITS = {
-    "SUVbw (g/ml)": ("SUVbw", "g/ml"),
-    "CT number (HU)": ("CT number", "[hnsf'U]"),
-    "Ratio to blood, measured": ("tissue-to-blood ratio", "{ratio}"),
-    "MR map (unit in step 2)": ("MR map", "[arb'U]"),
-    "Bq/ml, decay-corrected": ("Activity concentration", "Bq/ml"),
-    "MR signal (arbitrary)": ("MR signal", "[arb'U]"),
+    "suv": ("SUVbw", "g/ml"),
+    "hounsfield": ("CT number", "[hnsf'U]"),
+    "ratio": ("tissue-to-blood ratio", "{ratio}"),
+    "mr_map": ("MR map", "[arb'U]"),
+    "activity": ("Activity concentration", "Bq/ml"),
+    "mr_signal": ("MR signal", "[arb'U]"),
 }
-"""Units a person may state for a node that does not say its own: text in the panel, quantity, UCUM unit."""
+"""Units a person may state for a node that does not say its own: key of its text in ``words``, quantity, UCUM unit."""
 
-_WAY_OUT = (
-    "Use it as loaded from DICOM, or load it with 'Load DICOM folder' and do the same to that volume: its voxels say "
-    "their unit themselves."
-)
+
+def _way_out() -> str:
+    return _(
+        "Use it as loaded from DICOM, or load it with 'Load DICOM folder' and do the same to that volume: its voxels "
+        "say their unit themselves."
+    )
 
 
 def database_files(uids: Sequence[str]) -> list[str]:
@@ -97,8 +100,11 @@ class NodeImages:
         info = self.info(node)
         if info is None:
             raise InputError(
-                f"The DICOM files of {node.GetName()!r} were not found.",
-                "Load it from the DICOM module or with 'Load DICOM folder'; import its files again if they have moved.",
+                _("The DICOM files of {name!r} were not found.").format(name=node.GetName()),
+                _(
+                    "Load it from the DICOM module or with 'Load DICOM folder'; "
+                    "import its files again if they have moved."
+                ),
             )
         key = (info.series_uid, info.files)  # Slicer shows a series of several frames as several nodes
         if key not in self._series:
@@ -127,8 +133,8 @@ class NodeImages:
                 return node_to_volume(node)
             except RequestError as error:
                 raise RequestError(
-                    f"{node.GetName()!r}: unit unknown.",
-                    "Load it from DICOM, or state its unit below after making sure what its voxels measure.",
+                    _("{name!r}: unit unknown.").format(name=node.GetName()),
+                    _("Load it from DICOM, or state its unit below after making sure what its voxels measure."),
                 ) from error
         volume = self.series(node).volume
         self._require_as_read(node, volume)
@@ -139,8 +145,10 @@ class NodeImages:
         data = node.GetImageData()
         if data is None or tuple(data.GetDimensions()) != volume.image.GetSize():
             raise GeometryError(
-                f"{node.GetName()!r} does not have the grid of its DICOM files (cropped or resampled in Slicer).",
-                _WAY_OUT,
+                _("{name!r} does not have the grid of its DICOM files (cropped or resampled in Slicer).").format(
+                    name=node.GetName()
+                ),
+                _way_out(),
             )
         stamp = max(node.GetMTime(), data.GetMTime())
         if self._changed.get(node.GetID(), (0, 0))[0] != stamp:
@@ -152,9 +160,11 @@ class NodeImages:
         count = self._changed[node.GetID()][1]
         if count:
             raise InputError(
-                f"{node.GetName()!r}: {count} voxels are not those of its DICOM files (changed in Slicer, or deformed "
-                "by a transform that was hardened), so their unit is not known.",
-                _WAY_OUT,
+                _(
+                    "{name!r}: {count} voxels are not those of its DICOM files (changed in Slicer, or deformed by a "
+                    "transform that was hardened), so their unit is not known."
+                ).format(name=node.GetName(), count=count),
+                _way_out(),
             )
 
     def displacement(self, node: Any) -> np.ndarray | None:
@@ -269,17 +279,18 @@ def _axis(image: sitk.Image, number: int) -> tuple[float, float, float]:
     return direction[number], direction[3 + number], direction[6 + number]
 
 
-def state_unit(node: Any, text: str) -> None:
+def state_unit(node: Any, key: str) -> None:
     """Take a person's word for what the voxels of a node measure, and say so in its history.
 
     Raises
     ------
     RequestError
-        Unknown text.
+        Unknown key.
     """
-    if text not in STATED_UNITS:
-        raise RequestError(f"Unit {text!r} is unknown.", f"Valid: {', '.join(STATED_UNITS)}.")
-    quantity, unit = STATED_UNITS[text]
+    if key not in STATED_UNITS:
+        valid = ", ".join(STATED_UNITS)
+        raise RequestError(_("Unit {key!r} is unknown.").format(key=key), _("Valid: {names}.").format(names=valid))
+    quantity, unit = STATED_UNITS[key]
     node.SetAttribute(QUANTITY, quantity)
     node.SetAttribute(UNIT, unit)
     node.SetAttribute("Hypoxia.Operations", '["unit stated by the user"]')
@@ -294,18 +305,18 @@ def role_of(node: Any, images: NodeImages) -> tuple[str, str]:
 def suv_line(quantity: str, facts: Mapping[str, Any]) -> str:
     """How the PET became SUV, in one line for a physicist: tracer, time, factor, decay reference, weight, activity."""
     if quantity != "SUVbw":
-        return f"{quantity}: not SUV"
+        return _("{quantity}: not SUV").format(quantity=quantity)
     if "suv_factor" not in facts:
-        return "SUVbw as stated; no DICOM header to check it against"
-    factor = facts["suv_factor"]
-    shown = f"{factor:.4g}" if isinstance(factor, int | float) else "by slice"
+        return _("SUVbw as stated; no DICOM header to check it against")
+    factor, tracer = facts["suv_factor"], facts.get("tracer", "unknown")
     minutes, weight, dose = (facts.get(k) for k in ("minutes_after_injection", "weight_kg", "injected_activity_mbq"))
+    by_slice, decay = not isinstance(factor, int | float), facts.get("decay_correction")
     parts = [
-        f"{facts.get('tracer', 'unknown')}",
-        "scan start unknown" if minutes is None else f"{minutes:.0f} min p.i.",
-        f"factor {shown}",
-        f"decay {facts.get('decay_correction', 'unknown')}",
-        "weight unknown" if weight is None else f"{weight:g} kg",
-        "activity unknown" if dose is None else f"{dose:.0f} MBq",
+        _("tracer unknown") if tracer == "unknown" else str(tracer),
+        _("scan start unknown") if minutes is None else _("{minutes:.0f} min p.i.").format(minutes=minutes),
+        _("factor by slice") if by_slice else _("factor {factor:.4g}").format(factor=factor),
+        _("decay {reference}").format(reference=decay) if decay else _("decay unknown"),
+        _("weight unknown") if weight is None else f"{weight:g} kg",
+        _("activity unknown") if dose is None else f"{dose:.0f} MBq",
     ]
     return " · ".join(parts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import slicer
-from slicer.i18n import tr as _
 
 from ..mrml import node_to_volume, segment_to_region
 from ..mrml.geometry import to_lps
@@ -22,6 +21,7 @@ from .map_nodes import (
 )
 from .plots import show_curve
 from .views import LEFT, colour_legend, leave_side_by_side, overlay, set_display_threshold, show_above, side_by_side
+from .words import shown_part
 
 if TYPE_CHECKING:
     from .map_section import MapSection
@@ -62,7 +62,7 @@ class OverlaySection:
             self._parts, self._updating = names, True
             ui.overlayComboBox.clear()
             for name in names:
-                ui.overlayComboBox.addItem(_(name))
+                ui.overlayComboBox.addItem(shown_part(name))
             self._updating = False
         for name in ("fourUpButton", "sideBySideButton", "threeDButton", "plotsButton"):
             getattr(ui, name).enabled = node is not None

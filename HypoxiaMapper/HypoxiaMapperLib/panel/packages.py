@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingPackageError
+from .i18n import _
 
 RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
 REQUIREMENTS = (RESOURCES / "requirements.txt", RESOURCES / "requirements-learned.txt")
 NEVER_IN_SLICER = ("trame-slicer",)  # brings Slicer's libraries a second time
 TORCH = "torch"
-BY_HAND = "Slicer's Python console shows what pip said. By hand, in a terminal: PythonSlicer -m pip install "
 
 
 def requirement_lines(names: Iterable[str]) -> list[str]:
@@ -65,8 +65,9 @@ def install(names: Iterable[str], requester: str) -> list[str]:
         return wanted
     installer = _torch_installer() if TORCH in wanted else None
     lines = requirement_lines(wanted)
-    question = "These Python packages will be installed into Slicer, which takes minutes:\n\n" + "\n".join(lines)
-    if not slicer.util.confirmOkCancelDisplay(question, f"{requester} - Install Python packages"):
+    question = _("These Python packages will be installed into Slicer, which takes minutes:")
+    title = _("{module} - Install Python packages").format(module=requester)
+    if not slicer.util.confirmOkCancelDisplay("\n".join([question, "", *lines]), title):
         return wanted
     try:
         with slicer.util.WaitCursor():
@@ -74,7 +75,8 @@ def install(names: Iterable[str], requester: str) -> list[str]:
     except (subprocess.CalledProcessError, ImportError) as error:
         importlib.invalidate_caches()
         left = missing_packages(wanted)
-        raise MissingPackageError(f"Could not be installed: {', '.join(left or wanted)}.", _way_on(left)) from error
+        message = _("Could not be installed: {names}.").format(names=", ".join(left or wanted))
+        raise MissingPackageError(message, _way_on(left)) from error
     importlib.invalidate_caches()
     return missing_packages(wanted)
 
@@ -91,8 +93,11 @@ def _install_in_turn(wanted: Sequence[str], installer: Any, requester: str) -> N
 
 def _way_on(names: Sequence[str]) -> str:
     """What a user can do after pip failed."""
-    torch = " Or choose another build of PyTorch in the module PyTorch Utils." if TORCH in names else ""
-    return f"{BY_HAND}{' '.join(names)}.{torch}"
+    text = _(
+        "Slicer's Python console shows what pip said. By hand, in a terminal: PythonSlicer -m pip install {names}."
+    ).format(names=" ".join(names))
+    other = _("Or choose another build of PyTorch in the module PyTorch Utils.")
+    return f"{text} {other}" if TORCH in names else text
 
 
 def _torch_installer() -> Any:
@@ -107,9 +112,11 @@ def _torch_installer() -> Any:
         from PyTorchUtils import PyTorchUtilsLogic
     except ImportError as error:
         raise MissingPackageError(
-            "PyTorch is installed by Slicer's PyTorch extension, which is not here.",
-            "Install the extension PyTorch with the Extensions Manager, restart Slicer, and press Install again. "
-            "Or by hand, in a terminal: PythonSlicer -m pip install torch",
+            _("PyTorch is installed by Slicer's PyTorch extension, which is not here."),
+            _(
+                "Install the extension PyTorch with the Extensions Manager, restart Slicer, and press Install again. "
+                "Or by hand, in a terminal: PythonSlicer -m pip install torch"
+            ),
         ) from error
     return PyTorchUtilsLogic()
 

@@ -24,6 +24,7 @@ from ..methods import Progress, no_progress
 from ..mrml import make_segmentation, region_to_segment, show_as_background, volume_to_node
 from ..volume import Volume
 from .as_read import remember_as_read
+from .i18n import _
 from .node_images import FOLDER, INSTANCE_UIDS, SERIES
 from .patient_scope import all_nodes
 
@@ -57,26 +58,29 @@ def load_patient(scene: Any, folder: Path, progress: Progress = no_progress) -> 
     require_one_patient(scan)
     infos = [s for s in scan.series if s.role in ("planning_ct", "pet", "mr")]
     if not infos:
-        raise InputError(f"{folder} holds no CT, PET or MR series.", "Choose the folder with the images.")
+        message = _("{folder} holds no CT, PET or MR series.").format(folder=folder)
+        raise InputError(message, _("Choose the folder with the images."))
     images: dict[str, ImageSeries] = {}
     nodes, notes = [], list(patient_warnings(scan))
     for number, info in enumerate(infos):
-        progress(0.2 + 0.6 * number / len(infos), f"reading {info.description or info.modality}")
+        name = info.description or info.modality
+        progress(0.2 + 0.6 * number / len(infos), _("reading {name}").format(name=name))
         if is_series(info):
-            notes.append(f"{info.description or info.modality}: a series of frames, offered to methods that take one.")
+            notes.append(_("{name}: a series of frames, offered to methods that take one.").format(name=name))
             continue
         try:
             image = read_pet_series(info) if info.role == "pet" else read_image_series(info)
         except HypoxiaError as error:
-            notes.append(f"{info.description or info.modality} was not loaded: {error}")
+            notes.append(_("{name} was not loaded: {reason}").format(name=name, reason=error))
             continue
         images[info.series_uid] = image
         nodes.append(_add_volume(scene, image, folder))
     segmentations = []
     for info in scan.by_role("rtstruct"):
-        progress(0.9, f"reading structures of {info.description or 'RTSTRUCT'}")
+        progress(0.9, _("reading structures of {name}").format(name=info.description or "RTSTRUCT"))
         segmentations += _add_structures(scene, info, scan, images, nodes, notes)
-    progress(1.0, f"{len(nodes)} images, {len(segmentations)} structure sets")
+    text = _("images: {images}, structure sets: {sets}")
+    progress(1.0, text.format(images=len(nodes), sets=len(segmentations)))
     return Loaded(tuple(nodes), tuple(segmentations), tuple(notes))
 
 
@@ -154,13 +158,15 @@ def _add_structures(
     drawn_on = [u for u in info.referenced_series_uids if u in images]
     candidates = drawn_on or [s.series_uid for s in scan.by_role("planning_ct") if s.series_uid in images]
     if not candidates:
-        notes.append(f"{info.description or 'RTSTRUCT'} was not loaded: its images are not in the folder.")
+        text = _("{name} was not loaded: its images are not in the folder.")
+        notes.append(text.format(name=info.description or "RTSTRUCT"))
         return []
     volume = images[candidates[0]].volume
     try:
         regions = read_structure_set(info.files[0], volume.image, volume.frame_of_reference_uid)
     except HypoxiaError as error:
-        notes.append(f"{info.description or 'RTSTRUCT'} was not loaded: {error}")
+        text = _("{name} was not loaded: {reason}")
+        notes.append(text.format(name=info.description or "RTSTRUCT", reason=error))
         return []
     node = make_segmentation(scene, scene.GenerateUniqueName(info.description or "Structures"))
     reference = next((n for n in nodes if n.GetAttribute(SERIES) == candidates[0]), None)

@@ -10,6 +10,7 @@ from ..dicomio.model import ScanResult, SeriesInfo
 from ..dicomio.patient import require_one_patient
 from ..errors import InputError
 from ..mrml.sequences import SEQUENCE, shown_nodes
+from .i18n import _
 
 CHOICE = Path("This choice")  # stands for the folder in the message of ``require_one_patient``
 
@@ -75,7 +76,8 @@ def why_not_one_patient(nodes: Iterable[Any], infos: Iterable[SeriesInfo]) -> st
             homes.setdefault(patient, node.GetName())
     if len(homes) > 1:
         (first, one), (second, two) = list(homes.items())[:2]
-        return f"{one!r} belongs to patient {first}, {two!r} to patient {second}: choose images of one patient."
+        text = _("{one!r} belongs to patient {first}, {two!r} to patient {second}: choose images of one patient.")
+        return text.format(one=one, first=first, two=two, second=second)
     try:
         require_one_patient(ScanResult(CHOICE, tuple(infos), ()))
     except InputError as error:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..methods import FitCurve
+from .i18n import _
 from .threshold import ThresholdTable
 from .views import unit_text
 
@@ -34,10 +35,14 @@ class ThresholdPlots:
 
     def show(self, table: ThresholdTable, quantity: str, unit: str) -> None:
         """Fill both charts from a threshold table."""
+        self.histogram.SetTitle(_("Hypoxia histogram"))
+        self.curve.SetTitle(_("Hypoxic volume by threshold"))
         label = f"{quantity} ({unit_text(unit)})"
-        self._tops["histogram"] = _fill(self.scene, self.histogram, *table.histogram(), label, "Volume per bin (ml)")
-        y_label = f"Volume {table.comparison} threshold (ml)"
-        self._tops["curve"] = _fill(self.scene, self.curve, *table.curve(), f"Threshold: {label}", y_label)
+        y_label = _("Volume per bin (ml)")
+        self._tops["histogram"] = _fill(self.scene, self.histogram, *table.histogram(), label, y_label)
+        x_label = _("Threshold: {quantity} ({unit})").format(quantity=quantity, unit=unit_text(unit))
+        y_label = _("Volume {comparison} threshold (ml)").format(comparison=table.comparison)
+        self._tops["curve"] = _fill(self.scene, self.curve, *table.curve(), x_label, y_label)
 
     def move_threshold(self, threshold: float) -> None:
         """Move the line of both charts."""
@@ -59,14 +64,14 @@ def show_curve(scene: Any, curve: FitCurve) -> Any:
     chart.SetYAxisTitle(curve.y_label)
     modelled = not np.array_equal(measured, fitted, equal_nan=True)
     nothing = np.full(x.shape, np.nan)
-    for key, values, colour, points in (
-        ("measured", measured, _BLUE, True),
-        ("fitted", fitted if modelled else nothing, _RED, False),
-        ("residual (measured - fitted)", measured - fitted if modelled else nothing, _GRAY, True),
+    for key, legend, values, colour, points in (
+        ("measured", _("measured"), measured, _BLUE, True),
+        ("fitted", _("fitted"), fitted if modelled else nothing, _RED, False),
+        ("residual", _("residual (measured - fitted)"), measured - fitted if modelled else nothing, _GRAY, True),
     ):
         kept = np.isfinite(values)
         series = _series(scene, chart, key, colour)
-        series.SetName(key)  # what the legend shows
+        series.SetName(legend)
         if points:
             series.SetMarkerStyle(series.MarkerStyleCircle if key == "measured" else series.MarkerStyleCross)
             series.SetLineStyle(series.LineStyleNone)
@@ -90,7 +95,6 @@ def _chart(scene: Any, name: str) -> Any:
     chart = scene.GetFirstNodeByName(name)
     if chart is None or not chart.IsA("vtkMRMLPlotChartNode"):
         chart = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", name)
-        chart.SetTitle(name)
         chart.SetLegendVisibility(False)
         _gather(scene, chart)
     return chart

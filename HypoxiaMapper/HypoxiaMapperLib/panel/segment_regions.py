@@ -16,6 +16,7 @@ from ..mrml.geometry import require_no_transform
 from ..mrml.segments import segment_mask
 from ..tumour_overlap import is_tumour_name
 from ..volume import Region, voxel_volume_ml
+from .i18n import _
 
 LARGEST_LOSS = 0.005
 """Part of a segment that may lie outside the planning image: less than the half voxel by which grids differ."""
@@ -45,9 +46,10 @@ def region_of_segment(
     drawn_in, source = region.frame_of_reference_uid, region.source
     if drawn_in and frame_uid and drawn_in != frame_uid:
         if not as_placed:
+            text = _("{name} was drawn in the frame of reference {drawn_in}; the planning image is in {frame}.")
             raise GeometryError(
-                f"{region.name} was drawn in the frame of reference {drawn_in}; the planning image is in {frame_uid}.",
-                "Use a contour drawn on the planning CT, or compute the map as placed in the scene.",
+                text.format(name=region.name, drawn_in=drawn_in, frame=frame_uid),
+                _("Use a contour drawn on the planning CT, or compute the map as placed in the scene."),
             )
         source = f"{source or 'segment'}; drawn in frame of reference {drawn_in}, taken as placed in the scene"
     lost_ml = _outside_ml(segment_mask(node, segment_id), grid)

@@ -13,7 +13,6 @@ import slicer
 
 from ..mrml import volume_to_node
 from ..volume import Volume
-from .node_images import STATED_UNITS
 from .parameters import SEQUENCE_ROLE
 
 WAIT_S = 10.0
@@ -41,8 +40,7 @@ def sequence_in_row(
     box.setEditText(label)
     test.assertEqual(panel.parameters.parameterNode.GetNodeReference(SEQUENCE_ROLE + "pet"), sequence)
     test.assertIn("unit unknown", ui.imagesStatusLabel.text)
-    text = next(text for text, (quantity, _) in STATED_UNITS.items() if quantity == "Activity concentration")
-    ui.unitComboBox.currentIndex = list(STATED_UNITS).index(text)
+    ui.unitComboBox.currentIndex = ui.unitComboBox.findData("activity")
     ui.stateUnitButton.click()
     test.assertIn("state it", ui.imagesStatusLabel.text)
     panel.parameters.tracer = "FMISO"

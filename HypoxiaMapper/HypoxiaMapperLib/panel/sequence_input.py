@@ -33,6 +33,7 @@ from ..mrml.sequences import (
 )
 from ..mrml.volumes import OPERATIONS
 from ..timeseries import FrameStack, ParameterSeries, TimeSeries, spread
+from .i18n import _
 from .node_images import INSTANCE_UIDS, NodeImages
 from .patient_scope import all_nodes, nodes_in, patient_of
 from .sequence_times import Stated, mr_times, parameter_values, pet_times
@@ -61,8 +62,9 @@ def sequence_labels(nodes: Sequence[Any]) -> dict[str, Any]:
     """Sequences by the text they are offered under; the identifier tells those of one name apart."""
     names = [node.GetName().strip() for node in nodes]
     twins = {name for name in names if names.count(name) > 1}
+    named, twin = _("{name} (sequence)"), _("{name} (sequence {id})")
     return {
-        f"{name} (sequence{f' {node.GetID()}' if name in twins else ''})": node
+        (twin if name in twins else named).format(name=name, id=node.GetID()): node
         for name, node in zip(names, nodes, strict=True)
     }
 
@@ -131,31 +133,33 @@ class SequenceInputs:
         self, node: Any, spec: InputSpec, tracer: str, stated: Stated
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Everything but the voxels: what all stacks have, and times or values."""
-        what = f"Sequence {node.GetName()!r}"
+        name = node.GetName()
         if node.IsA(MULTI_VOLUME):
             raise InputError(
-                f"The DICOM files of the MultiVolume {node.GetName()!r} were not found.",
-                "Load it as a volume sequence, or take its DICOM series or 4D NIfTI file in this row.",
+                _("The DICOM files of the MultiVolume {name!r} were not found.").format(name=name),
+                _("Load it as a volume sequence, or take its DICOM series or 4D NIfTI file in this row."),
             )
         grid = sequence_grid(node)
         quantity, unit = sequence_unit(node)
-        facts: dict[str, Any] = {"sequence": node.GetName(), "series_description": node.GetName(),
+        facts: dict[str, Any] = {"sequence": name, "series_description": name,
                                  "modality": spec.modality, "no_files": self._find(node).missing}  # fmt: skip
         if spec.modality == "PT":
-            facts |= _pet_facts(what, quantity, spec, tracer)
+            facts |= _pet_facts(name, quantity, spec, tracer)
         elif unit == "g/ml" or quantity in PET_QUANTITIES:
-            raise RequestError(f"{what} is {quantity}; {spec.description} is wanted.", "Choose another.")
+            text = _("Sequence {name!r} is {quantity}; wanted: {image}.")
+            message = text.format(name=name, quantity=quantity, image=spec.description)
+            raise RequestError(message, _("Choose another."))
         else:
             facts |= _scanner_facts(node)
         index, count = frame_index(node), node.GetNumberOfDataNodes()
         if spec.kind == "time":
-            times = (pet_times if spec.modality == "PT" else mr_times)(index, count, stated, what)
+            times = (pet_times if spec.modality == "PT" else mr_times)(index, count, stated, name)
             facts |= times.facts
             if spec.modality == "PT":
                 facts["warnings"] = (f"Times of the PET count from {facts['time_zero']}: this must be the injection.",)
             own: dict[str, Any] = {"frame_start_s": times.start_s, "frame_duration_s": times.duration_s}
         else:
-            own = {"parameter": spec.kind, "values": parameter_values(index, spec.kind, what)}
+            own = {"parameter": spec.kind, "values": parameter_values(index, spec.kind, name)}
         said = json.loads(node.GetAttribute(OPERATIONS) or "[]")
         common = {
             "grid": grid, "quantity": quantity, "unit": unit, "facts": facts,
@@ -221,20 +225,31 @@ def _placed(node: Any) -> PlacedFrames:
 def _require_modality(node: Any, spec: InputSpec, infos: Sequence[SeriesInfo]) -> None:
     wrong = next((info for info in infos if info.modality != spec.modality), None)
     if wrong is not None:
-        raise RequestError(
-            f"Sequence {node.GetName()!r} is {wrong.modality}; {spec.description} is wanted.", "Choose another."
-        )
+        text = _("Sequence {name!r} is {modality}; wanted: {image}.")
+        message = text.format(name=node.GetName(), modality=wrong.modality, image=spec.description)
+        raise RequestError(message, _("Choose another."))
     if not node.IsA(MULTI_VOLUME):
         sequence_grid(node)
 
 
-def _pet_facts(what: str, quantity: str, spec: InputSpec, tracer: str) -> dict[str, Any]:
+def why_no_tracer(name: str, tracer: str, spec: InputSpec) -> str:
+    """Why a PET of a tracer (empty or "unknown" where nothing says it) cannot be an input."""
+    text = (
+        _("{name!r} has no known tracer: state it; this method needs one of: {wanted}.")
+        if tracer in ("", "unknown")
+        else _("{name!r} is a {tracer} PET; this method needs one of: {wanted}.")
+    )
+    return text.format(name=name, tracer=tracer, wanted=", ".join(spec.tracers))
+
+
+def _pet_facts(name: str, quantity: str, spec: InputSpec, tracer: str) -> dict[str, Any]:
     """Facts of a PET without header."""
     if quantity not in PET_QUANTITIES:
-        raise RequestError(f"{what} is {quantity}; this method needs {spec.quantity}.", "Choose another.")
+        text = _("Sequence {name!r} is {quantity}; this method needs {wanted}.")
+        message = text.format(name=name, quantity=quantity, wanted=spec.quantity)
+        raise RequestError(message, _("Choose another."))
     if spec.tracers and tracer not in spec.tracers:
-        said = f"is a {tracer} PET" if tracer else "has no known tracer: state it"
-        raise RequestError(f"{what} {said}; this method needs {' or '.join(spec.tracers)}.", "State the tracer below.")
+        raise RequestError(why_no_tracer(name, tracer, spec), _("State the tracer below."))
     return {"tracer": tracer or "unknown", "tracer_source": "stated by the user"}
 
 

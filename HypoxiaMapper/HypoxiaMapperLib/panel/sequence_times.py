@@ -17,6 +17,7 @@ from ..dicomio.frame_times import SHORTEST_MR_STEP_MS, TILING_TOLERANCE_S, Frame
 from ..errors import InputError, RequestError
 from ..mrml.sequences import FrameIndex
 from ..timeseries import PARAMETERS, UNSTATED, Timing
+from .i18n import _
 
 TIME_UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "min": 60.0, "minute": 60.0,
               "minutes": 60.0}  # fmt: skip
@@ -58,14 +59,14 @@ def parse_lengths(text: str) -> np.ndarray:
         match = re.fullmatch(r"(?:(\d+)[x*])?(\d+(?:\.\d+)?)", part)
         if not match or float(match[2]) <= 0 or match[1] == "0":
             raise RequestError(
-                f"Lengths of frames: {part!r} is not understood.",
-                "Write seconds, e.g. 6x10 4x30 5x300 (6 of 10 s ...).",
+                _("Lengths of frames: {text!r} is not understood.").format(text=part),
+                _("Write seconds, e.g. 6x10 4x30 5x300 (6 of 10 s ...)."),
             )
         lengths += [float(match[2])] * int(match[1] or 1)
     return np.array(lengths)
 
 
-def pet_times(index: FrameIndex, count: int, stated: Stated, what: str) -> FrameTimes:
+def pet_times(index: FrameIndex, count: int, stated: Stated, name: str) -> FrameTimes:
     """Start and length of each frame of a PET sequence in seconds.
 
     Raises
@@ -75,23 +76,25 @@ def pet_times(index: FrameIndex, count: int, stated: Stated, what: str) -> Frame
     """
     if not stated.lengths:
         raise InputError(
-            f"{what} does not say how long its frames are.",
-            "State the lengths of frames below, or choose the DICOM series it was loaded from.",
+            _("Sequence {name!r} does not say how long its frames are.").format(name=name),
+            _("State the lengths of frames below, or choose the DICOM series it was loaded from."),
         )
     lengths = parse_lengths(stated.lengths)
     if len(lengths) != count:
-        raise InputError(f"{what} has {count} frames, {len(lengths)} lengths are stated.", "State one length each.")
+        text = _("Sequence {name!r} has {count} frames, {stated} lengths are stated.")
+        message = text.format(name=name, count=count, stated=len(lengths))
+        raise InputError(message, _("State one length each."))
     source = "lengths stated by the user"
-    times = _index_times(index, stated.timing, what)
+    times = _index_times(index, stated.timing, name)
     if times is None:
         start = np.r_[0.0, np.cumsum(lengths)[:-1]]
         return _times(start, lengths, f"{source}, frames without gap", "start of the first frame")
-    kind = _start_or_mid(times, lengths, stated.timing, index, what)
+    kind = _start_or_mid(times, lengths, stated.timing, index, name)
     start = times if kind == "start" else times - lengths / 2
     return _times(start, lengths, f"{_source(index)}, taken as frame {kind}; {source}", _zero(index))
 
 
-def mr_times(index: FrameIndex, count: int, stated: Stated, what: str) -> FrameTimes:
+def mr_times(index: FrameIndex, count: int, stated: Stated, name: str) -> FrameTimes:
     """Times of the frames of an MR sequence in seconds, instants after the first.
 
     Raises
@@ -100,30 +103,35 @@ def mr_times(index: FrameIndex, count: int, stated: Stated, what: str) -> FrameT
         If neither index nor user says them, or both do and differ.
     """
     step = stated.timing.frame_interval_s
-    times = _index_times(index, stated.timing, what)
+    times = _index_times(index, stated.timing, name)
     if step is not None:
         start = np.arange(count) * step
         if times is not None and not np.allclose(times - times[0], start, rtol=0.01, atol=0.01):
+            text = _("Sequence {name!r}: {step:g} s from frame to frame were stated, but its frames are at {index}.")
             raise InputError(
-                f"{what}: {step:g} s from frame to frame were stated, but its frames are at {index.text()}.",
-                "Set 'Time between frames' to zero, or correct the index.",
+                text.format(name=name, step=step, index=index.text()),
+                _("Set 'Time between frames' to zero, or correct the index."),
             )
         return _times(start, np.zeros(count), f"stated by the user: {step:g} s from frame to frame", "first frame")
     if times is None:
+        text = _("Sequence {name!r} does not say when its frames were measured: {index}.")
         raise InputError(
-            f"{what} does not say when its frames were measured: {index.text()}.",
-            "State the time between frames (or, where the index is right, the unit of times) below, or choose the "
-            "DICOM series it was loaded from.",
+            text.format(name=name, index=index.text()),
+            _(
+                "State the time between frames (or, where the index is right, the unit of times) below, or choose the "
+                "DICOM series it was loaded from."
+            ),
         )
     if not stated.timing.time_unit and np.median(np.diff(times)) * 1000 < SHORTEST_MR_STEP_MS:
+        text = _("Sequence {name!r}: {index} makes frames of {step:g} s, which is too short.")
         raise InputError(
-            f"{what}: {index.text()} makes frames of {np.median(np.diff(times)):g} s, which is too short.",
-            "State the unit of times below.",
+            text.format(name=name, index=index.text(), step=np.median(np.diff(times))),
+            _("State the unit of times below."),
         )
     return _times(times - times[0], np.zeros(count), _source(index), "first frame")
 
 
-def parameter_values(index: FrameIndex, parameter: str, what: str) -> np.ndarray:
+def parameter_values(index: FrameIndex, parameter: str, sequence: str) -> np.ndarray:
     """Value of each frame in the unit of ``timeseries.PARAMETERS``.
 
     Raises
@@ -136,15 +144,19 @@ def parameter_values(index: FrameIndex, parameter: str, what: str) -> np.ndarray
     names = {re.sub(r"[^a-z]", "", known): known for known in PARAMETERS} | _PARAMETER_NAMES
     factor = _PARAMETER_UNITS[parameter].get(index.unit.strip().lower())
     if names.get(name) != parameter or factor is None or not index.values:
+        text = _("Sequence {name!r} does not say the {parameter} of its frames: {index}.")
+        hint = _(
+            "Give its index the name '{parameter}' and the unit {unit} (module Sequences), or choose the DICOM series "
+            "it was loaded from."
+        )
         raise InputError(
-            f"{what} does not say the {parameter} of its frames: {index.text()}.",
-            f"Give its index the name '{parameter}' and the unit {PARAMETERS[parameter]} (module Sequences), or choose "
-            "the DICOM series it was loaded from.",
+            text.format(name=sequence, parameter=parameter, index=index.text()),
+            hint.format(parameter=parameter, unit=PARAMETERS[parameter]),
         )
     return np.array(index.values) * factor
 
 
-def _index_times(index: FrameIndex, timing: Timing, what: str) -> np.ndarray | None:
+def _index_times(index: FrameIndex, timing: Timing, name: str) -> np.ndarray | None:
     """Times in seconds that the index says; None when it says none."""
     unit = index.unit.strip().lower()
     if not index.values or (index.tag and index.name not in _TIME_TAGS):
@@ -152,9 +164,10 @@ def _index_times(index: FrameIndex, timing: Timing, what: str) -> np.ndarray | N
     if unit not in TIME_UNITS and not (unit == "" and timing.time_unit and index.name.lower() == "time"):
         return None
     if unit in TIME_UNITS and timing.time_unit and TIME_UNITS[unit] != TIME_UNITS[timing.time_unit]:
+        text = _("Sequence {name!r}: its index is in {unit}, {stated} is stated.")
         raise InputError(
-            f"{what}: its index is in {unit}, {timing.time_unit} is stated.",
-            "Correct 'Unit of times', or leave it out.",
+            text.format(name=name, unit=unit, stated=timing.time_unit),
+            _("Correct 'Unit of times', or leave it out."),
         )
     values = np.array(index.values)
     if unit == "s" and not index.tag and not timing.time_unit and (np.diff(values) == 1).all():
@@ -162,7 +175,7 @@ def _index_times(index: FrameIndex, timing: Timing, what: str) -> np.ndarray | N
     return values * TIME_UNITS[timing.time_unit or unit]
 
 
-def _start_or_mid(times: np.ndarray, lengths: np.ndarray, timing: Timing, index: FrameIndex, what: str) -> str:
+def _start_or_mid(times: np.ndarray, lengths: np.ndarray, timing: Timing, index: FrameIndex, name: str) -> str:
     """Whether times are frame starts or mid-times: as stated, else the only one without gaps or a start before zero."""
     if timing.frame_time:
         return timing.frame_time
@@ -172,9 +185,10 @@ def _start_or_mid(times: np.ndarray, lengths: np.ndarray, timing: Timing, index:
         return "start"
     if len(fits) == 1:
         return fits[0]
+    text = _("Sequence {name!r}: {index} with frames of {first:g}, {second:g} ... s can be frame starts or mid-times.")
     raise InputError(
-        f"{what}: {index.text()} with frames of {lengths[0]:g}, {lengths[1]:g} ... s can be frame starts or mid-times.",
-        "State which under 'Times of frames'.",
+        text.format(name=name, index=index.text(), first=lengths[0], second=lengths[1]),
+        _("State which under 'Times of frames'."),
     )
 
 

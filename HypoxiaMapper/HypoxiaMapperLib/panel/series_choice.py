@@ -18,6 +18,7 @@ from ..errors import InputError, RequestError
 from ..jobs import SeriesSource
 from ..method_images import is_series
 from ..methods import InputSpec
+from .i18n import _
 from .node_images import FOLDER, INSTANCE_UIDS
 
 StudyFiles = Callable[[str], Sequence[Sequence[str]]]
@@ -95,7 +96,7 @@ def candidates(spec: InputSpec, infos: Sequence[SeriesInfo]) -> list[str]:
     texts = [_name(info, infos) for info in own if is_series(info)]
     if spec.kind == "time":
         return texts
-    for _, group in itertools.groupby(sorted(single, key=_stem), key=_stem):
+    for _stem_of, group in itertools.groupby(sorted(single, key=_stem), key=_stem):
         names = [_name(info, infos) for info in group]
         if len(names) > 1:
             texts.append(f"{SEPARATOR} ".join(names))
@@ -144,15 +145,18 @@ def resolve(text: str, spec: InputSpec, infos: Sequence[SeriesInfo]) -> SeriesSo
         files = tuple(Path(name) for name in names)
         gone = [str(file) for file in files if not file.is_file()]
         if gone:
-            raise InputError(f"{', '.join(gone)} is not there.", "Choose the file again.")
+            raise InputError(_("File not found: {names}.").format(names=", ".join(gone)), _("Choose the file again."))
         return SeriesSource(files=files)
     chosen = []
     for name in names:
         hits = [info for info in infos if name in (info.series_uid, info.description)]
         if len(hits) != 1:
-            offered = ", ".join(_name(info, infos) for info in infos if info.modality == spec.modality) or "none"
-            raise RequestError(f"{len(hits)} series are named {name!r}.", f"There are: {offered}.")
+            offered = ", ".join(_name(info, infos) for info in infos if info.modality == spec.modality) or _("none")
+            message = _("{count} series are named {name!r}.").format(name=name, count=len(hits))
+            raise RequestError(message, _("There are: {names}.").format(names=offered))
         if hits[0].modality != spec.modality:
-            raise RequestError(f"{name!r} is {hits[0].modality}; {spec.description} is wanted.", "Choose another.")
+            text = _("{name!r} is {modality}; wanted: {image}.")
+            message = text.format(name=name, modality=hits[0].modality, image=spec.description)
+            raise RequestError(message, _("Choose another."))
         chosen.append(hits[0])
     return SeriesSource(infos=tuple(chosen))

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import RequestError
 from ..mrml.geometry import to_lps
+from .i18n import _
 
 SPHERE_NAME = "Ref_Sphere"
 NOT_PLACED = "not placed"
@@ -25,7 +26,8 @@ def sphere_of_roi(roi: Any) -> tuple[tuple[float, float, float], float]:
     roi.GetSizeWorld(size)
     roi.GetCenterWorld(centre)
     if min(size) <= 0:
-        raise RequestError(f"ROI {roi.GetName()!r} has not been placed.", "Place it in a slice view.")
+        message = _("ROI {name!r} has not been placed.").format(name=roi.GetName())
+        raise RequestError(message, _("Place it in a slice view."))
     return to_lps(centre), min(size) / 2
 
 
@@ -52,11 +54,12 @@ def why_no_sphere(roi: Any, required: bool, kind: str | None) -> str:
         What the user says it lies in, empty when he has not; None for a method that does not ask.
     """
     if roi is None:
-        return "Choose a reference segment (blood or muscle), or place a sphere." if required else ""
+        return _("Choose a reference segment (blood or muscle), or place a sphere.") if required else ""
     if sphere_print(roi) == NOT_PLACED:
-        return f"Place the sphere {roi.GetName()!r}: click on two of its corners in a slice view, or press Esc."
+        text = _("Place the sphere {name!r}: click on two of its corners in a slice view, or press Esc.")
+        return text.format(name=roi.GetName())
     if required and kind == "":
-        return "Say in step 2, Reference tissue, whether the sphere lies in blood or in muscle: its name does not."
+        return _("Say in step 2, Reference tissue, whether the sphere lies in blood or in muscle: its name does not.")
     return ""
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import LimitError
 from ..volume import Region, Volume, require_same_grid
+from .i18n import _
 
 
 @dataclass(frozen=True)
@@ -73,5 +74,6 @@ def make_threshold_table(volume: Volume, gtv: Region, comparison: str) -> Thresh
     inside = volume.array[gtv.array]
     values = np.sort(inside[np.isfinite(inside)])
     if values.size == 0:
-        raise LimitError(f"The map has no value in {gtv.name}.", "Check the GTV and the field of view of the images.")
+        message = _("The map has no value in {name}.").format(name=gtv.name)
+        raise LimitError(message, _("Check the GTV and the field of view of the images."))
     return ThresholdTable(values, volume.voxel_volume_ml, inside.size * volume.voxel_volume_ml, comparison)

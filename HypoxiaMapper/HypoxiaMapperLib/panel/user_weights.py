@@ -7,11 +7,11 @@ from pathlib import Path
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from ..errors import HypoxiaError
 from ..inference.user_models import PUBLISHED_MODELS, PublishedModel, register
 from ..methods import Method
+from .i18n import _
 
 COLUMNS = 90  # of the text of a dialog
 

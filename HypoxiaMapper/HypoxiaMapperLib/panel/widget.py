@@ -9,21 +9,22 @@ from typing import Any
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from ..errors import HypoxiaError
 from ..methods import all_methods
 from ..timeseries import Timing
 from .busy import busy, draw_progress
 from .child import ChildRun
-from .choices import ALIGNMENT_TEXTS, MapperChoices, MapperDecisions, SegmentChoice, guess_choices
+from .choices import MapperChoices, MapperDecisions, SegmentChoice
+from .guess import guess_choices
+from .i18n import _
 from .input_rows import SEGMENTATION, VOLUME, InputRows, node_list_of, restrict
 from .labels import fit_labels, tab_after
 from .map_nodes import FACTS, INSIDE, PART
 from .map_section import MapSection
 from .method_form import MethodForm
 from .method_section import MethodSection
-from .node_images import STATED_UNITS, NodeImages, database_files, state_unit, suv_line
+from .node_images import NodeImages, database_files, state_unit, suv_line
 from .parameters import INPUT_ROLE, REGION, SEQUENCE_ROLE, TRACER_CHOICES, MapperParameters
 from .patient_loader import Loaded, load_patient
 from .patient_scope import nodes_in
@@ -31,6 +32,7 @@ from .sequence_input import sequences_in
 from .sequence_watch import SequenceWatch
 from .series_choice import SeriesCatalogue, database_patient_files
 from .sphere import SPHERE_NAME, SphereWatch, place_by_mouse
+from .words import alignment_texts, stated_unit_texts
 
 
 class MapperPanel:
@@ -72,10 +74,9 @@ class MapperPanel:
 
     def _fill_lists(self) -> None:
         """Entries of the lists that do not depend on the scene."""
-        for key, text in ALIGNMENT_TEXTS.items():
-            self.ui.alignmentComboBox.addItem(_(text), key)
-        for text in STATED_UNITS:
-            self.ui.unitComboBox.addItem(text)
+        for box, texts in ((self.ui.alignmentComboBox, alignment_texts()), (self.ui.unitComboBox, stated_unit_texts())):
+            for key, text in texts.items():
+                box.addItem(text, key)
         self.ui.tracerComboBox.toolTip = f"{self.ui.tracerComboBox.toolTip} ({', '.join(TRACER_CHOICES[1:])})"
 
     def _connect(self) -> None:
@@ -245,7 +246,7 @@ class MapperPanel:
         """Take the user's word for the unit of the first input."""
         node = self._without_unit(self.choices())
         if node is not None:
-            state_unit(node, self.ui.unitComboBox.currentText)
+            state_unit(node, self.ui.unitComboBox.currentData)
             self.refresh()
 
     def _without_unit(self, choices: MapperChoices) -> Any:
