@@ -166,7 +166,7 @@ def _read(
                 "Choose another PET or method, or state a missing tracer with --tracer.",
             )
         return MethodInput(spec, infos, image, (*moved, *notes))
-    return MethodInput(spec, infos, image, moved)
+    return MethodInput(spec, infos, image, (*moved, *image.facts.get("warnings", ())))
 
 
 def _file_info(paths: list[Path], spec: InputSpec) -> SeriesInfo:

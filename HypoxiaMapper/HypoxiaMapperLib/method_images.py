@@ -13,7 +13,8 @@ from .dicomio.pet import read_pet_series
 from .dicomio.series import read_image_series
 from .errors import RequestError
 from .methods import InputSpec, Progress
-from .niftiio import read_nifti_dynamic_mr, read_nifti_parameter, read_nifti_pet, read_nifti_volume, read_sidecar
+from .nifti_pet import read_nifti_pet
+from .niftiio import read_nifti_dynamic_mr, read_nifti_parameter, read_nifti_volume, read_sidecar
 from .timeseries import TimeSeries, Timing
 from .volume import Volume
 
@@ -53,10 +54,10 @@ def read_nifti_input(paths: Sequence[Path], spec: InputSpec, timing: Timing) -> 
         raise RequestError(f"Input {spec.key} is one file; {len(paths)} are named.", "Give one 4D file.")
     if spec.kind == "time":
         if spec.modality == "PT":
-            return read_nifti_pet(paths[0], frame_of_reference_uid=NIFTI_FRAME)
+            return read_nifti_pet(paths[0], None, NIFTI_FRAME, timing)
         return read_nifti_dynamic_mr(paths[0], timing, NIFTI_FRAME)
     if spec.modality == "PT":
-        return _one_frame(read_nifti_pet(paths[0], frame_of_reference_uid=NIFTI_FRAME), paths[0], spec)
+        return _one_frame(read_nifti_pet(paths[0], None, NIFTI_FRAME, timing), paths[0], spec)
     facts = read_sidecar(paths[0], required=False)
     unit = str(facts.get("Units", "") or UNSTATED_UNIT)
     return read_nifti_volume(paths[0], str(facts.get("Quantity", "") or spec.quantity), unit, NIFTI_FRAME)

@@ -20,8 +20,11 @@ OVERLAP_TOLERANCE_S = 0.01
 """DICOM times are written to a hundredth of a second or better; a frame may begin that much before the last ended."""
 LONGEST_STUDY_S = 24 * 3600.0
 """A study longer than a day is milliseconds taken for seconds."""
-LEAST_COVERED = 0.02
-"""Share that frames measure of the time up to the last one. Minutes taken for seconds come to a sixtieth."""
+UNIT_SLIPS = {60.0: 1800.0, 1000.0: LONGEST_STUDY_S}
+"""Minutes, or thousands, taken for seconds: the factor, and the longest frame in seconds for which it is believed. No
+frame of a dynamic series is longer than 1800 s: late frames of 2 min, 2 h apart, are no minutes taken for seconds."""
+GAPLESS = 0.05
+"""Frames that fill the time to the next one but for this share of it follow each other."""
 PARAMETERS = {"echo time": "ms", "flip angle": "deg", "b-value": "s/mm2", "inversion time": "ms"}
 """What a ``ParameterSeries`` may be measured at, and the unit of its values."""
 
@@ -153,7 +156,8 @@ class TimeSeries(FrameStack):
     Raises
     ------
     InputError
-        If times are not finite, out of order, overlapping, or longer than a day, naming the first such frame.
+        If times are not finite, out of order, overlapping, or longer than a day, naming the first such frame; if starts
+        and lengths are in different units, unless ``facts["time_unit_stated"]`` says that a person stated it.
     """
 
     frame_start_s: np.ndarray
@@ -170,6 +174,8 @@ class TimeSeries(FrameStack):
                 "Give one start and one duration per frame, in seconds.",
             )
         require_ordered(start, duration, self.quantity)
+        if not self.facts.get("time_unit_stated"):
+            require_one_unit(start, duration, self.quantity)
 
     @property
     def frame_end_s(self) -> np.ndarray:
@@ -254,12 +260,30 @@ def require_ordered(start_s: np.ndarray, duration_s: np.ndarray, what: str) -> N
             f"{what}: the frames span {start_s[-1] + duration_s[-1] - start_s[0]:g} s, more than a day.",
             "The times are probably in milliseconds: state the unit.",
         )
-    measured_s, span_s = float(duration_s[:-1].sum()), float(start_s[-1] - start_s[0])
-    if len(start_s) > 2 and 0 < measured_s < LEAST_COVERED * span_s:
-        raise InputError(
-            f"{what}: {len(start_s)} frames measure {measured_s:.4g} s of {span_s:.4g} s before the last one.",
-            "Check the unit of the frame lengths: they must be in the unit of the starts.",
-        )
+
+
+def require_one_unit(start_s: np.ndarray, duration_s: np.ndarray, what: str) -> None:
+    """Refuse frame lengths that fill the time between the starts only when read in another unit.
+
+    Gaps alone are no fault: late frames may be hours apart. But frames that would follow each other without a gap if
+    their lengths were minutes (or their starts ms) are such.
+
+    Raises
+    ------
+    InputError
+        Naming the unit the lengths seem to be in.
+    """
+    steps, lengths = np.diff(start_s), duration_s[:-1]
+    if len(steps) < 2 or not (lengths > 0).all():
+        return
+    for factor, longest_s in UNIT_SLIPS.items():
+        gapless = np.abs(steps - factor * lengths) <= GAPLESS * steps
+        if gapless.mean() > 0.5 and factor * lengths.max() <= longest_s:
+            raise InputError(
+                f"{what}: {len(start_s)} frames measure {lengths.sum():.4g} s of {steps.sum():.4g} s before the last "
+                f"one; with lengths {factor:g} times as long they would fill it.",
+                "Check that starts and lengths are in one unit, or state the unit of times.",
+            )
 
 
 def correct_motion(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from .errors import RequestError
 
 FLUORINE18_HALF_LIFE_S = 6586.2  # 109.77 min, METHODS section 2
+FLUORINE18_TRACERS = ("FDG", "FMISO", "FAZA", "HX4", "EF5")  # Cu-ATSM comes with several nuclides
 HYPOXIA_TRACERS = ("FMISO", "FAZA", "HX4", "EF5", "Cu-ATSM")
 
 

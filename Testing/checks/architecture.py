@@ -65,8 +65,8 @@ _CONTRACT = "methods._base methods._model_use methods.HypoxiaMap methods.Progres
 # Layer of each module, the longest name that fits counts. A file that fits none is a decision: write it down here.
 MEMBERS = {
     MAPPER: {
-        "core": f"__init__ errors names volume timeseries niftiio suv tracers resample registration {_CONTRACT} "
-        "tumour_overlap",
+        "core": "__init__ errors names volume timeseries niftiio nifti_image nifti_pet suv tracers resample "
+        f"registration {_CONTRACT} tumour_overlap",
         "methods": "methods fitting kinetics inference",
         "dicom": "dicomio",
         "parts": "jobs mapping method_images worker",

@@ -15,6 +15,8 @@ from HypoxiaMapperLib.dicomio.dynamic import read_dynamic_pet, read_parameter_se
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.dicomio.series import read_image_series
 from HypoxiaMapperLib.errors import GeometryError, InputError, RequestError
+from HypoxiaMapperLib.method_images import read_dicom_input
+from HypoxiaMapperLib.methods import get_method
 from HypoxiaMapperLib.suv import mean_decay_time_s, suvbw_factor
 from HypoxiaMapperLib.timeseries import Timing
 
@@ -52,6 +54,10 @@ def test_the_clock_may_run_over_midnight(tmp_path, date):
     series = read_time_series([write_mr_frames(tmp_path, FRAMES, AcquisitionDate=date, AcquisitionTime=times)])
     np.testing.assert_array_equal(series.frames, FRAMES)
     np.testing.assert_allclose(series.frame_start_s, [0, 5, 10.5])
+    said = " ".join(series.facts["warnings"])
+    assert ("from 23:59 to 00:00: those after midnight were counted to the next day" in said) == (
+        not isinstance(date, list)
+    )
 
 
 def test_two_frames_of_one_time_are_named(tmp_path):
@@ -218,6 +224,24 @@ def test_bad_dynamic_pet_is_refused(tmp_path, changes, words):
     info = write_pet_frames(tmp_path, PET, **{**pet_tags(), **changes})
     with pytest.raises(InputError, match=words):
         read_dynamic_pet([info])
+
+
+def test_a_pet_over_midnight_says_so(tmp_path):
+    tags = {**pet_tags(), "AcquisitionTime": ["235900", "000000", "000500"], "SeriesTime": "235900"}
+    tags |= {"RadiopharmaceuticalStartTime": "235900", "RadiopharmaceuticalStartDateTime": "20250101235900"}
+    info = write_pet_frames(tmp_path, PET, **tags)
+    spec = get_method("late_ratio").inputs[0]
+    series = read_dicom_input([info], spec, Timing(), lambda *_: None)
+    np.testing.assert_allclose(series.frame_start_s, STARTS)
+    assert any("after midnight" in note for note in series.facts["warnings"])
+
+
+def test_a_stated_unit_of_lengths_wins(tmp_path):
+    tags = pet_tags(starts=[0, 1800, 3600], lengths=[1.8, 1.8, 1.8])
+    with pytest.raises(InputError, match="1000 times as long"):
+        read_dynamic_pet([write_pet_frames(tmp_path, PET, **tags)])
+    series = read_dynamic_pet(scan_folder(tmp_path).series[:1], Timing(time_unit="ms"))
+    np.testing.assert_allclose(series.frame_duration_s, 1.8)
 
 
 def test_unknown_injection_counts_from_the_first_frame(tmp_path):

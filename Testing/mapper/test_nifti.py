@@ -15,10 +15,10 @@ import SimpleITK as sitk
 from HypoxiaMapperLib.errors import InputError, OutputError, RequestError
 from HypoxiaMapperLib.method_images import read_nifti_input
 from HypoxiaMapperLib.methods import get_method
+from HypoxiaMapperLib.nifti_pet import read_nifti_pet
 from HypoxiaMapperLib.niftiio import (
     read_nifti_dynamic_mr,
     read_nifti_parameter,
-    read_nifti_pet,
     read_nifti_volume,
     sidecar_of,
     write_nifti,
@@ -246,3 +246,105 @@ def test_missing_values_stay_missing(tmp_path, suffix, kind):
 def test_a_time_that_is_no_number_is_named(tmp_path, name):
     with pytest.raises(InputError, match=f"{name} is 'n/a'"):
         read_nifti_pet(sidecar(write_by_hand(tmp_path / "pet.nii", SERIES), **{**PET, name: "n/a"}))
+
+
+def edited(path: Path, at: int, form: str, *values: float) -> Path:
+    """The same file with entries of its header overwritten."""
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<" + form, raw, at, *values)
+    path.write_bytes(bytes(raw))
+    return path
+
+
+def test_a_missing_value_is_found_below_an_intercept_and_without_zeros(tmp_path):
+    array = SERIES[0].copy()
+    array[1, 2, 0] = np.nan
+    path = edited(write_by_hand(tmp_path / "a.nii", array), 112, "2f", 2.0, 5.0)  # slope, intercept
+    np.testing.assert_allclose(read_nifti_volume(path, "ADC", "mm2/s").array, 2 * array + 5)
+
+
+@pytest.mark.parametrize("name", ["a.hdr", "a.img", "a.nrrd"])
+def test_pairs_and_other_formats_are_refused(tmp_path, name):
+    sitk.WriteImage(sitk.GetImageFromArray(SERIES[0]), str(tmp_path / name))
+    with pytest.raises(InputError, match=r"no \.nii or \.nii\.gz file") as error:
+        read_nifti_volume(tmp_path / name, "ADC", "mm2/s")
+    assert "Convert it to .nii.gz" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("edits", "words"),
+    [
+        ([(252, "2h", 0, 0)], "left and right cannot be told"),
+        ([(280, "12f", 1, 0.3, 0, 0, 0, 1, 0, 0, 0, 0, 3, 0), (252, "2h", 1, 1)], "sheared or contradicts its qform"),
+        ([(268, "3f", 50, 0, 0), (252, "2h", 1, 2)], "sheared or contradicts its qform"),  # ITK takes the qform
+        ([(112, "2f", 0, 5)], "scl_slope is 0 and scl_inter 5"),
+    ],
+)
+def test_headers_that_leave_place_or_scale_open_are_refused(tmp_path, edits, words):
+    path = write_by_hand(tmp_path / "a.nii", SERIES[0])
+    for at, form, *values in edits:
+        edited(path, at, form, *values)
+    with pytest.raises(InputError, match=words):
+        read_nifti_volume(path, "ADC", "mm2/s")
+
+
+def test_a_file_in_metres_lies_where_it_says(tmp_path):
+    path = edited(write_by_hand(tmp_path / "a.nii", SERIES[0], OBLIQUE / 1000), 123, "B", 1)
+    image = read_nifti_volume(path, "ADC", "mm2/s").image
+    np.testing.assert_allclose(image.GetOrigin(), OBLIQUE[:, 3] * [-1, -1, 1], atol=1e-3)
+
+
+def test_a_last_axis_of_one_frame_is_no_series(tmp_path):
+    assert read_nifti_volume(write_by_hand(tmp_path / "a.nii", SERIES[:1]), "ADC", "mm2/s").array.shape == (4, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"FrameTimesStart": [0, 1, 3], "FrameDuration": [1, 2, 5]}, "3 PET frames in 8 s"),
+        ({"FrameTimesStart": [90, 150, 210], "FrameDuration": [10, 10, 10]}, "3 PET frames in 130 s"),
+        ({"FrameTimesStart": [0, 600, 1200], "FrameDuration": [10, 10, 20]}, "60 times as long"),
+        ({"RadionuclideHalfLife": 109.77}, "RadionuclideHalfLife is 109.77 s, but that of fluorine-18 is 6586"),
+        ({"RadionuclideHalfLife": 109.77, "TracerName": "x", "TracerRadionuclide": "F18"}, "fluorine-18"),
+        ({"BodyWeight": "70 kg"}, "BodyWeight is '70 kg'"),
+        ({"InjectedRadioactivity": -3}, "InjectedRadioactivity is -3"),
+        ({"BodyWeight": "n/a", "ImageDecayCorrected": False}, "ImageDecayCorrected is False"),
+        ({"BodyWeight": None, "ImageDecayCorrected": None}, "ImageDecayCorrected is absent"),
+        ({"Units": "g/mL", "ImageDecayCorrected": False}, "ImageDecayCorrected is False"),
+    ],
+)
+def test_sidecars_in_other_units_are_refused(tmp_path, changes, words):
+    facts = {k: v for k, v in {**PET, **changes}.items() if v is not None}
+    with pytest.raises(InputError, match=words):
+        read_nifti_pet(sidecar(write_by_hand(tmp_path / "pet.nii", SERIES), **facts))
+
+
+def test_what_the_user_states_about_times_of_a_file_wins(tmp_path):
+    path = sidecar(write_by_hand(tmp_path / "pet.nii", SERIES), **{**PET, "FrameTimesStart": [30, 120, 330]})
+    series = read_nifti_pet(path, timing=Timing(frame_time="mid"))
+    np.testing.assert_allclose(series.frame_start_s, [0, 60, 180])
+    ms = {"FrameTimesStart": [0, 60000, 180000], "FrameDuration": [60000, 120000, 300000]}
+    spec = get_method("late_ratio").inputs[0]
+    series = read_nifti_input([sidecar(path, **{**PET, **ms})], spec, Timing(time_unit="ms"))
+    np.testing.assert_allclose(series.frame_start_s, [0, 60, 180])
+    quick = {"FrameTimesStart": [0, 1, 3], "FrameDuration": [1, 2, 5]}
+    series = read_nifti_pet(sidecar(path, **{**PET, **quick}), timing=Timing(time_unit="s"))
+    np.testing.assert_allclose(series.frame_end_s, [1, 3, 8])
+    with pytest.raises(InputError, match="steps of 5000 s"):
+        read_nifti_dynamic_mr(sidecar(path, TemporalResolution=5000))
+    series = read_nifti_dynamic_mr(path, Timing(time_unit="ms"))
+    np.testing.assert_allclose(series.frame_start_s, [0, 5, 10])
+    with pytest.raises(InputError, match="TemporalResolution is 'n/a'"):
+        read_nifti_dynamic_mr(sidecar(path, TemporalResolution="n/a"))
+
+
+def test_echo_times_in_ms_and_turned_grids_are_refused(tmp_path):
+    with pytest.raises(InputError, match="EchoTime is 5 s"):
+        read_nifti_parameter([sidecar(write_by_hand(tmp_path / "e.nii", SERIES), EchoTime=[5, 10, 15])], "echo time")
+    turned = OBLIQUE * [[1, 1, 1, 1], [-1, 1, 1, 1], [1, 1, 1, 1]]
+    paths = [
+        sidecar(write_by_hand(tmp_path / f"{k}.nii", SERIES[k], affine), EchoTime=0.005 * (k + 1))
+        for k, affine in enumerate((OBLIQUE, turned))
+    ]
+    with pytest.raises(InputError, match="another grid"):
+        read_nifti_parameter(paths, "echo time")

@@ -52,6 +52,8 @@ def test_curve_of_a_region_is_its_mean_in_every_frame():
         ([0, 60e3, 120e3], [60e3, 60e3, 60e3], "more than a day"),
         ([0, 60], [60, 60], "3 frames, 2 start times"),
         ([0, 600, 1200], [10, 10, 10], "3 frames measure 20 s of 1200 s before the last one"),
+        ([0, 60, 360], [1, 5, 10], "with lengths 60 times as long they would fill it"),
+        ([0, 1000, 6000], [1, 5, 10], "with lengths 1000 times as long they would fill it"),
     ],
 )
 def test_impossible_times_are_refused(start, duration, words):
@@ -59,6 +61,20 @@ def test_impossible_times_are_refused(start, duration, words):
         series_of(np.ones((3, 4, 6, 8), np.float32), np.array(start, float), np.array(duration, float))
     assert words in error.value.message
     assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("start", "length"), [([0, 7200, 14400], 120), ([0, 3600, 7200], 30), ([5400, 9000, 16200], 60)]
+)
+def test_late_frames_hours_apart_are_a_series(start, length):
+    series = series_of(np.ones((3, 4, 6, 8), np.float32), np.array(start, float), np.full(3, float(length)))
+    np.testing.assert_allclose(series.part(0, 3).frame_end_s, np.array(start) + length)
+
+
+def test_a_unit_that_is_stated_is_not_doubted():
+    start, length = np.array([0.0, 600, 1200]), np.full(3, 10.0)
+    series = series_of(np.ones((3, 4, 6, 8), np.float32), start, length, facts={"time_unit_stated": True})
+    np.testing.assert_allclose(series.frame_mid_s, [5, 605, 1205])
 
 
 def test_a_frame_of_nan_is_refused_and_single_nans_are_not():

@@ -6,7 +6,7 @@ The way through: headers -> slices grouped into frames (``grouping``) -> one gri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +69,16 @@ def read_time_series(
         Frames on different grids.
     """
     info, what = infos[0], _describe(infos)
-    headers = _headers(infos)
-    frames = _on_one_grid(by_time(headers, what), what)
+    slices, notes = _slices(infos)
+    frames = _on_one_grid(by_time(slices, what), what)
     _require_one_protocol(info, frames)
     times = _times(info, frames, timing)
     array = _read_voxels(frames, progress)
     quantity, unit = quantity_of(info, frames.slices[0][0].header)
     return TimeSeries(
         frames=array, frame_start_s=times.start_s, frame_duration_s=times.duration_s,
-        **_common(infos, frames, quantity, unit, {**_sequence(frames.slices[0][0].header), **times.facts}),
+        **_common(infos, frames, quantity, unit, {**_sequence(frames.slices[0][0].header), **times.facts,
+                                                  "warnings": notes}),
     )  # fmt: skip
 
 
@@ -95,7 +96,8 @@ def read_dynamic_pet(
     info, what = infos[0], _describe(infos)
     if info.role != "pet":
         raise InputError(f"{what} is no PET.", "Choose a PET series.")
-    frames = _on_one_grid(by_time(_headers(infos), what), what)
+    slices, said = _slices(infos)
+    frames = _on_one_grid(by_time(slices, what), what)
     try:
         require_one_injection([s.header for group in frames.slices for s in group], "frames")
     except InputError as error:
@@ -103,7 +105,7 @@ def read_dynamic_pet(
     times = _times(info, frames, timing)
     factors = np.empty((len(frames.slices), len(frames.slices[0])))
     facts: dict[str, Any] = {}
-    notes = list(times.warnings)
+    notes = [*said, *times.warnings]
     for k, group in enumerate(frames.slices):
         try:
             factors[k], facts = suv_factors([s.header for s in group])
@@ -142,7 +144,7 @@ def read_parameter_series(
         Frames on different grids.
     """
     what = _describe(infos)
-    groups = by_parameter(_headers(infos), parameter, what)
+    groups = by_parameter(_slices(infos)[0], parameter, what)
     frames = _on_one_grid([group for _, repeats in groups for group in repeats], what)
     array = _read_voxels(frames, progress)
     values = np.array([value for value, _ in groups])
@@ -166,16 +168,15 @@ def _describe(infos: Sequence[SeriesInfo]) -> str:
     return f"{infos[0].modality} series " + " + ".join(repr(info.description) for info in infos)
 
 
-def _headers(infos: Sequence[SeriesInfo]) -> list[Slice]:
-    """Every image of the series, headers only."""
+def _slices(infos: Sequence[SeriesInfo]) -> tuple[list[Slice], tuple[str, ...]]:
+    """Every image of the series, headers only, and what had to be put right in them."""
     slices = []
     for path in dict.fromkeys(path for info in infos for path in info.files):
         headers = read_headers(path)
         names = image_names([path], [len(headers)])
         slices += [Slice(h, path, k, plane_of(h, n)) for k, (h, n) in enumerate(zip(headers, names, strict=True))]
     require_one_frame([s.header for s in slices], [s.plane.name for s in slices], _describe(infos))
-    carry_midnight([s.header for s in slices])
-    return slices
+    return slices, carry_midnight([s.header for s in slices])
 
 
 def _on_one_grid(groups: Sequence[Sequence[Slice]], what: str) -> _Frames:
@@ -199,7 +200,8 @@ def _on_one_grid(groups: Sequence[Sequence[Slice]], what: str) -> _Frames:
 def _times(info: SeriesInfo, frames: _Frames, timing: Timing) -> FrameTimes:
     """When the frames were measured."""
     headers: list[list[Dataset]] = [[s.header for s in group] for group in frames.slices]
-    return pet_times(headers, timing, frames.what) if info.role == "pet" else mr_times(headers, timing, frames.what)
+    times = (pet_times if info.role == "pet" else mr_times)(headers, timing, frames.what)
+    return replace(times, facts={**times.facts, "time_unit_stated": bool(timing.time_unit)})
 
 
 def _require_one_protocol(info: SeriesInfo, frames: _Frames) -> None:

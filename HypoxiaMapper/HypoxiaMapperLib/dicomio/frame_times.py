@@ -118,24 +118,25 @@ def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
     )
 
 
-def carry_midnight(headers: Sequence[Dataset]) -> bool:
+def carry_midnight(headers: Sequence[Dataset]) -> tuple[str, ...]:
     """Give the images after midnight their day, in a series whose entries hold one date (or none) for all.
 
     Half a day between images late in the evening and early in the morning of one date is no pause: the clock went over
-    midnight. Returns True if it did.
+    midnight. Returns the warning that says so, if it did.
     """
     moments = [found.time if (found := acquisition_time(h)) else None for h in headers]
     known = sorted({m for m in moments if m is not None})
     if len(known) < 2 or known[0].date() != known[-1].date():
-        return False
+        return ()
     gaps = [b - a for a, b in itertools.pairwise(known)]
     widest = max(range(len(gaps)), key=gaps.__getitem__)
     if gaps[widest] < NO_PAUSE or known[0].hour >= EARLY_HOUR or known[-1].hour < LATE_HOUR:
-        return False
+        return ()
     for header, moment in zip(headers, moments, strict=True):
         if moment is not None and moment <= known[widest]:
             header.AcquisitionDateTime = (moment + timedelta(days=1)).strftime("%Y%m%d%H%M%S.%f")
-    return True
+    return (f"All images bear one date, with times from {known[widest + 1]:%H:%M} to {known[widest]:%H:%M}: those "
+            "after midnight were counted to the next day.",)  # fmt: skip
 
 
 def _durations(frames: Headers, timing: Timing, what: str) -> tuple[np.ndarray, str]:

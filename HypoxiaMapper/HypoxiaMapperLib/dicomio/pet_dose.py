@@ -10,14 +10,13 @@ from pydicom.dataset import Dataset
 
 from ..errors import InputError
 from ..suv import MAXIMUM_WEIGHT_KG, POSSIBLE_ACTIVITY_MBQ
-from ..tracers import FLUORINE18_HALF_LIFE_S
+from ..tracers import FLUORINE18_HALF_LIFE_S, FLUORINE18_TRACERS
 
 _MBQ_LIMIT = 1e4  # a smaller Radionuclide Total Dose (0.01 MBq) cannot be in Bq: it was written in MBq
 _USUAL_ACTIVITY_MBQ = (20.0, 1500.0)
 _USUAL_WEIGHT_KG = (2.0, 400.0)
 _MAXIMUM_HEIGHT_CM = 300.0  # taller than anyone known: centimetres in a field for metres
 _FLUORINE18_CODES = {"C-111A1", "77004003"}  # Radionuclide Code Sequence, CID 4020
-_FLUORINE18_TRACERS = ("FDG", "FMISO", "FAZA", "HX4", "EF5")  # Cu-ATSM comes with several nuclides
 _PRIVATE_CREATOR = "Philips PET Private Group"
 
 
@@ -191,7 +190,7 @@ def _half_life(item: Dataset, tracer: str, warnings: list[str]) -> tuple[float |
     tag = "Radionuclide Half Life (0018,1075)"
     half_life_s = number(item, "RadionuclideHalfLife")
     codes = {str(code.get("CodeValue", "")) for code in item.get("RadionuclideCodeSequence") or []}
-    if not (codes & _FLUORINE18_CODES or (not codes and tracer in _FLUORINE18_TRACERS)):
+    if not (codes & _FLUORINE18_CODES or (not codes and tracer in FLUORINE18_TRACERS)):
         return half_life_s, tag
     if not half_life_s:
         warnings.append(f"{tag} is missing: that of fluorine-18 was taken, {FLUORINE18_HALF_LIFE_S:g} s.")
