@@ -102,6 +102,13 @@ def test_delta_r1_from_t1_maps_and_from_signal():
         assert "perfused and non-perfused (necrotic) tissue cannot be told apart" in " ".join(found.warnings)
 
 
+def test_t1_maps_in_milliseconds_or_without_a_value_are_refused():
+    params, series = METHOD.make_params({**PHASES, "main_map": "delta_r1"}), t1_series(1e-5)
+    for factor, words in ((1000, "map is in ms"), (0, "zero or negative")):
+        with pytest.raises(InputError, match=words):
+            METHOD.compute({"oe": series.with_frames(series.frames * factor, "scaled")}, regions("vein"), params)
+
+
 @pytest.mark.parametrize("test", ["welch", "student", "mann-whitney"])
 def test_false_positives_match_the_significance(test):
     flat = t1_series(0.02)

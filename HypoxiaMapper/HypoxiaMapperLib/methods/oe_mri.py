@@ -16,6 +16,7 @@ from ..kinetics.oxygen_mri import (
     SIGNIFICANCE,
     OxygenClass,
     class_fractions,
+    delta_r1,
     oxygen_classes,
     oxygen_enhancing,
     perfused,
@@ -204,8 +205,8 @@ def _delta_r1(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """R1 change against the mean of the air phase in 1/s, from T1 maps or from signal."""
     if series.unit == "s":
-        rate = 1 / np.where(voxels.data > 0, voxels.data, np.nan)
-        change = rate - rate[air].mean(axis=0)
+        change = delta_r1(voxels.data, voxels.data[air[0]])
+        change -= change[air].mean(axis=0)
         code = np.where(np.isfinite(change).all(axis=0), FitCode.OK, FitCode.INVALID).astype(np.uint8)
         return change, code, []
     baseline = slice(int(air[0]), int(air[-1]) + 1)
