@@ -9,13 +9,15 @@ import pytest
 import SimpleITK as sitk
 
 from HypoxiaMapperLib.errors import GeometryError, InputError
+from HypoxiaMapperLib.methods import no_progress
 from HypoxiaMapperLib.volume import Region
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
 from HypoxiaMapperLib.mrml import region_to_segment  # noqa: E402
 from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
-from HypoxiaMapperLib.panel.segment_regions import outside_note, region_of_segment  # noqa: E402
+from HypoxiaMapperLib.panel.segment_regions import outside_note, region_of_segment, with_losses  # noqa: E402
+from HypoxiaMapperLib.worker import run_job  # noqa: E402
 from panel_samples import FRAME, GTV, Patient, box, grid  # noqa: E402
 
 
@@ -42,6 +44,26 @@ def test_a_gtv_that_reaches_beyond_the_planning_ct_is_refused():
         patient.decisions.make_job(with_gtv(patient, upwards(10)))
     job = patient.decisions.make_job(with_gtv(patient, upwards(0)))
     assert job.regions["gtv"].volume_ml == pytest.approx(12.8)
+
+
+def test_of_a_reference_the_part_on_the_planning_ct_counts_and_the_map_says_what_is_missing():
+    """Blood in an aorta that was drawn on a PET of the whole body."""
+    patient = Patient()
+    aorta = upwards(10, "Ref_Aorta")
+    array = np.zeros((20, 24, 28), np.uint8)
+    array[:, 1:6, 1:6] = 1
+    aorta = aorta.with_array(array.astype(bool), "drawn on the PET", "Ref_Aorta")
+    identifier = region_to_segment(patient.scene, patient.structures, aorta, (0, 255, 0))
+    choices = dataclasses.replace(patient.choices, reference=SegmentChoice(patient.structures, identifier))
+    assert patient.decisions.why_not_run(choices) == ""
+    job = patient.decisions.make_job(choices)
+    assert job.regions["reference"].volume_ml == pytest.approx(2.5)
+    result = with_losses(run_job(job, no_progress), job.regions)
+    assert result.map.warnings[0] == "2.50 ml of Ref_Aorta lie outside the planning image."
+    assert with_losses(result, {"gtv": job.regions["gtv"]}) == result
+    patient.structures.GetSegmentation().GetSegment(identifier).SetName("Aorta")  # the input function of a series
+    artery = dataclasses.replace(patient.choices, regions={"artery": choices.reference})
+    assert "2.50 ml of Aorta" in patient.decisions.make_job(artery).regions["artery"].source
 
 
 def test_what_an_organ_loses_is_told():

@@ -241,7 +241,7 @@ class MapperDecisions:
                     inputs[key] = found
                 else:
                     sources[key] = found
-        regions = {"gtv": self._region(choices.gtv, choices, planning)}
+        regions = {"gtv": self._region(choices.gtv, choices, planning, whole=True)}
         regions |= {k: self._region(c, choices, planning) for k, c in choices.regions.items() if c.exists()}
         reference = self.reference_region(choices, planning)
         if reference is not None:
@@ -264,9 +264,10 @@ class MapperDecisions:
         return dataclasses.replace(volume, facts=facts)
 
     @staticmethod
-    def _region(choice: SegmentChoice, choices: MapperChoices, planning: Volume) -> Region:
+    def _region(choice: SegmentChoice, choices: MapperChoices, planning: Volume, whole: bool = False) -> Region:
+        """Of an aorta the part on the planning CT is blood enough; a volume that is reported must be there whole."""
         as_placed, frame = choices.alignment == "scene", planning.frame_of_reference_uid
-        return region_of_segment(choice.node, choice.segment_id, planning.image, frame, as_placed)
+        return region_of_segment(choice.node, choice.segment_id, planning.image, frame, as_placed, whole)
 
     def reference_region(self, choices: MapperChoices, planning: Volume) -> Region | None:
         """The reference segment, else a sphere in the placed ROI; None for neither and where the method has none."""

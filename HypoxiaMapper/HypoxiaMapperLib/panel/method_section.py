@@ -26,6 +26,7 @@ from .method_form import MethodForm
 from .packages import install, missing_packages
 from .patient_loader import add_frame
 from .plots import show_curve
+from .segment_regions import with_losses
 from .views import unit_text
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ class MethodSection:
         try:
             if self._job.voxel_mm is not None:
                 return self._take_curves(folder)
-            result = read_result(folder)
+            result = with_losses(read_result(folder), self._job.regions)
         except HypoxiaError as error:
             return "\n".join([str(error), *(line for line in log[-1:] if not line.startswith("ERROR "))])
         name = self.scene.GenerateUniqueName(result.map.volume.quantity)

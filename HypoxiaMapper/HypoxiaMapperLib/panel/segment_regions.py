@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import GeometryError, HypoxiaError
+from ..jobs import JobResult
 from ..mrml import segment_to_region
 from ..mrml.geometry import require_no_transform
 from ..mrml.segments import segment_mask
@@ -54,16 +55,23 @@ def region_of_segment(
         source = f"{source or 'segment'}; drawn in frame of reference {drawn_in}, taken as placed in the scene"
     lost_ml = _outside_ml(segment_mask(node, segment_id), grid)
     if lost_ml > LARGEST_LOSS * (lost_ml + region.volume_ml):
-        text = f"{lost_ml:.2f} ml of {region.name} lie {OUTSIDE}"
         if whole:
-            raise GeometryError(f"{text}: it would be cut off.", "Use a planning CT that holds it, or redraw it.")
-        source = f"{source or 'segment'}; {text}"
+            text = _("{volume:.2f} ml of {name} lie outside the planning image: it would be cut off.")
+            message = text.format(volume=lost_ml, name=region.name)
+            raise GeometryError(message, _("Use a planning CT that holds it, or redraw it."))
+        source = f"{source or 'segment'}; {lost_ml:.2f} ml of {region.name} lie {OUTSIDE}"
     return replace(region, frame_of_reference_uid=frame_uid, source=source)
 
 
 def outside_note(region: Region) -> str:
     """What lies outside the planning image, as ``region_of_segment`` left it out; empty for nothing."""
     return next((f"{part.strip()}." for part in region.source.split(";") if part.endswith(OUTSIDE)), "")
+
+
+def with_losses(result: JobResult, regions: Mapping[str, Region]) -> JobResult:
+    """A result whose map warns of what its regions lost outside the planning image, as it will stand in the report."""
+    notes = tuple(filter(None, map(outside_note, regions.values())))
+    return replace(result, map=replace(result.map, warnings=(*notes, *result.map.warnings)))
 
 
 def segment_ids(segmentation: Any) -> list[str]:
