@@ -11,11 +11,13 @@ from HypoxiaMapperLib.volume import Volume, image_like
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
-from HypoxiaMapperLib.mrml import volume_to_node  # noqa: E402
+from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment, volume_to_node  # noqa: E402
+from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
+from HypoxiaMapperLib.panel.map_nodes import inside_only  # noqa: E402
 from HypoxiaMapperLib.panel.patient_scope import all_nodes  # noqa: E402
 from HypoxiaMapperLib.panel.plots import ThresholdPlots  # noqa: E402
 from HypoxiaMapperLib.panel.threshold import make_threshold_table  # noqa: E402
-from HypoxiaMapperLib.panel.views import probe_text  # noqa: E402
+from HypoxiaMapperLib.panel.views import probe_text, take_away, uncover  # noqa: E402
 from panel_samples import GTV, Patient, grid, pet_volume  # noqa: E402
 
 
@@ -51,3 +53,37 @@ def test_plots_lie_in_a_folder_of_their_own(patient):
     assert len(nodes) == 2 + 4 + 4
     assert folder
     assert {tree.GetItemParent(tree.GetItemByDataNode(node)) for node in nodes} == {folder}
+
+
+def test_no_fill_lies_over_a_map(patient):
+    made = make_segmentation(patient.scene, "made here")
+    loaded = patient.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "loaded by another module")
+    loaded.CreateDefaultDisplayNodes()
+    assert not made.GetDisplayNode().GetVisibility2DFill()
+    assert loaded.GetDisplayNode().GetVisibility2DFill(), "as Slicer makes it"
+    uncover(patient.scene)
+    assert not loaded.GetDisplayNode().GetVisibility2DFill()
+    assert loaded.GetDisplayNode().GetVisibility2DOutline()
+
+
+def test_view_of_a_deleted_map_leaves_the_scene_and_the_slices(patient):
+    kept, deleted = (volume_to_node(patient.scene, pet_volume(), name) for name in ("kept", "deleted"))
+    kept_view, lost_view = (inside_only(patient.scene, node, GTV, "1") for node in (kept, deleted))
+    slice_view = patient.scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    slice_view.SetForegroundVolumeID(lost_view.GetID())
+    assert not take_away(patient.scene), "both maps are there"
+    patient.scene.RemoveNode(deleted)
+    assert take_away(patient.scene)
+    assert patient.scene.IsNodePresent(kept_view)
+    assert not patient.scene.IsNodePresent(lost_view)
+    assert slice_view.GetForegroundVolumeID() is None
+
+
+def test_removed_segment_is_not_followed_by_its_neighbour(patient):
+    segments = make_segmentation(patient.scene, "RTSTRUCT")
+    gtv, cord = (region_to_segment(patient.scene, segments, GTV, (255, 0, 0)) for _ in range(2))
+    chosen = SegmentChoice(segments, gtv)
+    assert chosen.then(segments, cord) == SegmentChoice(segments, cord), "the user chose another"
+    segments.GetSegmentation().RemoveSegment(gtv)
+    assert chosen.then(segments, cord) == SegmentChoice(segments, "")
+    assert SegmentChoice().then(segments, cord) == SegmentChoice(segments, cord)

@@ -25,12 +25,19 @@ SOURCE = "Hypoxia.Source"
 
 
 def make_segmentation(scene: Any, name: str) -> Any:
-    """Add an empty segmentation node with a display node, labelmaps as source and as the shape shown in slices."""
+    """Add an empty segmentation node with labelmaps as source and as the shape shown, as outlines, in slices."""
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.GetSegmentation().SetSourceRepresentationName(LABELMAP)
     node.GetDisplayNode().SetPreferredDisplayRepresentationName2D(LABELMAP)
+    outlines_only(node)
     return node
+
+
+def outlines_only(node: Any) -> None:
+    """Show no fill in slices: a red fill over a map makes every voxel of the tumour look hot."""
+    if node.GetDisplayNode() is not None:
+        node.GetDisplayNode().SetVisibility2DFill(False)
 
 
 def region_to_segment(scene: Any, segmentation_node: Any, region: Region, colour: tuple[int, int, int]) -> str:

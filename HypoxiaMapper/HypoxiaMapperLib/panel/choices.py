@@ -41,6 +41,14 @@ class SegmentChoice:
         """True if the segment is there."""
         return self.node is not None and self.node.GetSegmentation().GetSegment(self.segment_id) is not None
 
+    def then(self, node: Any, segment_id: str) -> SegmentChoice:
+        """What a selector shows after this choice: nothing where this segment was removed.
+
+        Slicer's selector then goes to the next segment of the list by itself, which nobody chose.
+        """
+        removed = bool(self.segment_id) and node is not None and node is self.node and not self.exists()
+        return SegmentChoice(node, "" if removed else segment_id)
+
 
 @dataclass(frozen=True)
 class MapperChoices:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import qt
@@ -136,9 +136,12 @@ class InputRows:
         """Sequence nodes by key."""
         return {key: self._sequences.get(box.currentText.strip()) for key, box in self.series.items()}
 
-    def chosen_regions(self) -> dict[str, SegmentChoice]:
-        """Further regions by key."""
-        return {key: SegmentChoice(s.currentNode(), s.currentSegmentID()) for key, s in self.regions.items()}
+    def chosen_regions(self, before: Mapping[str, SegmentChoice]) -> dict[str, SegmentChoice]:
+        """Further regions by key, after those that were chosen before."""
+        return {
+            key: before.get(key, SegmentChoice()).then(s.currentNode(), s.currentSegmentID())
+            for key, s in self.regions.items()
+        }
 
 
 def restrict(scene: Any, item: int, volume_selectors: Sequence[Any], segment_selectors: Sequence[Any]) -> None:

@@ -26,7 +26,7 @@ from .model_text import model_html
 from .overlay_section import OverlaySection
 from .plots import ThresholdPlots
 from .threshold import ThresholdTable, make_threshold_table
-from .views import NO_VALUE, centre_slices, link_crosshair, probe_text
+from .views import NO_VALUE, centre_slices, link_crosshair, probe_text, uncover
 from .words import shown_words
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class MapSection:
             set_window(node, (min(0.0, low), high if high > min(0.0, low) else low + 1.0))
         self.overlay.take_window()
         link_crosshair(self.scene)
+        uncover(self.scene)
         self.overlay.show()
         gtv = self.panel.choices().gtv
         if gtv.exists():

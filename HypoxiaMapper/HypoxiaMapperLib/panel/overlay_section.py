@@ -20,7 +20,16 @@ from .map_nodes import (
     window_of,
 )
 from .plots import show_curve
-from .views import LEFT, colour_legend, leave_side_by_side, overlay, set_display_threshold, show_above, side_by_side
+from .views import (
+    LEFT,
+    colour_legend,
+    leave_side_by_side,
+    overlay,
+    set_display_threshold,
+    show_above,
+    side_by_side,
+    take_away,
+)
 from .words import shown_part
 
 if TYPE_CHECKING:
@@ -56,7 +65,9 @@ class OverlaySection:
         self._beside, self.shown = False, None
 
     def refresh(self, node: Any) -> None:
-        """The list of overlays and which buttons work."""
+        """The list of overlays and which buttons work; the overlay of a map that was deleted goes."""
+        if take_away(self.scene):
+            self.shown = None
         ui, names = self.ui, list(parts_of(node)) if node is not None else []
         if names != self._parts:
             self._parts, self._updating = names, True

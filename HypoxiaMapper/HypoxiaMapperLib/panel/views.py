@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..mrml import outlines_only
 from ..mrml.geometry import from_vtk_matrix, image_data_array, to_ras
 from ..volume import Region
-from .map_nodes import window_decimals
+from .map_nodes import INSIDE, window_decimals
 from .patient_scope import all_nodes
 
 NO_VALUE = "–"
@@ -34,6 +35,28 @@ def overlay(scene: Any, background: Any, map_node: Any, opacity: float) -> int:
         view.SetForegroundOpacity(float(opacity))
         view.SetLinkedControl(1)
     return len(views)
+
+
+def uncover(scene: Any) -> None:
+    """Every segmentation as outlines: slices draw segments above the map, and their fill would change its colours."""
+    for node in all_nodes(scene, "vtkMRMLSegmentationNode"):
+        outlines_only(node)
+
+
+def take_away(scene: Any) -> bool:
+    """Remove what outlived a map that was deleted: its view cut to the GTV and its legend; True if that view was."""
+    maps = all_nodes(scene, "vtkMRMLScalarVolumeNode")
+    in_use = {node.GetNodeReferenceID(INSIDE) for node in maps}
+    lost = [node for node in maps if node.GetAttribute(INSIDE) and node.GetID() not in in_use]
+    for node in lost:
+        for view in all_nodes(scene, "vtkMRMLSliceCompositeNode"):
+            if view.GetForegroundVolumeID() == node.GetID():
+                view.SetForegroundVolumeID(None)
+        scene.RemoveNode(node)
+    for legend in all_nodes(scene, "vtkMRMLColorLegendDisplayNode"):
+        if legend.GetDisplayableNode() is None:
+            legend.SetVisibility(False)
+    return bool(lost)
 
 
 def side_by_side(scene: Any, left: Any, right: Any, background: Any) -> None:

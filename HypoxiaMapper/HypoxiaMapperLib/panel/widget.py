@@ -279,14 +279,15 @@ class MapperPanel:
         """Segment selectors and alignment into the parameter node."""
         if self._updating or self.parameters is None:
             return
-        p, ui = self.parameters, self.ui
+        p, ui, rows, before = self.parameters, self.ui, self.rows, self.choices()
+        gtv = before.gtv.then(ui.gtvSelector.currentNode(), ui.gtvSelector.currentSegmentID())
+        reference = before.reference.then(ui.referenceSelector.currentNode(), ui.referenceSelector.currentSegmentID())
+        regions = rows.chosen_regions(before.regions)
         with slicer.util.NodeModify(p.parameterNode):
-            p.gtv_segmentation, p.gtv_segment = ui.gtvSelector.currentNode(), ui.gtvSelector.currentSegmentID()
-            p.reference_segmentation = ui.referenceSelector.currentNode()
-            p.reference_segment = ui.referenceSelector.currentSegmentID()
+            p.gtv_segmentation, p.gtv_segment = gtv.node, gtv.segment_id
+            p.reference_segmentation, p.reference_segment = reference.node, reference.segment_id
             p.alignment = ui.alignmentComboBox.currentData
-            rows = self.rows
-            self._store_rows(rows.chosen_nodes(), rows.chosen_series(), rows.chosen_regions(), rows.chosen_sequences())
+            self._store_rows(rows.chosen_nodes(), rows.chosen_series(), regions, rows.chosen_sequences())
         self.refresh()
 
     def show_method(self) -> None:
