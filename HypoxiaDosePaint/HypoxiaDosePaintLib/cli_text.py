@@ -16,7 +16,6 @@ from .alignment import TRANSFORM_FILE
 from .limits import distribution_override, override_to_type
 from .planqa import dice
 from .prescription import Protocol
-from .radiobiology import OXYGEN_MODEL_TEXT
 from .result import ProofRow, Result
 from .sidecar import model_data
 from .subvolume import find_subvolume
@@ -82,7 +81,7 @@ def result_lines(result: Result, out: Path) -> str:
     lines += [
         "",
         f"The boost makes up for a model pO2 down to {result.prescription.offset_pressure_mmhg:.0f} mmHg; "
-        f"missing to iso-effect: {deficits} ({OXYGEN_MODEL_TEXT}).",
+        f"missing to iso-effect: {deficits} ({result.prescription.oxygen_model_text}).",
     ]
     lines += [f"Dropped          {d.volume_ml:.2f} ml of {d.structure}: {d.reason}" for d in result.dropped]
     lines += ["", *_truth_lines(result.truth)]

@@ -18,7 +18,15 @@ from numpy.typing import ArrayLike
 
 from HypoxiaMapperLib.errors import InputError, LimitError, RequestError
 
-from .radiobiology import bed_gy, eqd2_gy, iso_effect_dose_gy, offset_pressure_mmhg
+from .radiobiology import (
+    OER_HALF_PRESSURE_MMHG,
+    OTHER_HALF_PRESSURE_MMHG,
+    OXYGEN_MODEL_TEXT,
+    bed_gy,
+    eqd2_gy,
+    iso_effect_dose_gy,
+    offset_pressure_mmhg,
+)
 
 PROTOCOL_FOLDER = Path(__file__).parent / "protocols"
 CEILING_TOTAL_GY = 84.0  # METHODS 12.10
@@ -104,11 +112,20 @@ class Prescription:
         """Lowest model pO2 (mmHg) whose radioresistance the boost makes up for."""
         return offset_pressure_mmhg(self.boost.dose_gy / self.base.dose_gy)
 
-    def deficits_gy(self) -> dict[float, float]:
+    def deficits_gy(self, half_pressure_mmhg: float = OER_HALF_PRESSURE_MMHG) -> dict[float, float]:
         """Residual deficit (Gy) against iso-effect at 10, 5 and 2.5 mmHg: what the boost does not make up."""
         return {
-            p: max(0.0, iso_effect_dose_gy(self.base.dose_gy, p) - self.boost.dose_gy) for p in DEFICIT_PRESSURES_MMHG
+            p: max(0.0, iso_effect_dose_gy(self.base.dose_gy, p, half_pressure_mmhg) - self.boost.dose_gy)
+            for p in DEFICIT_PRESSURES_MMHG
         }
+
+    @property
+    def oxygen_model_text(self) -> str:
+        """The model behind offset pressure and deficits, and what both are with the other K in use."""
+        other = OTHER_HALF_PRESSURE_MMHG
+        pressure = offset_pressure_mmhg(self.boost.dose_gy / self.base.dose_gy, other)
+        gaps = ", ".join(f"{gap:.1f}" for gap in self.deficits_gy(other).values())
+        return f"{OXYGEN_MODEL_TEXT}; with K {other:g} mmHg, as others have it, {pressure:.0f} mmHg and {gaps} Gy"
 
 
 def doses_changed(protocol: Protocol, prescription: Prescription) -> bool:

@@ -14,6 +14,7 @@ from HypoxiaMapperLib.errors import RequestError
 
 OER_MAXIMUM = 3.0  # m, METHODS section 3
 OER_HALF_PRESSURE_MMHG = 3.0  # K, METHODS section 3
+OTHER_HALF_PRESSURE_MMHG = 2.5  # K as others have it, METHODS section 3: shows how far results hang on it
 OXYGEN_MODEL_TEXT = f"Alper's oxygen model, m {OER_MAXIMUM:g} and K {OER_HALF_PRESSURE_MMHG:g} mmHg for any patient"
 
 
@@ -55,9 +56,11 @@ def offset_pressure_mmhg(dose_ratio: float, half_pressure_mmhg: float = OER_HALF
     return max(0.0, half_pressure_mmhg * (OER_MAXIMUM - dose_ratio) / (OER_MAXIMUM * (dose_ratio - 1)))
 
 
-def iso_effect_dose_gy(base_gy: float, pressure_mmhg: float) -> float:
+def iso_effect_dose_gy(
+    base_gy: float, pressure_mmhg: float, half_pressure_mmhg: float = OER_HALF_PRESSURE_MMHG
+) -> float:
     """Dose at ``pressure_mmhg`` with the effect of ``base_gy`` in well-oxygenated tissue, same fractions."""
-    return float(base_gy * hypoxia_reduction_factor(pressure_mmhg))
+    return float(base_gy * hypoxia_reduction_factor(pressure_mmhg, half_pressure_mmhg))
 
 
 def tcp_poisson(

@@ -34,6 +34,10 @@ def test_welz_levels():
     assert boost.eqd2_late_gy == pytest.approx(80.08, abs=0.01)
     assert prescription.offset_pressure_mmhg == pytest.approx(19, abs=0.05)
     assert prescription.deficits_gy() == pytest.approx({10.0: 82.7 - 77, 5.0: 93.3 - 77, 2.5: 110 - 77}, abs=0.06)
+    wanted = {p: 70 * 3 * (2.5 + p) / (2.5 + 3 * p) - 77 for p in (10.0, 5.0, 2.5)}  # h = m(K + p)/(K + m p), K 2.5
+    assert prescription.deficits_gy(2.5) == pytest.approx(wanted)
+    assert "K 3 mmHg" in prescription.oxygen_model_text
+    assert "with K 2.5 mmHg, as others have it, 16 mmHg and 3.8, 13.0, 28.0 Gy" in prescription.oxygen_model_text
 
 
 def test_ceilings_need_an_override():

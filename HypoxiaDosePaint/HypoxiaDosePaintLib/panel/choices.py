@@ -25,7 +25,6 @@ from HypoxiaMapperLib.panel.patient_scope import why_not_one_patient
 
 from ..limits import override_to_type, require_distribution
 from ..prescription import Prescription, all_protocols, make_prescription
-from ..radiobiology import OXYGEN_MODEL_TEXT
 from ..request import parse_overrides
 from ..result import Result
 from ..wording import prescribed_text
@@ -333,7 +332,7 @@ def deficit_text(prescription: Prescription) -> str:
     deficits = ", ".join(f"{gap:.1f} Gy at {p:g} mmHg" for p, gap in prescription.deficits_gy().items())
     return (
         f"Model: the boost makes up for {prescription.offset_pressure_mmhg:.0f} mmHg and above; "
-        f"still missing for iso-effect: {deficits} ({OXYGEN_MODEL_TEXT})."
+        f"still missing for iso-effect: {deficits} ({prescription.oxygen_model_text})."
     )
 
 
