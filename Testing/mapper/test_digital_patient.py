@@ -12,9 +12,9 @@ import SimpleITK as sitk
 from pydicom import dcmread
 from scipy import ndimage
 
-from HypoxiaMapperLib.errors import InputError, OutputError, RequestError
+from HypoxiaMapperLib.errors import OutputError, RequestError
 from HypoxiaMapperLib.simulate import digital_patient as module
-from HypoxiaMapperLib.simulate.digital_patient import DigitalPatient, make_patient, recall_patient
+from HypoxiaMapperLib.simulate.digital_patient import DigitalPatient, make_patient
 from HypoxiaMapperLib.simulate.structure_set import trace_pixel_edges
 
 SEED = 7
@@ -73,14 +73,6 @@ def test_another_seed_is_another_patient(patient: DigitalPatient, tmp_path: Path
     mine, yours = (dcmread(p.folder / "CT" / "001.dcm") for p in (patient, other))
     for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
         assert mine[keyword].value != yours[keyword].value
-
-
-def test_truth_is_recalled_from_folder_and_seed(patient: DigitalPatient) -> None:
-    recalled = recall_patient(patient.folder, seed=SEED)
-    assert recalled.truth() == patient.truth()
-    assert np.array_equal(recalled.truth_ratio.array, patient.truth_ratio.array)
-    with pytest.raises(InputError, match=f"DIGITAL-{SEED + 1}"):
-        recall_patient(patient.folder, seed=SEED + 1)
 
 
 def test_objects_belong_together(patient: DigitalPatient) -> None:

@@ -62,17 +62,6 @@ def region_warnings(region: Region) -> tuple[str, ...]:
     return tuple(note[len(_WARNING) :] for note in region.source.split("; ") if note.startswith(_WARNING))
 
 
-def list_rois(path: Path) -> tuple[str, ...]:
-    """ROI names of an RTSTRUCT file, in file order.
-
-    Raises
-    ------
-    InputError
-        If the file is no readable RTSTRUCT.
-    """
-    return roi_names(_read(Path(path)))
-
-
 def read_structure_set(
     path: Path, grid: sitk.Image, frame_of_reference_uid: str, names: Sequence[str] | None = None
 ) -> dict[str, Region]:

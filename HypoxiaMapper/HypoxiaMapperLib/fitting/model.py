@@ -66,27 +66,6 @@ class Model:
         """Lower and upper bounds, each of shape (parameters,)."""
         return np.array([q.lower for q in self.parameters]), np.array([q.upper for q in self.parameters])
 
-    def with_bounds(self, bounds: Mapping[str, tuple[float, float]]) -> Model:
-        """The same model with other bounds for the parameters named.
-
-        Raises
-        ------
-        RequestError
-            For an unknown name or an empty interval.
-        """
-        import copy
-
-        names = [q.name for q in self.parameters]
-        for name, (low, high) in bounds.items():
-            if name not in names:
-                raise RequestError(f"There is no parameter {name!r}.", f"Valid parameters: {', '.join(names)}.")
-            if not low < high:
-                raise RequestError(f"Bounds of {name} are {low} to {high}.", "The lower must be below the upper.")
-        changed = copy.copy(self)
-        changed.parameters = tuple(Parameter(q.name, q.unit, *bounds.get(q.name, (q.lower, q.upper)))
-                                   for q in self.parameters)  # fmt: skip
-        return changed
-
 
 def require_frames(model: Model | type[Model], count: int) -> None:
     """Refuse a series that cannot determine a model's parameters.

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import dcmread
 
-from ..errors import InputError, OutputError, RequestError
+from ..errors import OutputError, RequestError
 from ..methods._base import Progress, no_progress
 from ..resample import resample_to
 from ..volume import COMPARISONS, Region, Volume, beyond
@@ -133,22 +132,6 @@ def make_patient(folder: Path, seed: int = DEFAULT_SEED, progress: Progress = no
         _write(unfinished, world)
     progress(1.0, "digital patient: done")
     return _with_truth(folder, world)
-
-
-def recall_patient(folder: Path, seed: int = DEFAULT_SEED) -> DigitalPatient:
-    """The truth about a digital patient that was written earlier with the same seed; nothing is written.
-
-    Raises
-    ------
-    InputError
-        The folder does not hold the digital patient of this seed.
-    """
-    first = Path(folder) / "CT" / "001.dcm"
-    wanted = Identity(seed).patient_id
-    found = str(dcmread(first, specific_tags=["PatientID"]).PatientID) if first.is_file() else "nothing"
-    if found != wanted:
-        raise InputError(f"{first}: patient {wanted} was looked for, {found} found.", "Give its folder and its seed.")
-    return _with_truth(Path(folder), _simulate(seed))
 
 
 @dataclass(frozen=True)
