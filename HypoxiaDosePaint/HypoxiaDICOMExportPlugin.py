@@ -2,6 +2,7 @@
 
 import slicer
 from slicer.i18n import tr as _
+from slicer.i18n import translate
 
 PLUGIN = "HypoxiaDICOMExportPlugin"
 CONFIDENCE = 1.0  # above Slicer's own segmentation export, which would lose doses and prescription
@@ -57,10 +58,10 @@ class HypoxiaDICOMExportPlugin:
     """The hook by which Slicer finds the plugin."""
 
     def __init__(self, parent):
-        parent.title = "Hypoxia DICOM Export Plugin"
-        parent.categories = ["Developer Tools.DICOM Plugins"]
+        parent.title = _("Hypoxia DICOM Export Plugin")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Developer Tools.DICOM Plugins")]
         parent.contributors = ["Slicer Hypoxia contributors"]
-        parent.helpText = "Exports the targets of Hypoxia Dose Paint from the DICOM module. No interface of its own."
+        parent.helpText = _("Exports the targets of Hypoxia Dose Paint from the DICOM module. No interface of its own.")
         parent.acknowledgementText = ""
         parent.hidden = True
         if not hasattr(slicer.modules, "dicomPlugins"):

@@ -9,7 +9,8 @@ from typing import Any
 import SimpleITK as sitk
 import slicer
 
-from HypoxiaDosePaintLib.panel.choices import PaintChoices, PaintDecisions, Role
+from HypoxiaDosePaintLib.panel.choices import PaintChoices, Role
+from HypoxiaDosePaintLib.panel.decisions import PaintDecisions
 from HypoxiaMapperLib.dicomio.model import SeriesInfo
 from HypoxiaMapperLib.dicomio.series import read_image_series
 from HypoxiaMapperLib.methods import no_progress

@@ -12,12 +12,9 @@ from HypoxiaMapperLib.errors import GeometryError, InputError, RequestError
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
-from HypoxiaDosePaintLib.panel.choices import (  # noqa: E402
-    Role,
-    changed_between,
-    guess_role,
-    is_reference_of_map,
-)
+from HypoxiaDosePaintLib.panel.choices import Role, guess_role  # noqa: E402
+from HypoxiaDosePaintLib.panel.decisions import changed_between  # noqa: E402
+from HypoxiaDosePaintLib.panel.map_used import is_reference_of_map  # noqa: E402
 from HypoxiaDosePaintLib.panel.scene_run import compute_targets  # noqa: E402
 from HypoxiaMapperLib.methods import no_progress  # noqa: E402
 from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment, segment_to_region  # noqa: E402

@@ -15,18 +15,11 @@ from HypoxiaMapperLib.volume import same_grid
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
-from HypoxiaDosePaintLib.panel.choices import (  # noqa: E402
-    Acceptance,
-    PaintChoices,
-    changed_between,
-    deficit_text,
-    equivalents_text,
-    guess_role,
-    sides_text,
-    target_rows,
-)
+from HypoxiaDosePaintLib.panel.choices import PaintChoices, guess_role, sides_text  # noqa: E402
+from HypoxiaDosePaintLib.panel.decisions import Acceptance, changed_between  # noqa: E402
 from HypoxiaDosePaintLib.panel.preview import show_targets  # noqa: E402
 from HypoxiaDosePaintLib.panel.scene_run import compute_targets, export_result  # noqa: E402
+from HypoxiaDosePaintLib.panel.texts import deficit_text, equivalents_text, target_rows  # noqa: E402
 from HypoxiaMapperLib.methods import Finding, ModelUse  # noqa: E402
 from HypoxiaMapperLib.mrml import node_to_volume  # noqa: E402
 from HypoxiaMapperLib.panel.node_images import NodeImages, suv_line  # noqa: E402
@@ -132,16 +125,16 @@ def test_margins_of_each_side_reach_the_request(street, computed):
     assert volumes["PTV_7700"] != before["PTV_7700"]
     then = street.decisions.fingerprint(street.choices)
     now = street.decisions.fingerprint(dataclasses.replace(street.choices, boost_sides=sides))
-    assert changed_between(then, now) == ("boost sides",)
+    assert changed_between(then, now) == ("boost margin of the sides",)
 
 
 def test_any_change_is_named(street):
     then = street.decisions.fingerprint(street.choices)
     assert changed_between(then, street.decisions.fingerprint(street.choices)) == ()
     other = dataclasses.replace(street.choices, boost_margin_mm=4.0, fractions=34)
-    assert changed_between(then, street.decisions.fingerprint(other)) == ("boost margin mm", "fractions")
+    assert changed_between(then, street.decisions.fingerprint(other)) == ("boost margin", "fractions")
     fewer = dataclasses.replace(street.choices, roles=street.choices.roles[:2] + street.choices.roles[3:])
-    assert changed_between(then, street.decisions.fingerprint(fewer)) == ("reference Ref_Blood",)
+    assert changed_between(then, street.decisions.fingerprint(fewer)) == ("reference region Ref_Blood",)
 
 
 def test_a_map_whose_pet_has_changed_is_stale(street):

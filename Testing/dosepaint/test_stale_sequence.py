@@ -10,7 +10,7 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
-from HypoxiaDosePaintLib.panel.choices import changed_since_map  # noqa: E402
+from HypoxiaDosePaintLib.panel.map_used import changed_since_map  # noqa: E402
 from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, Fingerprints  # noqa: E402
 from kinetic_samples import SHAPE  # noqa: E402
 from sequence_samples import add_sequence, plain_volume  # noqa: E402

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import slicer
-from slicer.i18n import tr as _
+
+from HypoxiaMapperLib.panel.i18n import _
 
 
 def copy_new(files: Sequence[Path], target: Path) -> str:

@@ -20,7 +20,8 @@ from HypoxiaMapperLib.volume import Region, beyond
 from ..method_inputs import NONE
 from ..request import Registration, Request
 from ..selection import Inputs
-from .choices import PaintChoices, reference_of_map
+from .choices import PaintChoices
+from .map_used import reference_of_map
 
 _SERIES = ("series ", "sequence ")  # begin the names of inputs that are frames
 

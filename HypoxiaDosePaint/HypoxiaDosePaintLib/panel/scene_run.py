@@ -16,6 +16,7 @@ from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
 from HypoxiaMapperLib.errors import GeometryError, RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap, Progress, all_methods, no_progress
 from HypoxiaMapperLib.panel.hypoxic_segment import region_with_history, threshold_of_segment
+from HypoxiaMapperLib.panel.i18n import _
 from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, node_to_map
 from HypoxiaMapperLib.panel.node_images import FOLDER, NodeImages
 from HypoxiaMapperLib.panel.segment_regions import outside_note, region_of_segment, segment_ids
@@ -30,7 +31,8 @@ from ..prescription import get_protocol
 from ..request import Margins, Registration, Request, Sphere, SubvolumeOptions
 from ..result import RegistrationUse, Result
 from ..selection import Inputs, day_warnings, union
-from .choices import PaintChoices, Role, reference_of_map, sides_of, why_not_reference
+from .choices import PaintChoices, Role, sides_of
+from .map_used import reference_of_map, why_not_reference
 from .repeatable import complete
 
 _REGISTRATION_WORDS = {
@@ -53,7 +55,7 @@ def compute_targets(choices: PaintChoices, images: NodeImages, progress: Progres
     grid, frame = planning.volume.image, planning.volume.frame_of_reference_uid
     facts = map_facts(choices.map_node)
     hypoxia_map = _map_on(choices.map_node, planning.volume)
-    progress(0.2, "reading segments")
+    progress(0.2, _("reading segments"))
     on = Planning(grid, frame, _alignment(choices.map_node) == "scene")
     gtvs = tuple(_region(r, on) for r in choices.of_role("gtv"))
     organs = tuple(_region(r, on) for r in choices.of_role("organ"))
@@ -74,7 +76,7 @@ def compute_targets(choices: PaintChoices, images: NodeImages, progress: Progres
     if sphere is not None:
         request = replace(request, reference_roi="", reference_sphere=sphere)
     request = complete(request, choices, images, inputs, drawn, hypoxia_map)
-    progress(0.4, "building targets")
+    progress(0.4, _("building targets"))
     return paint(request, inputs, aligned, registration, hypoxia_map, drawn, lambda f, t: progress(0.4 + 0.6 * f, t))
 
 
@@ -138,7 +140,7 @@ def export_dicom(computed: Computed, reviewer: str, out: Path, progress: Progres
 def _accepted(computed: Computed, reviewer: str, out: Path) -> Result:
     """The result with the name of the person who accepted it."""
     if not reviewer.strip():
-        raise RequestError("Nobody accepted the result.", "Enter the reviewer's name.")
+        raise RequestError(_("Nobody accepted the result."), _("Enter the reviewer's name."))
     request = replace(computed.result.request, output=str(out), accepted_by=reviewer.strip())
     return replace(computed.result, request=request, accepted_by=reviewer.strip())
 
@@ -148,12 +150,13 @@ def _require_in_place(node: Any, planning: ImageSeries, images: NodeImages) -> N
     shown = images.volume(node)
     if images.displacement(node) is not None:
         raise GeometryError(
-            f"Planning CT {node.GetName()!r} was moved in the scene.",
-            "Take its transform off: contours must lie where the original slices are.",
+            _("Planning CT {name!r} was moved in the scene.").format(name=node.GetName()),
+            _("Take its transform off: contours must lie where the original slices are."),
         )
     if sorted(shown.image.GetSize()) != sorted(planning.volume.image.GetSize()):
         raise GeometryError(
-            f"Planning CT {node.GetName()!r} was cropped or resampled in Slicer.", "Use it as loaded from DICOM."
+            _("Planning CT {name!r} was cropped or resampled in Slicer.").format(name=node.GetName()),
+            _("Use it as loaded from DICOM."),
         )
 
 
@@ -167,7 +170,8 @@ def _map_on(node: Any, planning: Volume) -> HypoxiaMap:
     image = sitk.Resample(found.volume.image, planning.image, identity, nearest, undefined, sitk.sitkFloat32)
     if np.isfinite(sitk.GetArrayViewFromImage(image)).sum() != np.isfinite(found.volume.array).sum():
         raise GeometryError(
-            f"Map {node.GetName()!r} does not lie on the planning CT's grid.", "Compute it on this planning CT."
+            _("Map {name!r} does not lie on the planning CT's grid.").format(name=node.GetName()),
+            _("Compute it on this planning CT."),
         )
     return replace(found, volume=replace(found.volume, image=image), uncertainty=None, quality=None)
 
@@ -215,13 +219,13 @@ def _reference(choices: PaintChoices, on: Planning) -> tuple[Region | None, Sphe
     """
     reason = why_not_reference(choices)
     if reason:
-        raise RequestError(reason, "Change its role in step 1.")
+        raise RequestError(reason, _("Change its role in step 1."))
     found = reference_of_map(choices.map_node)
     if found is None:
         return None, None
     node, segment_id = found
     if node is None:
-        raise RequestError("The reference region of the map is no longer in the scene.", "Compute the map again.")
+        raise RequestError(_("The reference region of the map is no longer in the scene."), _("Compute the map again."))
     if segment_id:
         return _region(Role(node, segment_id, "reference"), on), None
     centre, radius = sphere_of_roi(node)
@@ -250,7 +254,8 @@ def _pet(
     key, node = next(((k, n) for k, n in nodes.items() if n is not None), ("", None))
     if node is None:
         raise RequestError(
-            f"The images of map {map_node.GetName()!r} are no longer in the scene.", "Compute the map again."
+            _("The images of map {name!r} are no longer in the scene.").format(name=map_node.GetName()),
+            _("Compute the map again."),
         )
     volume = images.volume(node)
     info = images.info(node)

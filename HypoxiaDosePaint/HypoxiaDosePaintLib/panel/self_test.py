@@ -16,7 +16,7 @@ from HypoxiaMapperLib.panel.packages import missing_packages
 from HypoxiaMapperLib.panel.self_test import erase_one_voxel, load_and_choose, panel_of, run_and_wait
 
 from ..dicomrt.verify import verify_set
-from . import widget
+from . import review_section
 from .preview import SEGMENTATION_NAME
 
 REVIEWER = "Self test (digital patient, no person)"
@@ -54,7 +54,7 @@ def street_to_export(test: Any) -> None:
     test.assertIn("Make the targets first", ui.exportButton.toolTip)
     test.delayDisplay("Making the targets")
     ui.previewButton.click()
-    test.assertIsNotNone(panel.computed, ui.staleLabel.text)
+    test.assertIsNotNone(panel.result, ui.staleLabel.text)
     check_preview(test, panel)
     with tempfile.TemporaryDirectory() as folder:
         check_acceptance(test, panel, folder)
@@ -64,7 +64,7 @@ def street_to_export(test: Any) -> None:
     check_change(test, panel)
     slicer.mrmlScene.Clear()
     slicer.app.processEvents()
-    test.assertIsNone(panel.computed)
+    test.assertIsNone(panel.result)
     test.assertFalse(ui.exportButton.enabled)
     test.assertEqual((ui.rolesTable.rowCount, ui.targetsTable.rowCount, ui.proofTable.rowCount), (0, 0, 0))
 
@@ -85,7 +85,7 @@ def check_refused_prescriptions(test: Any, panel: Any) -> None:
 
 def check_preview(test: Any, panel: Any) -> None:
     """The table holds what the scene shows."""
-    result, ui = panel.computed.result, panel.ui
+    result, ui = panel.result, panel.ui
     test.assertEqual({t.name for t in result.targets}, {"GTVp", "GTVp_Hyp", "Ref_Blood", "PTV_7000", "PTV_7700"})
     node = slicer.mrmlScene.GetFirstNodeByName(SEGMENTATION_NAME)
     grid = panel.computed.planning.volume.image
@@ -128,8 +128,8 @@ def check_missing_package(test: Any, panel: Any) -> None:
         ({"side_effect": failed}, failed),
     ):
         with (
-            mock.patch.object(widget, "EXPORT_PACKAGES", (name,)),
-            mock.patch.object(widget, "install", **answer),
+            mock.patch.object(review_section, "EXPORT_PACKAGES", (name,)),
+            mock.patch.object(review_section, "install", **answer),
         ):
             panel.ui.exportButton.click()
         test.assertEqual(panel.ui.exportStatusLabel.text, str(said))
@@ -140,7 +140,7 @@ def check_export(test: Any, panel: Any, folder: Path) -> None:
     """The set is written, proven, and proven again from its files; a missing package is named instead."""
     test.delayDisplay("Exporting")
     panel.ui.databaseCheckBox.checked = False
-    missing = missing_packages(widget.EXPORT_PACKAGES)
+    missing = missing_packages(review_section.EXPORT_PACKAGES)
     panel.ui.exportButton.click()
     if missing:
         test.assertIn("Missing Python packages", panel.ui.exportStatusLabel.text)
@@ -152,7 +152,7 @@ def check_export(test: Any, panel: Any, folder: Path) -> None:
     for row in rows:
         test.assertTrue(row.passed, f"{row.structure}: {row.reason}")
     dice = {row.structure: row.dice for row in rows}
-    for target in panel.computed.result.targets:
+    for target in panel.result.targets:
         test.assertGreaterEqual(dice[target.name], 0.99)
     facts = json.loads((panel.exported / "result.json").read_text(encoding="utf-8"))
     test.assertEqual(facts["accepted_by"], REVIEWER)
@@ -185,16 +185,16 @@ def check_change(test: Any, panel: Any) -> None:
     panel.ui.boostMarginSpinBox.value = 4.0
     test.assertFalse(panel.ui.dosesCheckBox.checked)
     test.assertFalse(panel.ui.exportButton.enabled)
-    test.assertIn("boost margin mm", panel.ui.staleLabel.text)
+    test.assertIn("boost margin", panel.ui.staleLabel.text)
     panel.ui.boostMarginSpinBox.value = 3.0
     test.assertEqual(panel.ui.staleLabel.text, "Up to date.")
     test.assertFalse(panel.ui.dosesCheckBox.checked)
     hypoxic = panel.choices().of_role("hypoxic")[0]
     erase_one_voxel(hypoxic.node, hypoxic.segment_id)
     panel.refresh()
-    test.assertIn("hypoxic GTVp_Hyp", panel.ui.staleLabel.text)
+    test.assertIn("hypoxic segment GTVp_Hyp", panel.ui.staleLabel.text)
     check_undisturbed(test, panel, hypoxic)
-    test.assertTrue(any("edited" in w for w in panel.computed.result.warnings))
+    test.assertTrue(any("edited" in w for w in panel.result.warnings))
 
 
 def check_undisturbed(test: Any, panel: Any, hypoxic: Any) -> None:
@@ -207,11 +207,11 @@ def check_undisturbed(test: Any, panel: Any, hypoxic: Any) -> None:
             erase_one_voxel(hypoxic.node, hypoxic.segment_id)
         seen.append([b.enabled for b in (ui.previewButton, ui.exportButton, ui.boostDoseSpinBox)])
 
-    with mock.patch.object(panel, "_progress", meddle):
+    with mock.patch.object(panel, "progress", meddle):
         ui.previewButton.click()
     test.assertEqual(seen[0], [False] * 3)
     test.assertTrue(ui.previewButton.enabled)
-    test.assertIn("hypoxic GTVp_Hyp", ui.staleLabel.text)
+    test.assertIn("hypoxic segment GTVp_Hyp", ui.staleLabel.text)
 
 
 TESTS = (street_to_export,)
