@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from HypoxiaMapperLib.volume import Volume, image_like
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
-from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment, volume_to_node  # noqa: E402
+from HypoxiaMapperLib.mrml import make_segmentation, node_to_volume, region_to_segment, volume_to_node  # noqa: E402
 from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
 from HypoxiaMapperLib.panel.map_nodes import inside_only  # noqa: E402
 from HypoxiaMapperLib.panel.patient_scope import all_nodes  # noqa: E402
 from HypoxiaMapperLib.panel.plots import ThresholdPlots  # noqa: E402
+from HypoxiaMapperLib.panel.removal_watch import RemovalWatch  # noqa: E402
 from HypoxiaMapperLib.panel.threshold import make_threshold_table  # noqa: E402
 from HypoxiaMapperLib.panel.views import probe_text, take_away, uncover  # noqa: E402
 from panel_samples import GTV, Patient, grid, pet_volume  # noqa: E402
@@ -66,17 +68,37 @@ def test_no_fill_lies_over_a_map(patient):
     assert loaded.GetDisplayNode().GetVisibility2DOutline()
 
 
-def test_view_of_a_deleted_map_leaves_the_scene_and_the_slices(patient):
-    kept, deleted = (volume_to_node(patient.scene, pet_volume(), name) for name in ("kept", "deleted"))
-    kept_view, lost_view = (inside_only(patient.scene, node, GTV, "1") for node in (kept, deleted))
+def test_one_hidden_node_shows_whichever_map_is_cut_to_the_gtv(patient):
+    scene, seen = patient.scene, []
+    scene.AddObserver(scene.NodeAddedEvent, lambda *_: seen.append([n.GetName() for n in offered(scene)]))
+    first, second = (volume_to_node(scene, scaled(pet_volume(), by), f"x {by}") for by in (1.0, 2.0))
+    before = seen.pop()
+    seen.clear()
+    view = inside_only(scene, first, GTV, "1")
+    assert view.GetName() == "x 1.0"
+    assert seen == [before], "it was hidden when it came into the scene"
+    highest = np.nanmax(node_to_volume(view).array)
+    assert inside_only(scene, second, GTV, "2") is view
+    assert view.GetName() == "x 2.0"
+    assert np.nanmax(node_to_volume(view).array) == pytest.approx(2.0 * highest)
+    assert not view.GetSaveWithScene()
+
+
+def scaled(volume, by):
+    return replace(volume, image=volume.image * by)
+
+
+def offered(scene):
+    return [n for n in all_nodes(scene, "vtkMRMLScalarVolumeNode") if not n.GetHideFromEditors()]
+
+
+def test_without_a_map_no_view_shows_one_and_no_node_is_removed(patient):
+    shown = volume_to_node(patient.scene, pet_volume(), "map")
     slice_view = patient.scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
-    slice_view.SetForegroundVolumeID(lost_view.GetID())
-    assert not take_away(patient.scene), "both maps are there"
-    patient.scene.RemoveNode(deleted)
-    assert take_away(patient.scene)
-    assert patient.scene.IsNodePresent(kept_view)
-    assert not patient.scene.IsNodePresent(lost_view)
+    slice_view.SetForegroundVolumeID(shown.GetID())
+    take_away(patient.scene)
     assert slice_view.GetForegroundVolumeID() is None
+    assert patient.scene.IsNodePresent(shown)
 
 
 def test_removed_segment_is_not_followed_by_its_neighbour(patient):
@@ -87,3 +109,32 @@ def test_removed_segment_is_not_followed_by_its_neighbour(patient):
     segments.GetSegmentation().RemoveSegment(gtv)
     assert chosen.then(segments, cord) == SegmentChoice(segments, "")
     assert SegmentChoice().then(segments, cord) == SegmentChoice(segments, cord)
+
+
+class Selector:
+    """Only what a watch uses of a node selector."""
+
+    def __init__(self, node):
+        self.node = node
+
+    def currentNode(self):  # noqa: N802
+        return self.node
+
+    def setCurrentNode(self, node):  # noqa: N802
+        self.node = node
+
+
+def test_selector_lets_go_before_the_lists_hear_of_a_removal(patient):
+    scene = patient.scene
+    ct, pet = (volume_to_node(scene, pet_volume(), name) for name in ("CT", "PET"))
+    selectors, when_lists_hear = [Selector(ct), Selector(pet), Selector(None)], []
+    scene.AddObserver(scene.NodeAboutToBeRemovedEvent, lambda *_: when_lists_hear.append(selectors[0].node))
+    watch = RemovalWatch(scene, lambda: selectors)
+    watch.start()
+    watch.start()
+    scene.RemoveNode(ct)
+    assert when_lists_hear == [None]
+    assert [s.node for s in selectors] == [None, pet, None]
+    watch.stop()
+    scene.RemoveNode(pet)
+    assert selectors[1].node is pet

@@ -47,9 +47,15 @@ def volume_to_node(scene: Any, volume: Volume, name: str) -> Any:
     vtkMRMLScalarVolumeNode
         With attributes ``Hypoxia.Quantity``, ``Hypoxia.Unit``, ``Hypoxia.FrameOfReferenceUID`` and further.
     """
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    put_volume(node, volume)
+    return node
+
+
+def put_volume(node: Any, volume: Volume) -> None:
+    """Give a scalar volume node the voxels, geometry and history of a Volume, in place of what it held."""
     from vtkmodules.vtkCommonDataModel import vtkImageData
 
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     data = vtkImageData()
     fill_image_data(data, volume.array)
     node.SetIJKToRASMatrix(to_vtk_matrix(index_to_ras(volume.image)))
@@ -65,7 +71,6 @@ def volume_to_node(scene: Any, volume: Volume, name: str) -> Any:
     }
     for key, value in attributes.items():
         node.SetAttribute(key, value)
-    return node
 
 
 def node_to_volume(node: Any) -> Volume:

@@ -14,13 +14,14 @@ import numpy as np
 from ..errors import RequestError
 from ..jobs import JobResult, make_curve, make_model, model_facts
 from ..methods import FitCurve, HypoxiaMap
-from ..mrml import node_to_volume, volume_to_node
+from ..mrml import node_to_volume, put_volume, volume_to_node
 from ..mrml.geometry import image_data_array
 from ..mrml.segments import LABELMAP
 from ..mrml.sequences import SEQUENCE, data_nodes
 from ..mrml.volumes import QUANTITY, displacement
 from ..volume import Region, Volume, image_like
 from .i18n import _
+from .patient_scope import all_nodes
 from .sphere import sphere_print
 
 FACTS = "Hypoxia.Map"  # JSON: threshold, comparison, warnings, registration ...
@@ -31,7 +32,7 @@ VOXELS = "Hypoxia.MapVoxels"  # checksum of the map as computed
 UNCERTAINTY = "Hypoxia.UncertaintyNode"  # node reference role
 EXTRA = "Hypoxia.FurtherMap"  # node reference role of every further map
 PART = "Hypoxia.PartOfMap"  # attribute of the maps that came with a map: the method's key
-INSIDE = "Hypoxia.InsideGtv"  # node reference role of the view cut to the GTV, and its attribute: what it was made of
+INSIDE = "Hypoxia.InsideGtv"  # attribute of the view cut to the GTV: what it was made of
 WINDOW = "Hypoxia.Window"  # JSON: values of the first and the last colour
 WINDOW_PERCENTILES = (1.0, 99.0)
 MOST_DECIMALS = 9
@@ -245,17 +246,26 @@ def window_decimals(window: tuple[float, float]) -> int:
     return min(MOST_DECIMALS, max(2, 2 - math.floor(math.log10(span)))) if span > 0 else 2
 
 
+def view_inside_gtv(scene: Any) -> Any:
+    """The hidden node that shows a map cut to the GTV; None while there is none."""
+    return next((node for node in all_nodes(scene, "vtkMRMLScalarVolumeNode") if node.GetAttribute(INSIDE)), None)
+
+
 def inside_only(scene: Any, node: Any, gtv: Region, known: str) -> Any:
     """A map with values inside the GTV alone, cut to its box: a view of it, not saved with the scene.
+
+    The scene has one such node. It is filled anew, never removed: a list that is about to tell of a node must find it.
 
     Parameters
     ----------
     gtv : Region
         On the grid of the node.
     known : str
-        Fingerprint of map and GTV: the view is made again when it differs.
+        Fingerprint of map and GTV: the view is filled anew when it differs.
     """
-    view = node.GetNodeReference(INSIDE)
+    import slicer
+
+    view = view_inside_gtv(scene)
     if view is not None and view.GetAttribute(INSIDE) == known:
         return view
     volume = node_to_volume(node)
@@ -266,13 +276,16 @@ def inside_only(scene: Any, node: Any, gtv: Region, known: str) -> Any:
     inside = np.where(gtv.array, volume.array, np.nan).astype(np.float32)
     box = [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
     image = image_like(inside, volume.image)[box[2], box[1], box[0]]
-    if view is not None:
-        scene.RemoveNode(view)
-    view = volume_to_node(scene, replace(volume, image=image), node.GetName())
+    new = view is None
+    if new:
+        view = slicer.vtkMRMLScalarVolumeNode()
+        view.SetHideFromEditors(1)  # before it enters the scene: lists of nodes look once
+        view.SetSaveWithScene(0)
     view.SetAttribute(INSIDE, known)
-    view.SetHideFromEditors(1)
-    view.SetSaveWithScene(0)
-    node.SetNodeReferenceID(INSIDE, view.GetID())
+    view.SetName(node.GetName())
+    put_volume(view, replace(volume, image=image))
+    if new:
+        scene.AddNode(view)
     return view
 
 

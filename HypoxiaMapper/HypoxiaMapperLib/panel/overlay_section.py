@@ -16,6 +16,7 @@ from .map_nodes import (
     parts_of,
     set_window,
     show_map,
+    view_inside_gtv,
     window_decimals,
     window_of,
 )
@@ -65,9 +66,10 @@ class OverlaySection:
         self._beside, self.shown = False, None
 
     def refresh(self, node: Any) -> None:
-        """The list of overlays and which buttons work; the overlay of a map that was deleted goes."""
-        if take_away(self.scene):
+        """The list of overlays and which buttons work; without a map its overlay and legend go."""
+        if node is None and self.shown is not None:
             self.shown = None
+            take_away(self.scene)
         ui, names = self.ui, list(parts_of(node)) if node is not None else []
         if names != self._parts:
             self._parts, self._updating = names, True
@@ -136,7 +138,7 @@ class OverlaySection:
             return part
         print_ = self.panel.decisions.fingerprints.segment(gtv.node, gtv.segment_id)
         known = f"{part.GetID()} {part.GetImageData().GetMTime()} {print_}"
-        view = part.GetNodeReference(INSIDE)
+        view = view_inside_gtv(self.scene)
         if view is not None and view.GetAttribute(INSIDE) == known:
             return view
         volume = node_to_volume(part)

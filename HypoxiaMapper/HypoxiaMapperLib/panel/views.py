@@ -10,7 +10,7 @@ import numpy as np
 from ..mrml import outlines_only
 from ..mrml.geometry import from_vtk_matrix, image_data_array, to_ras
 from ..volume import Region
-from .map_nodes import INSIDE, window_decimals
+from .map_nodes import window_decimals
 from .patient_scope import all_nodes
 
 NO_VALUE = "–"
@@ -43,20 +43,12 @@ def uncover(scene: Any) -> None:
         outlines_only(node)
 
 
-def take_away(scene: Any) -> bool:
-    """Remove what outlived a map that was deleted: its view cut to the GTV and its legend; True if that view was."""
-    maps = all_nodes(scene, "vtkMRMLScalarVolumeNode")
-    in_use = {node.GetNodeReferenceID(INSIDE) for node in maps}
-    lost = [node for node in maps if node.GetAttribute(INSIDE) and node.GetID() not in in_use]
-    for node in lost:
-        for view in all_nodes(scene, "vtkMRMLSliceCompositeNode"):
-            if view.GetForegroundVolumeID() == node.GetID():
-                view.SetForegroundVolumeID(None)
-        scene.RemoveNode(node)
+def take_away(scene: Any) -> None:
+    """No map over the images, and no legend of one. No node is removed: this may answer the removal of another."""
+    for view in all_nodes(scene, "vtkMRMLSliceCompositeNode"):
+        view.SetForegroundVolumeID(None)
     for legend in all_nodes(scene, "vtkMRMLColorLegendDisplayNode"):
-        if legend.GetDisplayableNode() is None:
-            legend.SetVisibility(False)
-    return bool(lost)
+        legend.SetVisibility(False)
 
 
 def side_by_side(scene: Any, left: Any, right: Any, background: Any) -> None:

@@ -28,11 +28,12 @@ from .node_images import NodeImages, database_files, state_unit, suv_line
 from .parameters import INPUT_ROLE, REGION, SEQUENCE_ROLE, TRACER_CHOICES, MapperParameters
 from .patient_loader import Loaded, load_patient
 from .patient_scope import nodes_in
+from .removal_watch import RemovalWatch
 from .sequence_input import sequences_in
 from .sequence_watch import SequenceWatch
 from .series_choice import SeriesCatalogue, database_patient_files
 from .sphere import SPHERE_NAME, SphereWatch, place_by_mouse
-from .words import alignment_texts, stated_unit_texts
+from .words import alignment_texts, frame_time_texts, stated_unit_texts
 
 
 class MapperPanel:
@@ -57,6 +58,7 @@ class MapperPanel:
         self.rows = InputRows(ui.inputsWidget, scene, self._on_selection)
         self.watch = SequenceWatch(scene, self.refresh)
         self.sphere = SphereWatch(self.refresh)
+        self.removals = RemovalWatch(scene, self._node_selectors)
         self.method_section = MethodSection(self)
         self.map_section = MapSection(self)
         self._fill_lists()
@@ -117,8 +119,12 @@ class MapperPanel:
         self.pause()
         self.parameters = parameters
         if parameters is None:
+            self.removals.stop()
             return
+        self.removals.start()
         self._gui_tag = parameters.connectGui(self.ui)
+        for number, text in enumerate(frame_time_texts()):  # Slicer filled in the choices as they are stored
+            self.ui.frameTimeComboBox.setItemText(number, text)
         self.watch.start()
         self.show_method()
         self.refresh()
@@ -213,6 +219,12 @@ class MapperPanel:
     def _sequences(self) -> list[Any]:
         """Sequences of the chosen patient or study, or of the whole scene."""
         return sequences_in(self.scene, self.ui.patientSelector.currentItem())
+
+    def _node_selectors(self) -> list[Any]:
+        """Selectors whose node may be removed from the scene."""
+        ui, rows = self.ui, self.rows
+        own = [ui.planningSelector, ui.gtvSelector, ui.referenceSelector, ui.roiSelector, ui.mapSelector]
+        return [*own, *rows.volumes.values(), *rows.regions.values()]
 
     def on_patient(self, *_args: Any) -> None:
         """Another patient or study: only its nodes are offered, others are let go of; what is empty is filled in."""
