@@ -187,16 +187,18 @@ def check_model(arguments: Namespace, progress: Progress) -> str:
         bundle.network(member)
     gate = sorted(bundle.distribution_tensors())
     hypoxia = bundle.hypoxia
+    sites = list(hypoxia.get("body_parts", ()))
     facts = {
         "name": bundle.name, "version": bundle.version, "label": bundle.label, "title": hypoxia["title"],
         "training_data": hypoxia["training_data"], "licence": hypoxia["licence"], "members": len(bundle.weights),
-        "sha256": list(bundle.sha256), "distribution_gate": bool(gate), "folder": str(bundle.folder),
+        "sha256": list(bundle.sha256), "distribution_gate": bool(gate), "body_parts": sites, "folder": str(bundle.folder),
     }  # fmt: skip
     lines = [f"{bundle.name} {bundle.version}: {hypoxia['title']}", f"  label    {bundle.label}",
              f"  trained  {hypoxia['training_data']}", f"  licence  {hypoxia['licence']}",
              f"  network  {len(bundle.weights)} sets of weights fit it, digests are those of the metadata",
              *(f"           SHA-256 {digest}" for digest in bundle.sha256),
-             f"  check of the images: {'there' if gate else 'MISSING, every export needs an override'}"]  # fmt: skip
+             f"  distribution check: {'present' if gate else 'MISSING, every export needs an override'}",
+             f"  body site: {', '.join(sites) or 'MISSING, every export needs an override'}"]  # fmt: skip
     return _show(arguments, facts, lines)
 
 

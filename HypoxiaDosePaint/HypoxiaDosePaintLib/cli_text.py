@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from HypoxiaMapperLib.dicomio.model import ScanResult
-from HypoxiaMapperLib.methods import Method
+from HypoxiaMapperLib.inference.channels import CHANNELS
+from HypoxiaMapperLib.methods import Method, ModelUse
 from HypoxiaMapperLib.tracers import TracerProtocol
 
 from .alignment import TRANSFORM_FILE
@@ -122,7 +123,9 @@ def _model_lines(result: Result) -> list[str]:
         return []
     failed = [ucum_text(f"{f.check} {f.value} (allowed: {f.allowed})") for f in model.distribution if not f.passed]
     override = distribution_override(result.images.map, result.request)
-    state = f"{len(model.distribution)} of {len(model.distribution)} checks passed"
+    state = (
+        f"{len(model.distribution)} of {len(model.distribution)} checks passed: {_checks_by_image(model)}; see report"
+    )
     if not model.in_distribution:
         way = f"Overridden by {override}" if override else f"To lift it: {override_to_type(result.images.map)}"
         state = f"FAILED: {'; '.join(failed) or 'nothing was compared'}. {way}"
@@ -138,6 +141,14 @@ def _model_lines(result: Result) -> list[str]:
           for b in model.baselines),
         f"  weights        SHA-256 {', '.join(d[:12] for d in model.weights_sha256)}; ran on {model.device}",
     ]  # fmt: skip
+
+
+def _checks_by_image(model: ModelUse) -> str:
+    """How many checks each image had, then by name those of no single image."""
+    titles = {channel.key.replace("_", "-"): channel.title for channel in CHANNELS}
+    whose = [next((t for key, t in titles.items() if f.name.startswith(f"{key}-")), "") for f in model.distribution]
+    counts = [f"{title} {whose.count(title)}" for title in titles.values() if title in whose]
+    return ", ".join([*counts, *(f.name for f, title in zip(model.distribution, whose, strict=True) if not title)])
 
 
 def _target_line(row: Any) -> str:

@@ -82,6 +82,9 @@ def compute_map(
     HypoxiaError
         As the geometry and the method say.
     """
+    if planning.facts.get("body_parts"):  # tags of the image the structures were drawn on: a learned map's gate asks
+        told = {"planning_body_parts": planning.facts["body_parts"]}
+        images = {key: replace(image, facts={**image.facts, **told}) for key, image in images.items()}
     own = _own_grid(method, images)
     if own is None:
         volumes = {key: placement.bring(image, planning) for key, image in images.items() if isinstance(image, Volume)}

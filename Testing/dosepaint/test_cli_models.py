@@ -63,7 +63,8 @@ def test_check_names_the_model_and_finds_changed_weights(capsys, tmp_path):
     assert code == 0
     assert LABEL in out
     assert bundle.sha256[1] in out
-    assert "check of the images: MISSING" in out
+    assert "distribution check: MISSING" in out
+    assert "body site: HEADNECK" in out
     assert json.loads(run(capsys, "models", "check", str(bundle.folder), "--json")[1])["members"] == 2
     data = bytearray(bundle.weights[0].read_bytes())
     data[-1] ^= 1

@@ -84,7 +84,8 @@ def test_report_without_a_model_has_no_such_section():
 def test_terminal_json_and_table_carry_the_label(result, tmp_path):
     lines = result_lines(result, tmp_path)
     assert lines.splitlines()[0].endswith(f"(SURROGATE, not a measurement of hypoxia; {LABEL})")
-    for text in ("images         fdg, ct; without hypoxia_pet, adc", "5-95 % band 3.20 to 7.90", "2 of 2 checks passed",
+    for text in ("images         fdg, ct; without hypoxia_pet, adc", "5-95 % band 3.20 to 7.90",
+                 "2 of 2 checks passed: FDG PET 1, CT 1; see report",
                  "scaled FDG: 6.10 ml", DIGESTS[0][:12]):  # fmt: skip
         assert text in lines
     facts = result_facts(result, tmp_path)

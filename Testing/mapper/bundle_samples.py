@@ -50,6 +50,7 @@ def metadata(**hypoxia: Any) -> dict[str, Any]:
             "comparison": ">",
             "required_any": ["fdg", "hypoxia_pet", "adc", "ktrans", "r2star"],
             "tracers": TRACERS,
+            "body_parts": ["HEADNECK"],
             "seed": 0,
             "ranges": {c.key: {"low": c.low, "high": c.high, "relative": c.relative} for c in CHANNELS},
             "spacing_range_mm": {key: [0.5, 5.0] for key in KEYS},
@@ -98,8 +99,9 @@ def scene(
         values = (level + step * inside * np.cos(distance / radius_mm)) * texture
         tracer = {"fdg": {"tracer": "FDG"}, "hypoxia_pet": {"tracer": "FMISO"}}.get(key, {})
         images[key] = Volume(
-            image_of(values.astype(np.float32), spacing), channel.quantity, channel.unit, FRAME, facts=tracer
-        )
+            image_of(values.astype(np.float32), spacing), channel.quantity, channel.unit, FRAME,
+            facts={"body_parts": ("HEADNECK",), **tracer},
+        )  # fmt: skip
     blood = np.zeros(shape, np.uint8)
     blood[2:6, 2:8, 2:8] = 1
     regions = {

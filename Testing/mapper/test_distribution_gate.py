@@ -25,6 +25,7 @@ def _gate(ensemble, prepared, facts=None, gtv_ml=14.0):
     usual = {"fdg": ("FDG", 60.0), "hypoxia_pet": ("FMISO", 150.0)}
     own = {key: dict(zip(("tracer", "minutes_after_injection"), usual.get(key, ("", None)), strict=True))
            for key in prepared.present}  # fmt: skip
+    own = {key: {**told, "body_parts": ("HEADNECK",)} for key, told in own.items()}
     for key, changed in (facts or {}).items():
         own[key] = {**own.get(key, {}), **changed}
     found = check_distribution(ensemble, prepared, own, gtv_ml)

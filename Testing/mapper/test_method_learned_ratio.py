@@ -93,7 +93,7 @@ def test_bundle_without_baselines_and_gate_still_has_a_baseline_and_a_failed_fin
     assert [b.name for b in result.model.baselines] == ["constant"]
     assert not result.model.in_distribution
     assert any("no distribution check in this bundle" in w for w in result.warnings)
-    assert any(w.startswith("Outside what the model was trained on") for w in result.warnings)
+    assert any(w.startswith("Check against the training not passed") for w in result.warnings)
 
 
 def test_same_seed_same_map_bit_for_bit(bundle):

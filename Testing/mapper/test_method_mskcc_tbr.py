@@ -250,16 +250,20 @@ def test_the_map_reaches_one_voxel_beyond_the_gtv_and_no_further(with_identity):
     assert np.array_equal(defined, expected)
 
 
-def test_the_site_is_never_taken_for_granted_and_the_rest_is_checked(with_identity):
+def test_the_treatment_is_never_taken_for_granted_and_the_rest_is_checked(with_identity):
     def passed(fdg, gtv):
         model = run(fdg, gtv).model
-        assert not model.in_distribution  # the site: a person has to confirm it
-        return [finding.passed for finding in model.distribution]
+        assert not model.in_distribution  # the treatment: a person has to confirm it
+        return {finding.name: finding.passed for finding in model.distribution}
 
     fdg, gtv = scene()
-    assert passed(fdg, gtv) == [True, True, True, False]
-    assert passed(replace(fdg, facts={"tracer": "FMISO"}), gtv)[0] is False
-    assert passed(*scene(suv=31.0))[1] is False
+    tagged = replace(fdg, facts={**fdg.facts, "planning_body_parts": ["HEADNECK"]})
+    others = {"fdg-tracer": True, "fdg-maximum": True, "gtv-size": True, "treatment": False}
+    assert passed(fdg, gtv) == {**others, "body-site": False}, "no tag"
+    assert passed(tagged, gtv) == {**others, "body-site": True}
+    assert passed(replace(tagged, facts={**tagged.facts, "body_parts": ["LEG"]}), gtv)["body-site"] is False
+    assert passed(replace(fdg, facts={"tracer": "FMISO"}), gtv)["fdg-tracer"] is False
+    assert passed(*scene(suv=31.0))["fdg-maximum"] is False
 
 
 def test_baseline_correlation_with_scaled_fdg(with_identity):

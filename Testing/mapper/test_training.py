@@ -200,7 +200,8 @@ def test_a_bundle_holds_the_last_part_of_folders_only():
     from HypoxiaMapperLib.training.config import check_config, without_places
 
     data = {"source": "pairs", "folder": "/home/jane.doe/trial/patients", "cache": "/scratch/jane.doe/cache"}
-    config = check_config({**TINY, "bundle": {**TINY["bundle"], "label": "ours"}, "data": data})
+    ours = {"label": "ours", "body_parts": ["HEADNECK"]}
+    config = check_config({**TINY, "bundle": {**TINY["bundle"], **ours}, "data": data})
     assert (without_places(config).data.folder, without_places(config).data.cache) == ("patients", "cache")
     assert without_places(check_config(TINY)).data.folder == ""
 

@@ -218,7 +218,7 @@ def test_a_sites_pairs_are_read(tmp_path):
         make_patient(tmp_path / name)
     assert [folder.name for folder in patient_folders(tmp_path)] == ["anna", "bert"]
     values = change("data", {"source": "pairs", "folder": str(tmp_path)})
-    values["bundle"] = {**TEXTS, "label": "trained at one site, not validated"}
+    values["bundle"] = {**TEXTS, "label": "trained at one site, not validated", "body_parts": ["CERVIX"]}
     case = make_case(check_config(values).data, "anna")
     assert case.present.tolist() == [key == "fdg" for key in KEYS]
     assert case.gtv_ml == pytest.approx(24**3 / 1000, rel=0.05)
@@ -246,7 +246,7 @@ def test_broken_pairs_are_refused(tmp_path):
     (tmp_path / "c").mkdir()
     make_patient(tmp_path / "d", unit="Bq/ml")
     values = change("data", {"source": "pairs", "folder": str(tmp_path)})
-    values["bundle"] = {**TEXTS, "label": "x"}
+    values["bundle"] = {**TEXTS, "label": "x", "body_parts": ["HEADNECK"]}
     with pytest.raises(InputError, match="Bq/ml"):
         make_case(check_config(values).data, "d")
 

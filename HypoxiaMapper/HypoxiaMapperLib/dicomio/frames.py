@@ -34,6 +34,7 @@ _GROUPS = {  # functional group: {keyword in it: classic keyword}
     "MRDiffusionSequence": {"DiffusionBValue": "DiffusionBValue", "DiffusionDirectionality": "DiffusionDirectionality"},
     "CardiacSynchronizationSequence": {"NominalCardiacTriggerDelayTime": "TriggerTime"},
     "MRImageFrameTypeSequence": {"FrameType": "ImageType"},
+    "FrameAnatomySequence": {"AnatomicRegionSequence": "AnatomicRegionSequence"},
 }  # fmt: skip
 _ENHANCED_PET = "1.2.840.10008.5.1.4.1.1.130"
 _TEMPORAL_POSITION_INDEX = 0x00209128

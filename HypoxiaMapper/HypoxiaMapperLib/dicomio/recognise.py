@@ -1,8 +1,9 @@
-"""What an image shows, from its header: the PET tracer and the kind of MR, and which entry decided."""
+"""What an image shows, from its header: the PET tracer and the kind of MR, and which entry decided; the body part."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -89,6 +90,19 @@ def _tracer_in(text: str) -> str:
     """Tracer named in a text, empty if none or several are."""
     found = [tracer for tracer, pattern in _TRACER_PATTERNS if re.search(pattern, text, re.IGNORECASE)]
     return found[0] if len(found) == 1 else ""
+
+
+def find_body_parts(headers: Sequence[Dataset]) -> tuple[str, ...]:
+    """What Body Part Examined (0018,0015) and Anatomic Region Sequence (0008,2218) of a series state, as it stands.
+
+    A code comes as its meaning with the code's value in brackets, e.g. ``"Neck [45048000]"``.
+    """
+    found = []
+    for header in headers:
+        found.append(str(header.get("BodyPartExamined", "") or "").strip())
+        for code in header.get("AnatomicRegionSequence") or []:
+            found.append(f"{code.get('CodeMeaning', '')} [{code.get('CodeValue', '')}]")
+    return tuple(dict.fromkeys(stated for stated in found if stated))
 
 
 def find_mr_kind(header: Dataset) -> tuple[str, str]:

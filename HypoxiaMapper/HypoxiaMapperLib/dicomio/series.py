@@ -14,6 +14,7 @@ from ..volume import Volume
 from .frames import image_names, read_images
 from .model import ImageSeries, SeriesInfo
 from .real_world import real_world_of
+from .recognise import find_body_parts
 from .stack import Grid, SlicePlane, build_grid, doubled_positions, slice_order
 
 _PET_UNITS = {  # Units (0054,1001) to UCUM
@@ -110,8 +111,11 @@ def _volume(info: SeriesInfo, array: np.ndarray, grid: Grid, headers: Sequence[D
         frame_of_reference_uid=str(headers[0].get("FrameOfReferenceUID", "") or ""),
         source_uids=tuple(dict.fromkeys(str(header.SOPInstanceUID) for header in headers)),
         operations=tuple(operations),
-        facts={"series_uid": info.series_uid, "series_description": info.description, "modality": info.modality},
-    )
+        facts={
+            "series_uid": info.series_uid, "series_description": info.description, "modality": info.modality,
+            "body_parts": find_body_parts(headers),
+        },
+    )  # fmt: skip
 
 
 def quantity_of(info: SeriesInfo, header: Dataset) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..volume import COMPARISONS
+from .body_site import NO_SITE, term_of
 from .channels import BOX_MARGIN_MM, CHANNELS, KEYS, NETWORK_SPACING_MM
 
 CONTRACT = 1
@@ -18,6 +19,8 @@ LONGEST_LABEL = 50
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 WEIGHTS_NAME = re.compile(r"models/[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+BODY_PART = re.compile(r"[A-Z0-9 _]{1,16}")
+"""What Body Part Examined may hold (value representation CS)."""
 MONAI_FIELDS: dict[str, type] = {
     "version": str, "monai_version": str, "pytorch_version": str, "numpy_version": str, "task": str,
     "description": str, "authors": str, "copyright": str, "data_type": str, "network_data_format": dict,
@@ -70,9 +73,27 @@ def check_metadata(metadata: Any, where: str) -> None:
             f"{where}: hypoxia.label has {len(hypoxia['label'])} characters.",
             f"At most {LONGEST_LABEL} stay readable in a DICOM title: put the rest into intended_use.",
         )
+    if "body_parts" in hypoxia:
+        check_body_parts(hypoxia["body_parts"], f"{where}: hypoxia.body_parts")
     _check_channels(hypoxia, where)
     _check_ranges(hypoxia, where)
     _check_files(hypoxia, where)
+
+
+def check_body_parts(found: Any, where: str) -> None:
+    """Refuse body sites that are no DICOM terms, or that name no site.
+
+    Raises
+    ------
+    InputError
+        Naming the term.
+    """
+    hint = 'Terms as in Body Part Examined (0018,0015), PS3.16 Annex L, e.g. ["HEADNECK"].'
+    if not isinstance(found, list | tuple) or not found:
+        raise InputError(f"{where} is {found!r}; a list of terms is expected.", hint)
+    for term in found:
+        if not isinstance(term, str) or not BODY_PART.fullmatch(term) or term_of(term) in (*NO_SITE, ""):
+            raise InputError(f"{where} holds {term!r}, which is no term of one body site.", hint)
 
 
 def check_network_def(network_def: Any, where: str) -> None:

@@ -1,10 +1,10 @@
 """The out-of-distribution gate: are these images like those the model was trained on?
 
 The bundle's metadata say what it saw: ``ranges`` (lowest 1st and highest 99th percentile of each image inside a GTV),
-``structure`` (see ``inference.structure``), ``spacing_range_mm``, ``tracers``, ``gtv_volume_range_ml``. Its
-distribution file holds a Gaussian of the first member's features: ``coefficients`` (1 + images, F), a linear map from
-(1, presence flags) to the mean features; ``precision`` (F, F), the inverse covariance about that mean; ``limit`` (1,),
-the 99th percentile of the distance over held-out training patients.
+``structure`` (see ``inference.structure``), ``spacing_range_mm``, ``tracers``, ``gtv_volume_range_ml``, ``body_parts``
+(see ``inference.body_site``). Its distribution file holds a Gaussian of the first member's features: ``coefficients``
+(1 + images, F), a linear map from (1, presence flags) to the mean features; ``precision`` (F, F), the inverse
+covariance about that mean; ``limit`` (1,), the 99th percentile of the distance over held-out training patients.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from ..errors import InputError
 from ..methods._model_use import Finding
+from .body_site import body_site_finding
 from .channels import CHANNELS, KEYS, NETWORK_SPACING_MM, Channel
 from .device import exact_arithmetic
 from .prepare import Prepared
@@ -118,12 +119,14 @@ def check_distribution(
     Parameters
     ----------
     facts : mapping
-        ``Volume.facts`` of each image: ``tracer`` and, where it was resampled, ``native_spacing_mm``.
+        ``Volume.facts`` of each image: ``tracer``, ``minutes_after_injection``, ``body_parts``, ``planning_body_parts``
+        and, where it was resampled, ``native_spacing_mm``.
     gtv_ml : float
         Volume of the GTV.
     """
     hypoxia = ensemble.bundle.hypoxia
-    found: list[Finding] = []
+    told = {channel.title: facts.get(channel.key, {}) for channel in CHANNELS if channel.key in prepared.present}
+    found = [body_site_finding(told, hypoxia.get("body_parts"))]
     for channel in CHANNELS:
         if channel.key in prepared.present:
             own = facts.get(channel.key, {})

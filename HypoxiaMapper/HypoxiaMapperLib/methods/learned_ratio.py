@@ -310,7 +310,7 @@ def _warnings(use: ModelUse) -> tuple[str, ...]:
 
 
 def _gate_text(finding: Finding) -> str:
-    return f"Outside what the model was trained on: {finding.check}: {finding.value} (allowed: {finding.allowed})."
+    return f"Check against the training not passed: {finding.check}: {finding.value} (allowed: {finding.allowed})."
 
 
 METHOD = LearnedRatio()

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..inference import user_models
+from ..inference.body_site import HEAD_AND_NECK, body_site_finding
 from ..inference.device import describe_device
 from ..inference.mskcc import (
     FDG_MAX,
@@ -194,9 +195,10 @@ def _findings(found: Prediction, fdg: Volume) -> tuple[Finding, ...]:
             "largest side of a part of the GTV in an axial slice", f"{found.largest_box_mm:.1f} mm",
             f"up to {LARGEST_BOX_MM:.1f} mm", 0.0 < found.largest_box_mm <= LARGEST_BOX_MM, "gtv-size",
         ),
+        body_site_finding({"FDG PET": fdg.facts}, (HEAD_AND_NECK,)),
         Finding(
-            "body site and treatment", "cannot be checked in the images: a person must confirm it",
-            "head and neck carcinoma before treatment", False, "body-site",
+            "disease and earlier treatment", "not known: the images do not say it, a person must confirm it",
+            "head and neck carcinoma before treatment", False, "treatment",
         ),
     )  # fmt: skip
 

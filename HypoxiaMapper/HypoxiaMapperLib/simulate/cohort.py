@@ -21,7 +21,7 @@ from . import multimodal
 from .dicom_writer import Identity
 from .imaging import Grid
 from .multimodal import Picture, Scene
-from .settings import COHORTS, Draws
+from .settings import BODY_PART, COHORTS, Draws
 from .tumour_fields import find_place, grow_tumour
 from .uptake import FDG_MINUTES, TRACERS, TRUTH_MINUTES, Kinetics, draw_kinetics, fdg_suv, hypoxia_ratio
 
@@ -143,7 +143,10 @@ def _images(scene: Scene, kinetics: Kinetics, normal_ratio: np.ndarray, draws: d
     images = {}
     for channel in CHANNELS:
         picture = makers[channel.key](own[channel.key])
-        known = {"label": LABEL, "misregistration_mm": picture.shift_mm, **told.get(channel.key, {})}
+        known = {
+            "label": LABEL, "misregistration_mm": picture.shift_mm, "body_parts": (BODY_PART,),
+            **told.get(channel.key, {}),
+        }  # fmt: skip
         image = as_image(picture.array, picture.grid)
         images[channel.key] = Volume(image, channel.quantity, channel.unit, operations=("simulated",), facts=known)
     return images

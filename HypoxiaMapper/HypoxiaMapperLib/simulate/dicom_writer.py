@@ -23,6 +23,7 @@ from pydicom.uid import (
 
 from ..tracers import FLUORINE18_HALF_LIFE_S
 from .imaging import WEIGHT_KG, PetScan
+from .settings import BODY_PART
 
 PATIENT_NAME = "DIGITAL^PATIENT"
 STUDY_DAYS = {"FDG": "20260105", "FMISO": "20260106", "MR": "20260107", "PLAN": "20260107", "FAZA": "20260106",
@@ -194,7 +195,7 @@ def _image_dataset(
     position = image.TransformIndexToPhysicalPoint((0, 0, index))
     ds.AcquisitionDate = ds.ContentDate = STUDY_DAYS[study]
     ds.AcquisitionTime = ds.ContentTime = clock(START_TIMES[study])
-    ds.BodyPartExamined, ds.PatientPosition = "HEADNECK", "HFS"
+    ds.BodyPartExamined, ds.PatientPosition = BODY_PART, "HFS"
     ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = identity.frame_of_reference_uid, ""
     ds.ImagePositionPatient = [_ds(v) for v in position]
     ds.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]

@@ -16,6 +16,8 @@ import numpy as np
 from .shapes import XYZ
 
 Range = tuple[float, float]
+BODY_PART = "HEADNECK"
+"""Body Part Examined of every simulated image: all cohorts are of head and neck."""
 
 
 def _range(low: float, high: float, unit: str, source: str, log: bool = False) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..inference.channels import CHANNELS, FUNCTIONAL, KEYS, N_INPUTS
+from ..simulate.settings import BODY_PART
 from .config import SYNTHETIC_LABEL, TrainingConfig
 from .dataset import GATE_PERCENTILES, Case
 
@@ -46,6 +47,7 @@ def metadata_of(config: TrainingConfig, training: Sequence[Case]) -> dict[str, A
             "comparison": text.comparison,
             "required_any": list(FUNCTIONAL),
             "tracers": TRACERS,
+            "body_parts": list(text.body_parts) if config.data.source == "pairs" else [BODY_PART],
             "seed": config.seed,
             **ranges_of(training),
         },

@@ -10,8 +10,10 @@ from typing import Any
 
 from ..errors import InputError, RequestError
 from ..inference.channels import FUNCTIONAL, KEYS
+from ..inference.contract import check_body_parts
 from ..inference.network import DEFAULT_NETWORK
 from ..inference.prepare import MULTIPLE
+from ..simulate.settings import BODY_PART
 
 SOURCES = ("simulated", "pairs")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -87,7 +89,14 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class BundleText:
-    """What the bundle says of itself; every sentence is shown to the user."""
+    """What the bundle says of itself; every sentence is shown to the user.
+
+    Parameters
+    ----------
+    body_parts : tuple of str
+        Body sites of the patients, DICOM terms as in Body Part Examined: the gate fails on images of another site. Of
+        simulated patients it is known.
+    """
 
     name: str
     title: str
@@ -95,6 +104,7 @@ class BundleText:
     intended_use: str
     licence: str
     label: str = ""
+    body_parts: tuple[str, ...] = ()
     version: str = "1.0.0"
     description: str = "Hypoxia tracer tissue-to-blood ratio from any subset of PET, CT and MR images."
     authors: str = "Hypoxia extension contributors"
@@ -214,8 +224,20 @@ def _check_data(config: TrainingConfig, where: str) -> None:
             f"{where}: bundle.label is {config.bundle.label!r}, but the patients are simulated.",
             f"Leave it out; it becomes {SYNTHETIC_LABEL!r}.",
         )
+    if data.source == "simulated" and config.bundle.body_parts not in ((), (BODY_PART,)):
+        raise RequestError(
+            f"{where}: bundle.body_parts is {list(config.bundle.body_parts)}, but the patients are simulated.",
+            f'Leave it out; it becomes ["{BODY_PART}"].',
+        )
     if data.source == "pairs" and not config.bundle.label:
         raise RequestError(f"{where}: bundle.label is missing.", "Say in a few words what the model was trained on.")
+    if data.source == "pairs":
+        if not config.bundle.body_parts:
+            raise RequestError(
+                f"{where}: bundle.body_parts is missing.",
+                'Name the body sites of the patients in DICOM terms, e.g. ["HEADNECK"]; the gate compares them.',
+            )
+        check_body_parts(config.bundle.body_parts, f"{where}: bundle.body_parts")
     _check_range(data.patients, 2, 1_000_000, f"{where}: data.patients")
     _check_range(data.seed, 0, 2**31, f"{where}: data.seed")
     _check_range(data.workers, 0, 1024, f"{where}: data.workers")
@@ -274,6 +296,10 @@ def _value(value: Any, default: Any, where: str, name: str) -> Any:
         if not isinstance(value, list) or not all(isinstance(keys, list) for keys in value):
             raise RequestError(f"{where}: {name} is {value!r}.", "A list of lists of image keys is expected.")
         return tuple(tuple(str(key) for key in keys) for keys in value)
+    if isinstance(default, tuple):
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise RequestError(f"{where}: {name} is {value!r}.", "A list of texts is expected.")
+        return tuple(value)
     kind = str if default is MISSING else dict if isinstance(default, Mapping) else type(default)
     fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not fits or (isinstance(value, bool) and kind is not bool) or (default is MISSING and not value.strip()):
