@@ -151,7 +151,7 @@ def _distribution(hypoxia_map: HypoxiaMap) -> str:
         return ""
     failed = "; ".join(f"{f.check} {f.value} (allowed: {f.allowed})" for f in model.distribution if not f.passed)
     failed = failed or "nothing was compared"
-    return f"The images are unlike those that {model.name} was trained on: {ucum_text(failed)}"
+    return f"The images did not pass every check against those that {model.name} was trained on: {ucum_text(failed)}"
 
 
 def _coverage(gtv_name: str, gtv_ml: float, imaged_ml: float) -> str:
