@@ -15,9 +15,10 @@ from HypoxiaMapperLib.timeseries import Timing
 from HypoxiaMapperLib.tracers import TRACER_PROTOCOLS
 
 from . import cli_text as text
+from .overrides import parse_overrides
 from .pipeline import run as run_request
 from .prescription import all_protocols, get_protocol
-from .request import Margins, Registration, Request, Sphere, SubvolumeOptions, parse_overrides, read_request
+from .request import Margins, Registration, Request, Sphere, SubvolumeOptions, read_request
 
 DEMO_ORGANS = ("SpinalCord", "Brainstem")
 DEMO_METHODS: dict[str, dict[str, Any]] = {

@@ -9,7 +9,8 @@ from __future__ import annotations
 from HypoxiaMapperLib.errors import InputError, LimitError
 from HypoxiaMapperLib.methods._base import HypoxiaMap, Method
 
-from .request import DISTRIBUTION, Request, SubvolumeOptions
+from .overrides import DISTRIBUTION
+from .request import Request, SubvolumeOptions
 from .wording import ucum_text
 
 MINIMUM_COVERAGE = 0.9

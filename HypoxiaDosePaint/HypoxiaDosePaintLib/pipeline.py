@@ -30,6 +30,7 @@ from .render import render_pictures
 from .report import write_report
 from .request import Margins, Request, require_repeatable
 from .result import Images, RegistrationUse, Result, SeriesUse
+from .seen import PLANNING, request_to_store, require_seen
 from .selection import Inputs, gather, union
 from .sidecar import result_to_json, write_targets_csv
 from .subvolume import Subvolume, find_subvolume, map_histogram, volume_by_threshold
@@ -92,6 +93,7 @@ def run(
     out = Path(request.output)
     require_free(out)
     computed = compute(request, lambda f, t: progress(0.6 * f, t))
+    require_seen(computed.result)
     result = replace(computed.result, truth=dict(truth(computed.result)) if truth else {})
     result = deliver(result, computed.planning, out, lambda f, t: progress(0.6 + 0.4 * f, t))
     progress(1.0, f"finished: {out}")
@@ -179,7 +181,7 @@ def write(result: Result, planning: ImageSeries, folder: Path, progress: Progres
     progress(0.9, "writing the report")
     if result.registration.mode.startswith("rigid"):
         write_transform(result.registration, folder / TRANSFORM_FILE)
-    (folder / "request.json").write_text(result.request.for_next_run().to_json() + "\n", encoding="utf-8")
+    (folder / "request.json").write_text(request_to_store(result).to_json() + "\n", encoding="utf-8")
     (folder / "result.json").write_text(result_to_json(result), encoding="utf-8")
     write_targets_csv(result, folder / "targets.csv")
     _write_further_maps(result, folder / "maps")
@@ -330,7 +332,7 @@ def _series_used(inputs: Inputs) -> tuple[SeriesUse, ...]:
         if info is not inputs.pet.info and info.series_uid not in listed
     ]  # fmt: skip
     return (
-        use("planning CT", inputs.planning.info, {"sop_instances": len(inputs.planning.headers)}),
+        use(PLANNING, inputs.planning.info, {"sop_instances": len(inputs.planning.headers)}),
         *shown,
         *others,
         *(use("structure set", s, {"rois": list(s.roi_names)}) for s in inputs.structure_sets),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 import sys
 import types
 import typing
@@ -16,6 +15,8 @@ from typing import Any
 
 from HypoxiaMapperLib.errors import InputError, RequestError
 from HypoxiaMapperLib.timeseries import Timing
+
+from .overrides import DISTRIBUTION, checks_named, is_dicom_text, parse_overrides
 
 LARGEST_MARGIN_MM = 50.0  # as for the protocol files: anything larger is a slip of the unit
 LARGEST_CLOSING_MM = 20.0
@@ -36,17 +37,11 @@ def _require_between(what: str, value: float, low: float, high: float) -> None:
 
 def _require_person_name(what: str, value: str) -> None:
     """Refuse what a DICOM person name (PS3.5 6.2, VR PN) cannot hold."""
-    if len(value) > 64 or value.count("^") > 4 or "=" in value or not _is_dicom_text(value):
+    if len(value) > 64 or value.count("^") > 4 or "=" in value or not is_dicom_text(value):
         raise RequestError(
             f"{what} is {value!r}, which is no DICOM person name.",
             'Write "Family^Given" in at most 64 characters, without backslash, "=" and control characters.',
         )
-
-
-LIMITS = ("dose", "volume", "coverage", "distribution")
-"""What an override can lift: dose ceiling, hypoxic fraction, map coverage of the GTV, out-of-distribution gate."""
-DISTRIBUTION = "distribution"
-_OVERRIDE = re.compile(r"(?P<limit>\w+)\s*(?:\((?P<checks>[^()]*)\))?\s+(?P<name>[^:]*[^:\s])\s*:(?P<reason>.*\S.*)")
 
 
 @dataclass(frozen=True)
@@ -162,8 +157,7 @@ class Request:
     boost_margins, base_margins : Margins or None
         None takes the protocol file's.
     override : str
-        ``"LIMIT name: reason"`` of the person who takes responsibility for exceeding a limit (see ``LIMITS``); see
-        ``parse_overrides``.
+        ``"LIMIT name: reason"`` of the person who takes responsibility for exceeding a limit (see ``overrides``).
     accepted_by : str
         Name of the person who accepts the result; without it nothing is exported as DICOM.
     write_rtdose : bool
@@ -172,6 +166,8 @@ class Request:
         ``"keyhole"`` or ``"xor"`` (CLOSEDPLANAR_XOR).
     not_repeatable : tuple of str
         What went into the result of a panel and no request can say; a request that names something is not run again.
+    seen : dict
+        Digests of what the result showed that this request was stored with; an acceptance is of that (see ``seen``).
     """
 
     folder: str
@@ -204,13 +200,14 @@ class Request:
     write_rtdose: bool = False
     holes: str = "keyhole"
     not_repeatable: tuple[str, ...] = ()
+    seen: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require_word("holes", self.holes, ("keyhole", "xor"))
         _require_between("organ_gap_mm", self.organ_gap_mm, 0.0, LARGEST_MARGIN_MM)
         _require_json_values("method_params", self.method_params)
         _require_person_name("accepted_by", self.accepted_by)
-        for what, names in (("inputs", self.inputs), ("region_rois", self.region_rois)):
+        for what, names in (("inputs", self.inputs), ("region_rois", self.region_rois), ("seen", self.seen)):
             if not all(isinstance(value, str) and value for value in names.values()):
                 raise RequestError(f"{what} is {names!r}.", "It must map keys to names (texts).")
         if not self.folder.strip():
@@ -224,7 +221,7 @@ class Request:
     @property
     def checks_overridden(self) -> tuple[str, ...]:
         """Names of the distribution checks that the override of ``distribution`` names; they alone are lifted."""
-        return _checks_named(self.override)
+        return checks_named(self.override)
 
     def for_next_run(self) -> Request:
         """The request without what a person said of this very result: the acceptance, and the word for its images."""
@@ -249,54 +246,6 @@ def require_repeatable(request: Request) -> None:
             f"This request of a panel cannot be run again: {'; '.join(request.not_repeatable)}.",
             "Make the result again in the panel. For another result from the files alone, empty not_repeatable.",
         )
-
-
-def parse_overrides(text: str) -> dict[str, str]:
-    """Overrides by the limit they lift: ``"dose Dr A: reason; volume Dr B: reason"``.
-
-    One override lifts one limit: a person who accepts a higher dose has not thereby accepted a larger volume. That of
-    the distribution also names the checks it lifts, ``"distribution(ct-voxel-size, fdg-range) Dr A: reason"``: a
-    person who looked at one failed check has not thereby looked at another.
-
-    Raises
-    ------
-    RequestError
-        If a part names no limit, no person or no reason.
-    """
-    return {limit: words for limit, _, words in _override_parts(text)}
-
-
-def _checks_named(text: str) -> tuple[str, ...]:
-    """The checks that the override of the distribution names; empty without one, or where it names none."""
-    named = next((checks for limit, checks, _ in _override_parts(text) if limit == DISTRIBUTION), "")
-    return tuple(filter(None, (check.strip() for check in named.split(","))))
-
-
-def _override_parts(text: str) -> list[tuple[str, str, str]]:
-    """Limit, checks in brackets, and ``"name: reason"`` of every override; errors as ``parse_overrides``."""
-    found = []
-    for part in filter(None, (p.strip() for p in text.split(";"))):
-        match = _OVERRIDE.fullmatch(part)
-        if not match or match["limit"] not in LIMITS or not _is_dicom_text(part):
-            raise RequestError(
-                f"The override {part!r} does not name a limit, a person and a reason.",
-                f'Write "LIMIT name: reason"; limits: {", ".join(LIMITS)}; several are separated by ";".',
-            )
-        if match["checks"] and match["limit"] != DISTRIBUTION:
-            raise RequestError(
-                f"The override {part!r} names checks in brackets.", f"Only {DISTRIBUTION} has some: leave them out."
-            )
-        found.append((match["limit"], match["checks"] or "", f"{match['name'].strip()}: {match['reason'].strip()}"))
-        if [limit for limit, _, _ in found].count(match["limit"]) > 1:
-            raise RequestError(
-                f"The override names {match['limit']} twice.", "One person and reason lift a limit: name it once."
-            )
-    return found
-
-
-def _is_dicom_text(text: str) -> bool:
-    """True for text that DICOM can hold: no control character, no backslash."""
-    return text.isprintable() and "\\" not in text
 
 
 def request_from_json(text: str, where: str = "request") -> Request:

@@ -76,8 +76,8 @@ MEMBERS = {
         "panel": "panel",
     },
     PAINT: {
-        "core": "__init__ request prescription radiobiology structures margins limits output wording",
-        "contract": "result drawn subvolume planqa sidecar",
+        "core": "__init__ request overrides prescription radiobiology structures margins limits output wording",
+        "contract": "result seen drawn subvolume planqa sidecar",
         "dicom": "dicomrt",
         "network": "send",
         "parts": "selection method_inputs mapping alignment bystanders targets",

@@ -7,6 +7,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
 
 from HypoxiaDosePaintLib import cli
@@ -122,6 +124,28 @@ def test_the_request_of_a_result_is_run_again_accepted_and_proven(digital_patien
     text = refused(capsys, 3, "verify", str(second), "--ct", str(tmp_path / "empty"))
     assert "holds no image of planning series" in text
     assert "--ct FOLDER" in text
+
+
+def test_what_nobody_looked_at_is_not_accepted(digital_patient, tmp_path, capsys):
+    """Between looking at a result and accepting its request the PET of the folder is exchanged."""
+    patient = tmp_path / "patient"
+    for part in ("CT", "PET_FMISO", "RTSTRUCT"):
+        shutil.copytree(digital_patient.folder / part, patient / part)
+    words = ("--method", "tracer_ratio", "--protocol", "welz_77_70_35", "--gtv", "GTVp", "--reference-roi", "Ref_Blood")
+    assert cli.main(["--quiet", "run", str(patient), "--out", str(tmp_path / "looked_at"), *words]) == 0
+    capsys.readouterr()
+    for path in (patient / "PET_FMISO").iterdir():
+        ds = pydicom.dcmread(path)
+        ds.PixelData = np.roll(ds.pixel_array, 3, axis=1).tobytes()
+        ds.save_as(path)
+    again = ("run", str(tmp_path / "looked_at" / "request.json"), "--out", str(tmp_path / "new"))
+    text = refused(capsys, 3, *again, "--accepted-by", "Dr B")
+    assert "GTVp_Hyp, PTV_7700: not as in the result whose request this is." in text
+    assert "Run it without --accepted-by" in text
+    assert not (tmp_path / "new").exists()
+    assert cli.main(["--quiet", *again]) == 0  # to be looked at, and accepted from its own request
+    again = ("run", str(tmp_path / "new" / "request.json"), "--out", str(tmp_path / "accepted"))
+    assert cli.main(["--quiet", *again, "--accepted-by", "Dr B"]) == 0
 
 
 def test_what_is_no_result_is_not_proven(capsys, tmp_path):

@@ -78,7 +78,8 @@ def test_same_request_same_voxels(street, digital_patient, tmp_path):
 def test_saved_request_runs_the_same_again(street, tmp_path):
     out, result = street
     request = read_request(out / "request.json")
-    assert request == replace(result.request, accepted_by="")  # acceptance is of a result, not of the next run
+    assert set(request.seen) == {"planning CT", *(s.name for s in result.images.structures)}
+    assert replace(request, seen={}) == replace(result.request, accepted_by="")  # acceptance is of a result
     again = compute(replace(request, output=str(tmp_path / "again"))).result
     assert again.hypoxic_volume_ml == result.hypoxic_volume_ml
     assert [t.volume_ml for t in again.targets] == [t.volume_ml for t in result.targets]
