@@ -23,7 +23,7 @@ MEMBERS = {
     "QPushButton": BUTTON,
     "QCheckBox": BUTTON,
     "QComboBox": WIDGET
-    | {"addItem", "setItemData", "findData", "count", "clear", "itemText", "palette"}
+    | {"addItem", "setItemData", "setItemText", "findData", "count", "clear", "itemText", "palette"}
     | {"currentIndex", "currentData", "currentText", "currentIndexChanged"},
     "QSpinBox": SPIN,
     "QDoubleSpinBox": SPIN,

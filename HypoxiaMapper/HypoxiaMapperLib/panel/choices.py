@@ -208,7 +208,7 @@ class MapperDecisions:
         """What step 2 still needs."""
         method = self.method(choices)
         reason = why_method_is_grey(method)
-        lines = [_("{method}: {reason}.").format(method=method.title, reason=reason)] if reason else []
+        lines = [f"{method.title}: {reason}."] if reason else []
         try:
             method.make_params(dict(choices.params))
         except RequestError as error:

@@ -61,9 +61,8 @@ class InputRows:
         selector.nodeTypes = [VOLUME]
         selector.noneEnabled, selector.addEnabled, selector.removeEnabled = True, False, False
         selector.setMRMLScene(self._scene)
-        text = _("{image}: {quantity} of {tracers}") if spec.tracers else _("{image}: {quantity}")
-        tracers = ", ".join(spec.tracers)
-        selector.toolTip = text.format(image=spec.description, quantity=spec.quantity, tracers=tracers)
+        text, tracers = f"{spec.description}: {spec.quantity}", ", ".join(spec.tracers)
+        selector.toolTip = _("{image} of {tracers}").format(image=text, tracers=tracers) if tracers else text
         selector.currentNodeChanged.connect(self._changed)
         self.volumes[spec.key] = selector
         return selector
@@ -160,5 +159,5 @@ def node_list_of(segment_selector: Any) -> Any:
 def _label(spec: InputSpec | RegionSpec) -> str:
     """Description with a capital letter, and whether it may be left out."""
     text = spec.description.partition(";")[0]  # the rest is in the tool tip
-    shown = _("{image}:") if spec.required else _("{image} (optional):")
-    return shown.format(image=f"{text[:1].upper()}{text[1:]}")
+    text = f"{text[:1].upper()}{text[1:]}"
+    return f"{text}:" if spec.required else _("{image} (optional):").format(image=text)

@@ -14,6 +14,11 @@ def alignment_texts() -> dict[str, str]:
     }
 
 
+def frame_time_texts() -> list[str]:
+    """What a single time of a frame is, in the order of the parameter's choices."""
+    return ["", _("start"), _("mid")]
+
+
 def shown_words(name: str) -> str:
     """The input of a fingerprint, where it is said to have changed."""
     alone = {
