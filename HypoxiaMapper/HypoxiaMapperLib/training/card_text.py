@@ -30,7 +30,7 @@ where a hypoxia PET is among the images, and is never to be read as a measuremen
 scanners or sequences other than those below; images the gate stops; brain (no network here has seen one).
 
 **Images.** Any subset with at least one of {needed}, and a GTV. What is missing is told to the network, not made
-up. Every image is brought to {spacing} mm voxels in the GTV's box and {margin} mm around it.
+up. Every image is brought to {spacing} mm voxels in the GTV's box and {margin} mm around it. Body site: {sites}.
 
 {inputs}
 """
@@ -52,8 +52,9 @@ the members trained at one time):
 VERDICT = """
 ## Is it better than simple maps?
 
-Measured on simulated patients whose seeds no training may use: {patients}; evaluation seed {seed}. All maps are
-judged on the same voxels of the same patients, inside the GTV, against the true ratio. The baselines:
+Measured with version {version} (SHA-256 of its metadata `{digest}`) on simulated patients whose seeds no training may
+use: {patients}; evaluation seed {seed}. All maps are judged on the same voxels of the same patients, inside the GTV,
+against the true ratio. The baselines:
 
 - *tracer ratio*: the hypoxia PET as it was measured (a ratio to blood), where there is one;
 - *scaled FDG*: FDG SUV times one factor for all patients, fitted on the training patients;
@@ -100,11 +101,13 @@ and should hold the true volume in 90 % of the patients.
 GATE = """
 ### What does the gate stop?
 
-The gate compares images with those of the training: values in the GTV; contrast in and around it, smoothness, uptake of
-the GTV over that around it (PET), air, fat and bone (CT); voxel sizes, tracer, scan time, GTV volume; distance of the
-network's features. Ranges are the lowest and highest of the training patients. It blocks the export until a person
-overrides the failed checks by name. Patients as they are, all sets of images together; stops in the held-out cohort are
-false alarms, stops in the shifted ones are what the gate is for:
+The gate compares images with those of the training: body site in the tags; values in the GTV; contrast in and around
+it, smoothness, uptake of the GTV over that around it (PET), air, fat and bone (CT); voxel sizes, tracer, scan time, GTV
+volume; distance of the network's features. Ranges are the lowest and highest of the training patients. It blocks the
+export until a person overrides the failed checks by name. The body site is compared by Body Part Examined (0018,0015)
+and Anatomic Region Sequence (0008,2218) of the images and of the planning CT: another site does not pass, and neither
+do images whose tags name none. All simulated images are tagged HEADNECK. Patients as they are, all sets of images
+together; stops in the held-out cohort are false alarms, stops in the shifted ones are what the gate is for:
 
 {alarms}
 
@@ -115,8 +118,9 @@ Images of held-out patients made wrong on purpose (FDG + CT, and hypoxia PET + F
 {missed}
 
 These brains are drawn, not scanned: whether the gate tells a patient's brain from a neck was not tried. The one real
-tumour it was tried on (FDG, CT and T1 of a sarcoma of a limb) passes every check of contrast, smoothness, surroundings
-and tissues: no false alarm, but a limb is not told from a neck either.
+tumour it was tried on (FDG, CT and T1 of a sarcoma of a limb) passes every check of values, contrast, smoothness,
+surroundings and tissues: by its voxels the gate does not tell a limb from a neck. It is stopped by its tags (EXTREMITY)
+and by voxel sizes. Tags can be wrong: look at the images.
 """
 
 PLANNING = """
@@ -164,7 +168,7 @@ def own_model() -> str:
     example = {
         "bundle": {
             "name": "our_site_v1", "title": "...", "label": "trained on our patients, not clinically validated",
-            "training_data": "...", "intended_use": "...", "licence": "...",
+            "training_data": "...", "intended_use": "...", "licence": "...", "body_parts": ["HEADNECK"],
         },
         "data": {"source": "pairs", "folder": "patients"},
     }  # fmt: skip
@@ -183,7 +187,8 @@ OWN_MODEL = """
 
 One folder per patient, with `ratio.nii.gz` (the measured tissue-to-blood ratio to learn), `gtv.nii.gz` and any of
 the images as `<key>.nii.gz` (`fdg`, `hypoxia_pet`, `ct`, `t1`, `adc`, `ktrans`, `r2star`), registered, each with a
-JSON sidecar that states `Quantity` and `Units`. The configuration needs no more than this:
+JSON sidecar that states `Quantity` and `Units`. The configuration needs no more than this; `body_parts` are the body
+sites of the patients in DICOM's terms for Body Part Examined (PS3.16 Annex L):
 
 ```json
 {example}
@@ -197,13 +202,13 @@ baselines of a bundle anew; its weights stay.
 
 ### What a bundle holds
 
-A MONAI bundle: `configs/metadata.json`, `configs/inference.json` (`network_def`: a network of `monai.networks.nets`
-by its plain name and plain arguments, nothing is executed), `models/*.safetensors`, `docs/`, `LICENSE`. The
-metadata hold MONAI's fields ({monai}) and, under `hypoxia`: {fields}; also `distribution` (file of the gate, or
-null), `structure` (ranges of contrast, smoothness and tissues, see `inference/structure.py`), `regression` and
-`scaled_fdg` (coefficients of the baselines, see `inference/baselines.py`). Every weights
-file stands there with its SHA-256 and is refused if it differs. A `.pt`, `.pth` or `.pkl` file is refused, with the
-way to convert it.
+A MONAI bundle: `configs/metadata.json`, `configs/inference.json` (`network_def`: a network of `monai.networks.nets` by
+its plain name and plain arguments, nothing is executed), `models/*.safetensors`, `docs/`, `LICENSE`. The metadata hold
+MONAI's fields ({monai}) and, under `hypoxia`: {fields}; also `distribution` (file of the gate, or null), `structure`
+(ranges of contrast, smoothness and tissues, see `inference/structure.py`), `regression` and `scaled_fdg` (coefficients
+of the baselines, see `inference/baselines.py`), `body_parts` (DICOM's terms of the body sites trained on, see
+`inference/body_site.py`; without them the gate's check `body-site` never passes). Every weights file stands there with
+its SHA-256 and is refused if it differs. A `.pt`, `.pth` or `.pkl` file is refused, with the way to convert it.
 """
 
 

@@ -89,6 +89,7 @@ def _what_it_is(bundle: Bundle) -> str:
         inputs=table(["image", "quantity", "unit", "clipped to"], rows),
         spacing=f"{hypoxia['spacing_mm']:g}",
         margin=f"{hypoxia['box_margin_mm']:g}",
+        sites=", ".join(hypoxia.get("body_parts", ())) or "not stated, so the gate never passes",
         intended_use=hypoxia["intended_use"],
         licence=hypoxia["licence"],
     )
@@ -154,7 +155,13 @@ def _verdict(summary: Mapping[str, Any]) -> str:
             line += f"; {verdict} in {len(cells)}" + (f": {'; '.join(cells)}" if cells else "")
         lines.append(line + ".")
     patients = [f"{numbers['patients']} ({cohort_name(name)})" for name, numbers in cohorts.items()]
-    return card_text.VERDICT.format(patients=", ".join(patients), seed=summary["seed"], lines="\n".join(lines))
+    return card_text.VERDICT.format(
+        version=summary["bundle"]["version"],
+        digest=summary["bundle"]["metadata_sha256"],
+        patients=", ".join(patients),
+        seed=summary["seed"],
+        lines="\n".join(lines),
+    )
 
 
 def cohort_name(cohort: str) -> str:
