@@ -14,39 +14,43 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("HypoxiaMapper",)
+WALKED = ("HypoxiaMapper",)
 WORDS = re.compile(r"[A-Za-z]{2,}[.,;:)]* +\(?[A-Za-z]{2,}")  # two words: a sentence, or a piece of one
 # As in Slicer's Utilities/Scripts/update_translations.py: in this order, each as far as its first closing bracket.
 DELIMITERS = ('"', "'", '"""', "'''")
-# What is English for everyone, by file, with the reason.
+# What is English for everyone, by module and file, with the reason.
 ENGLISH = {
-    # One record, one wording: stands word for word in the provenance of a map, in request and report.
-    "choices.py": ("stated by the user", "planning CT"),  # the second: name of a fingerprint, translated in words.py
-    "hypoxic_segment.py": ("drawn in Slicer", "; edited by hand: X ml", "Hypoxia~SCT^", "Hypoxia targets"),
-    "map_nodes.py": ("quality code (0: ok)", "Hypoxia colours"),
-    "node_images.py": ('["unit stated by the user"]', "CT number", "tissue-to-blood ratio", "MR map",
-                       "Activity concentration", "MR signal"),
-    "node_voxels.py": ("as in the files",),
-    "segment_regions.py": ("outside the planning image", "X; drawn in frame of reference X", "X; X ml of X lie X"),
-    "sequence_input.py": ("world of the Slicer scene", "Activity concentration",
-                          "stated by the user", "X frames of the Slicer sequence X",
-                          "some of its DICOM files", "its DICOM files are not", "not loaded from DICOM",
-                          "Times of the PET count from X"),
-    "sequence_times.py": ("lengths stated by the user", "X X of the sequence, X", "X frames, starts X",
-                          "X, taken as frame X; X", "first frame", "zero of the sequence's index",
-                          "X, frames without gap", "start of the first frame", "stated by the user: X s from",
-                          "unit as stated", "DICOM tag", "echo time", "inversion time", "flip angle"),
-    # Names and attributes of nodes, by which they are found again in a scene that was saved in another language.
-    "plots.py": ("Hypoxia plots", "Hypoxia curve", "Hypoxia histogram", "Hypoxic volume by threshold"),
-    "sphere.py": ("not placed",),
-    "words.py": ("planning CT",),
-    # Handed to the library, whose messages are English.
-    "patient_scope.py": ("This choice",),
-    "threshold.py": ("Map and X",),
-    # No words: HTML, and the name of a group of people.
-    "model_text.py": ("<table cellpadding=2>X</table>", "<tr><td width=X>"),
-    "HypoxiaMapper.py": ("Slicer Hypoxia contributors",),
+    "HypoxiaMapper": {
+        # One record, one wording: stands word for word in the provenance of a map, in request and report.
+        "choices.py": ("stated by the user", "planning CT"),  # "planning CT": a key of words.py
+        "hypoxic_segment.py": ("drawn in Slicer", "; edited by hand: X ml", "Hypoxia~SCT^", "Hypoxia targets"),
+        "map_nodes.py": ("quality code (0: ok)", "Hypoxia colours"),
+        "node_images.py": ('["unit stated by the user"]', "CT number", "tissue-to-blood ratio", "MR map",
+                           "Activity concentration", "MR signal"),
+        "node_voxels.py": ("as in the files",),
+        "segment_regions.py": ("outside the planning image", "X; drawn in frame of reference X", "X; X ml of X lie X"),
+        "sequence_input.py": ("world of the Slicer scene", "Activity concentration",
+                              "stated by the user", "X frames of the Slicer sequence X",
+                              "some of its DICOM files", "its DICOM files are not", "not loaded from DICOM",
+                              "Times of the PET count from X"),
+        "sequence_times.py": ("lengths stated by the user", "X X of the sequence, X", "X frames, starts X",
+                              "X, taken as frame X; X", "first frame", "zero of the sequence's index",
+                              "X, frames without gap", "start of the first frame", "stated by the user: X s from",
+                              "unit as stated", "DICOM tag", "echo time", "inversion time", "flip angle"),
+        # Names and attributes of nodes, by which they are found again in a scene that was saved in another language.
+        "plots.py": ("Hypoxia plots", "Hypoxia curve", "Hypoxia histogram", "Hypoxic volume by threshold"),
+        "sphere.py": ("not placed",),
+        "words.py": ("planning CT",),
+        # Handed to the library, whose messages are English.
+        "patient_scope.py": ("This choice",),
+        "threshold.py": ("Map and X",),
+        # No words: HTML, and the name of a group of people.
+        "model_text.py": ("<table cellpadding=2>X</table>", "<tr><td width=X>"),
+        "HypoxiaMapper.py": ("Slicer Hypoxia contributors",),
+    },
 }  # fmt: skip
+
+MODULES = tuple(ENGLISH)
 
 
 def files(module: str) -> list[Path]:
@@ -127,7 +131,7 @@ def test_texts_are_translated_when_they_are_shown_and_where_the_tool_may_write(m
             assert id(call) not in in_strings, f"{path.name}:{call.lineno}: in an f-string"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", WALKED)
 def test_a_panel_in_a_made_up_language_has_no_english_left(module, tmp_path, digital_patient):
     """Every label, tip, list, plot and question of a walk, but for what the pipeline and the scene bring."""
     pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install PySide6-Essentials")
@@ -143,10 +147,11 @@ def test_a_panel_in_a_made_up_language_has_no_english_left(module, tmp_path, dig
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_sentence_stands_outside(module):
-    unused = {(name, start) for name in {p.name for p in files(module)} for start in ENGLISH.get(name, ())}
+    english = ENGLISH[module]
+    unused = {(name, start) for name in {p.name for p in files(module)} for start in english.get(name, ())}
     for path in files(module):
         for line, text in sentences(ast.parse(path.read_text(encoding="utf-8"))):
-            allowed = {(path.name, start) for start in ENGLISH.get(path.name, ()) if text.startswith(start)}
+            allowed = {(path.name, start) for start in english.get(path.name, ()) if text.startswith(start)}
             assert allowed, f"{path.name}:{line}: {text!r} is neither translated nor in the list of this test"
             unused -= allowed
     assert not unused, "in the list of this test, but no longer in the file"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import html
 import json
 import re
 import sys
@@ -93,7 +94,7 @@ class Panel:
         ways = [re.compile(rf"(?<![A-Za-z])(?:{case(part)})(?![A-Za-z])") for part in known]
         found = []
         for text, where in self.shown.items():
-            rest = text
+            rest = html.unescape(text)
             for way in ways:
                 rest = way.sub(" ", rest)
             words = [w for w in WORD.findall(re.sub("<[^<>]*>", " ", rest)) if w not in CODES]
@@ -201,7 +202,10 @@ def show_rare(panel: Panel) -> None:
     from HypoxiaMapperLib.panel.plots import show_curve
 
     show_curve(slicer.mrmlScene, FitCurve("1", (0.0, 1.0), (1.0, 2.0), (1.0, 1.0), "2", "3"))
-    panel.english |= {channel.title for channel in CHANNELS} | {"distribution"}  # the second: a word of a request
+    panel.english |= {channel.title for channel in CHANNELS} | {
+        "distribution",
+        "unchecked",
+    }  # the second: words of a request
     for passed, band, threshold in ((True, (1.0, 2.0), "> 1.2"), (False, (float("nan"),) * 2, "")):
         model = ModelUse(
             "1", "2", "3", "4", "5", "6", "7", ("8",), "9", ("fdg",), ("ct",), 12.3, band,
