@@ -52,7 +52,7 @@ def part_inside(
     notes = [f"{outside_ml:.2f} ml of {drawn.name} lie outside {gtv_names} and were left out."] if outside_ml else []
     if differing_ml:
         notes.append(
-            f"{differing_ml:.2f} ml of {drawn.name} differ from the threshold: drawn or edited by hand, or cut at "
-            "another."
+            f"{differing_ml:.2f} ml of {drawn.name} differ from the threshold: the region is "
+            f"{drawn.source or 'of unknown origin'}."
         )
     return found, notes

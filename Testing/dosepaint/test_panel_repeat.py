@@ -16,8 +16,10 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 
 from HypoxiaDosePaintLib.panel.choices import Role  # noqa: E402
 from HypoxiaDosePaintLib.panel.scene_run import compute_targets  # noqa: E402
+from HypoxiaMapperLib.mrml import node_to_volume, segment_to_region  # noqa: E402
 from HypoxiaMapperLib.mrml.geometry import image_data_array  # noqa: E402
 from HypoxiaMapperLib.mrml.segments import LABELMAP  # noqa: E402
+from HypoxiaMapperLib.panel.hypoxic_segment import hypoxic_mask, write_hypoxic_segment  # noqa: E402
 from HypoxiaMapperLib.panel.map_nodes import INPUTS  # noqa: E402
 from HypoxiaMapperLib.panel.node_images import FOLDER, NodeImages  # noqa: E402
 from paint_samples import make_street  # noqa: E402
@@ -75,7 +77,7 @@ def test_what_no_request_can_say_is_named_and_such_a_request_is_refused(street):
         "image pet was moved in the scene",
         "Ref_Blood was drawn or changed in Slicer",
         "Cord was drawn or changed in Slicer",
-        "the hypoxic region in GTVp was drawn or edited by hand, or cut at another threshold",
+        "the hypoxic region in GTVp was drawn or edited by hand",
     }
     with pytest.raises(RequestError, match="image pet was moved in the scene"):
         compute(request_from_json(request.to_json()))
@@ -87,3 +89,21 @@ def test_a_second_gtv_is_no_hand_edit(street):
     assert set(request.not_repeatable) == {
         "the map was made with one of the GTVs", "GTVn was left without a hypoxic segment",
     }  # fmt: skip
+
+
+def test_two_gtvs_cut_at_different_thresholds_are_no_hand_edit(street):
+    """Each is said with its own threshold, in the request and in the warnings of the result."""
+    volume = node_to_volume(street.choices.map_node)
+    nodal = segment_to_region(street.structures, "GTVn", volume.image)
+    mask = hypoxic_mask(volume, nodal, 1.1, ">")
+    assert mask.any()
+    region = nodal.with_array(mask, "ratio > 1.1 in GTVn", "GTVn_Hyp")
+    home = street.choices.of_role("hypoxic")[0].node
+    _node, identifier = write_hypoxic_segment(street.scene, home, street.choices.planning, region, 1.1)
+    roles = (*street.choices.roles, Role(street.structures, "GTVn", "gtv"), Role(home, identifier, "hypoxic"))
+    result = compute_targets(dataclasses.replace(street.choices, roles=roles), street.images).result
+    assert set(result.request.not_repeatable) == {
+        "the map was made with one of the GTVs", "the hypoxic region in GTVn was cut at 1.1, not at 1.2",
+    }  # fmt: skip
+    (warning,) = [text for text in result.warnings if "differ from the threshold" in text]
+    assert "the region is ratio > 1.2 in GTVp; ratio > 1.1 in GTVn" in warning

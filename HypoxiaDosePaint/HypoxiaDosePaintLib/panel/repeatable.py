@@ -13,6 +13,7 @@ from HypoxiaMapperLib.errors import HypoxiaError
 from HypoxiaMapperLib.methods import HypoxiaMap, all_methods
 from HypoxiaMapperLib.mrml.geometry import image_data_array
 from HypoxiaMapperLib.panel.as_read import series_as_read
+from HypoxiaMapperLib.panel.hypoxic_segment import threshold_of_segment
 from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, region_of_map
 from HypoxiaMapperLib.panel.node_images import FOLDER, NodeImages
 from HypoxiaMapperLib.volume import Region, beyond
@@ -52,7 +53,7 @@ def complete(
     if own is not None and gtvs != [own]:
         reasons.append("the map was made with one of the GTVs" if own in gtvs else "the map was made with another GTV")
     threshold = found.threshold if request.subvolume.threshold is None else request.subvolume.threshold
-    reasons += _of_hypoxic_region(inputs, drawn.array, beyond(found.volume.array, threshold, found.comparison))
+    reasons += _of_hypoxic_region(choices, inputs, drawn.array, found, threshold)
     further = {s.key: infos.get(s.key) for s in all_methods()[request.method].inputs if s.modality != "CT"}
     named = {key: info.series_uid if info is not None else NONE for key, info in further.items()}
     unknown = [info for info in infos.values() if info is not None and info.kind == "unknown"]
@@ -69,13 +70,19 @@ def complete(
     )
 
 
-def _of_hypoxic_region(inputs: Inputs, drawn: np.ndarray, passing: np.ndarray) -> list[str]:
+def _of_hypoxic_region(
+    choices: PaintChoices, inputs: Inputs, drawn: np.ndarray, found: HypoxiaMap, threshold: float
+) -> list[str]:
     """Where the hypoxic region is not what passes the threshold, GTV by GTV."""
+    made_at = [threshold_of_segment(r.node, r.segment_id) for r in choices.of_role("hypoxic")]
+    passing = {t: beyond(found.volume.array, t, found.comparison) for t in (threshold, *made_at) if t is not None}
     reasons = []
     for gtv in inputs.gtvs:
-        here, own = drawn & gtv.array, passing & gtv.array
+        here, own = drawn & gtv.array, passing[threshold] & gtv.array
         if here.any() and (here ^ own).any():
-            reasons.append(f"the hypoxic region in {gtv.name} was drawn or edited by hand, or cut at another threshold")
+            cut = next((t for t, mask in passing.items() if not (here ^ (mask & gtv.array)).any()), None)
+            how = "drawn or edited by hand" if cut is None else f"cut at {cut:g}, not at {threshold:g}"
+            reasons.append(f"the hypoxic region in {gtv.name} was {how}")
         elif own.any() and not here.any():
             reasons.append(f"{gtv.name} was left without a hypoxic segment")
     return reasons
