@@ -9,7 +9,7 @@ from typing import Any
 
 from HypoxiaMapperLib.panel.busy import busy, draw_progress
 from HypoxiaMapperLib.panel.labels import fit_labels
-from HypoxiaMapperLib.panel.node_images import NodeImages, database_files
+from HypoxiaMapperLib.panel.node_images import database_images
 
 from ..pipeline import Computed
 from ..result import Result
@@ -36,7 +36,7 @@ class PaintPanel:
     def __init__(self, ui: Any, scene: Any) -> None:
         self.ui, self.scene = ui, scene
         self.parameters: PaintParameters | None = None
-        self.images = NodeImages(database_files)
+        self.images = database_images()
         self.decisions = PaintDecisions(self.images)
         self.updating = False  # while labels and lists are written, no signal of theirs is a user's
         self._gui_tag: Any = None

@@ -56,6 +56,22 @@ def database_files(uids: Sequence[str]) -> list[str]:
     return [database.fileForInstance(uid) for uid in uids] if database is not None and database.isOpen else []
 
 
+def database_stamp() -> Any:
+    """Changes when Slicer's DICOM database does: its file is written, or another one is opened."""
+    import slicer
+
+    database = slicer.dicomDatabase
+    if database is None or not database.isOpen:
+        return None
+    file = Path(database.databaseFilename)
+    return (str(file), file.stat().st_mtime_ns) if file.is_file() else None
+
+
+def database_images() -> NodeImages:
+    """Images of nodes whose files Slicer's DICOM database knows."""
+    return NodeImages(database_files, database_stamp)
+
+
 class NodeImages:
     """Images of nodes; what was read from DICOM is kept, because headers do not change while a scene is open.
 
@@ -63,18 +79,40 @@ class NodeImages:
     ----------
     files_of : callable
         Paths of SOP Instance UIDs.
+    stamp : callable, optional
+        Gives something else when ``files_of`` may know more than before; without it, it is asked every time.
     """
 
-    def __init__(self, files_of: FileLookup) -> None:
-        self.files_of = files_of
+    def __init__(self, files_of: FileLookup, stamp: Callable[[], Any] | None = None) -> None:
+        self._files_of, self._stamp = files_of, stamp
+        self._lost: dict[tuple[str, ...], tuple[Any, Path | None]] = {}
         self._infos: dict[tuple[str, str], SeriesInfo] = {}
         self._series: dict[tuple[str, tuple[Path, ...]], ImageSeries] = {}
         self._scans: dict[Path, tuple[SeriesInfo, ...]] = {}
         self._changed: dict[str, tuple[int, int]] = {}
         self._grids: dict[tuple[str, tuple[Path, ...]], sitk.Image | None] = {}
 
+    def paths_of(self, uids: Sequence[str]) -> list[Path]:
+        """Files of instances; none unless each is known and there.
+
+        A look-up that failed is repeated when the database has changed, or the file that was missing is back: a panel
+        asks at every click, for every frame of a sequence.
+        """
+        key, stamp = tuple(uids), self._stamp() if self._stamp else object()
+        before, missing = self._lost.get(key, (None, None))
+        if not key or (key in self._lost and before == stamp and not (missing and missing.is_file())):
+            return []
+        paths = [Path(p) for p in self._files_of(uids) if p]
+        missing = next((p for p in paths if not p.is_file()), None)
+        if len(paths) == len(key) and missing is None:
+            self._lost.pop(key, None)
+            return paths
+        self._lost[key] = (stamp, missing)
+        return []
+
     def clear(self) -> None:
         """Forget everything, when the scene closes."""
+        self._lost.clear()
         self._infos.clear()
         self._series.clear()
         self._scans.clear()
@@ -228,9 +266,9 @@ class NodeImages:
     def _find(self, node: Any) -> SeriesInfo | None:
         """The series by the database, else by the folder it was read from."""
         uids = (node.GetAttribute(INSTANCE_UIDS) or "").split()
-        paths = [Path(p) for p in self.files_of(uids) if p] if uids else []
+        paths = self.paths_of(uids)
         folder, wanted = node.GetAttribute(FOLDER) or "", node.GetAttribute(SERIES) or ""
-        if len(paths) == len(uids) and all(p.is_file() for p in paths) and paths:
+        if paths:
             parent = Path(os.path.commonpath([p.parent for p in paths]))
             for info in self.scan(parent):
                 if set(paths) <= set(info.files):

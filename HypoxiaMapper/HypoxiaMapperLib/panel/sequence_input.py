@@ -180,10 +180,7 @@ class SequenceInputs:
         return found
 
     def _look_up(self, uids: Sequence[str], listed: Sequence[str]) -> _Files:
-        known = [Path(p) for p in self._images.files_of(uids) if p] if uids else []
-        paths = known if len(known) == len(uids) else []
-        if not paths or not all(p.is_file() for p in paths):
-            paths = [Path(p) for p in listed]
+        paths = self._images.paths_of(uids) or [Path(p) for p in listed]
         if not paths or not all(p.is_file() for p in paths):
             return _Files((), "its DICOM files are not in the database" if uids or listed else "not loaded from DICOM")
         wanted = set(paths)

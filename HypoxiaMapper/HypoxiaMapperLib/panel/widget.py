@@ -24,7 +24,7 @@ from .map_nodes import FACTS, INSIDE, PART
 from .map_section import MapSection
 from .method_form import MethodForm
 from .method_section import MethodSection
-from .node_images import NodeImages, database_files, state_unit, suv_line
+from .node_images import database_images, state_unit, suv_line
 from .parameters import INPUT_ROLE, REGION, SEQUENCE_ROLE, TRACER_CHOICES, MapperParameters
 from .patient_loader import Loaded, load_patient
 from .patient_scope import nodes_in
@@ -50,7 +50,7 @@ class MapperPanel:
     def __init__(self, ui: Any, scene: Any) -> None:
         self.ui, self.scene = ui, scene
         self.parameters: MapperParameters | None = None
-        self.images = NodeImages(database_files)
+        self.images = database_images()
         self.catalogue = SeriesCatalogue(database_patient_files, self.images.scan)
         self.decisions = MapperDecisions(self.images, self.catalogue)
         self._gui_tag: Any = None
