@@ -117,15 +117,15 @@ class HypoxiaMapperTest(ScriptedLoadableModuleTest):
 
     def runTest(self, **kwargs):
         """All tests, from the developer section of the panel."""
-        for name in ("map_and_subvolume", "refusals", "one_patient", "series_and_curves"):
+        for name in ("map_and_subvolume", "refusals", "one_patient", "series_and_curves", "changes_elsewhere"):
             self.setUp()
             self.walk(name)
 
     def walk(self, name):
-        """One of ``HypoxiaMapperLib.panel.self_test``."""
-        from HypoxiaMapperLib.panel import self_test
+        """One of the walks of ``HypoxiaMapperLib.panel``."""
+        from HypoxiaMapperLib.panel import self_test, self_test_changes
 
-        getattr(self_test, name)(self)
+        getattr(self_test_changes if name == "changes_elsewhere" else self_test, name)(self)
 
     def test_map_and_subvolume(self):
         """Load, choose, run, threshold, segment, stale, save and reload."""
@@ -142,3 +142,7 @@ class HypoxiaMapperTest(ScriptedLoadableModuleTest):
     def test_series_and_curves(self):
         """Dynamic series, further maps, curves of region and voxel."""
         self.walk("series_and_curves")
+
+    def test_changes_elsewhere(self):
+        """Inputs edited, moved and removed outside the panel."""
+        self.walk("changes_elsewhere")

@@ -32,7 +32,8 @@ MEMBERS = {
     "QWidget": WIDGET | {"layout", "children"},
     "QTableWidget": WIDGET | {"rowCount", "columnCount", "item", "setItem", "cellWidget", "setCellWidget"},
     "qMRMLNodeComboBox": WIDGET
-    | {"currentNode", "setCurrentNode", "currentNodeChanged", "setMRMLScene", "nodeTypes", "noneEnabled"},
+    | {"currentNode", "setCurrentNode", "currentNodeChanged", "setMRMLScene", "nodeTypes", "noneEnabled"}
+    | {"addAttribute"},
     "qMRMLSegmentSelectorWidget": WIDGET
     | {"currentNode", "setCurrentNode", "currentSegmentID", "setCurrentSegmentID", "currentNodeChanged",
        "currentSegmentChanged"},

@@ -28,16 +28,13 @@ from HypoxiaMapperLib.panel.hypoxic_segment import (  # noqa: E402
     segment_state,
     write_hypoxic_segment,
 )
+from HypoxiaMapperLib.panel.map_display import inside_only, set_window, window_decimals, window_of  # noqa: E402
 from HypoxiaMapperLib.panel.map_nodes import (  # noqa: E402
     changed_inputs,
-    inside_only,
     map_facts,
     map_to_node,
     node_to_map,
     parts_of,
-    set_window,
-    window_decimals,
-    window_of,
 )
 from HypoxiaMapperLib.panel.node_images import state_unit, suv_line  # noqa: E402
 from HypoxiaMapperLib.panel.patient_scope import hidden_ids  # noqa: E402

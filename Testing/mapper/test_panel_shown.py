@@ -14,7 +14,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 
 from HypoxiaMapperLib.mrml import make_segmentation, node_to_volume, region_to_segment, volume_to_node  # noqa: E402
 from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
-from HypoxiaMapperLib.panel.map_nodes import inside_only  # noqa: E402
+from HypoxiaMapperLib.panel.map_display import inside_only  # noqa: E402
 from HypoxiaMapperLib.panel.patient_scope import all_nodes  # noqa: E402
 from HypoxiaMapperLib.panel.plots import ThresholdPlots  # noqa: E402
 from HypoxiaMapperLib.panel.removal_watch import RemovalWatch  # noqa: E402

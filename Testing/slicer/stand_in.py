@@ -27,7 +27,6 @@ from stand_in_qt import PythonQtObject, ctk, qt
 
 APPLICATION = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
 
-
 WithinRange = collections.namedtuple("WithinRange", "minimum maximum")  # validators.py
 Choice = collections.namedtuple("Choice", "choices")
 
@@ -98,15 +97,13 @@ def parameterNodeWrapper(cls: type) -> type:  # noqa: N802
     def disconnect_gui(self: Any, tag: int) -> None:
         observer, slots = self._guis.pop(tag)
         self.parameterNode.RemoveObserver(observer)
-        for link, slot in slots:
-            link.signal.disconnect(slot)
+        _ = [link.signal.disconnect(slot) for link, slot in slots]
 
     cls.__init__, cls.connectGui, cls.disconnectGui = init, connect_gui, disconnect_gui
     return cls
 
 
-class _Link:  # guiConnectors.py: classes with a SlicerParameterName
-    # Class: type of the parameter, signal, property.
+class _Link:  # guiConnectors.py: classes with a SlicerParameterName: type of the parameter, signal, property
     KINDS: typing.ClassVar[dict[str, tuple[type, str, str]]] = {
         "QCheckBox": (bool, "toggled", "checked"), "QComboBox": (str, "currentIndexChanged", ""),
         "QDoubleSpinBox": (float, "valueChanged", "value"), "QSpinBox": (int, "valueChanged", "value"),
@@ -247,8 +244,7 @@ def start(temporary_path: Path) -> None:
     slicer.dicomDatabase = types.SimpleNamespace(isOpen=False)  # ctkDICOMDatabase.h, not set up yet
     import stand_in_mrml
 
-    for cls in stand_in_mrml.CLASSES:
-        setattr(slicer, cls.__name__, cls)
+    vars(slicer).update({cls.__name__: cls for cls in stand_in_mrml.CLASSES})
     settable = "confidence directory name pluginClass subjectHierarchyItemID tooltip"  # qSlicerDICOMExportable.h
     slicer.qSlicerDICOMExportable = type("qSlicerDICOMExportable", (), {"__slots__": settable.split()})
     slicer.util.selectModule = select_module

@@ -28,7 +28,7 @@ class _NodeList(PythonQtObject, QtWidgets.QComboBox):
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
-        self._scene, self._ids, self._types, self._none, self._hidden = None, [], [], False, []
+        self._scene, self._ids, self._types, self._none, self._hidden, self._attribute = None, [], [], False, [], ""
         self.setSizeAdjustPolicy(QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
         self.currentIndexChanged.connect(self._index_changed)
 
@@ -40,6 +40,7 @@ class _NodeList(PythonQtObject, QtWidgets.QComboBox):
 
     def _node_ids(self) -> list[str]:
         nodes = [n for t in self._types for n in slicer.util.getNodesByClass(t, self._scene)]
+        nodes = [n for n in nodes if not self._attribute or n.GetAttribute(self._attribute)]
         return [n.GetID() for n in nodes if not n.GetHideFromEditors() and n.GetID() not in self._hidden]
 
     def _hide(self, identifiers: list[str]) -> None:
@@ -54,14 +55,15 @@ class _NodeList(PythonQtObject, QtWidgets.QComboBox):
     def _refill(self) -> None:
         if self._scene.IsBatchProcessing():
             return
-        now = self.currentNode()
+        now, row = self.currentNode(), QtWidgets.QComboBox.currentIndex(self)
+        keep = self._ids[row] if 0 <= row < len(self._ids) else ""
         self.blockSignals(True)
         self.clear()
         self._ids = ([""] if self._none else []) + self._node_ids()
         for identifier in self._ids:
             self.addItem(self._scene.GetNodeByID(identifier).GetName() if identifier else "None")
-        keep = now.GetID() if now is not None else ""
-        self.setCurrentIndex(self._ids.index(keep) if keep in self._ids else 0)
+        neighbour = max(0, min(row, len(self._ids) - 1))  # where Qt goes when the row is removed
+        self.setCurrentIndex(self._ids.index(keep) if keep in self._ids else neighbour)
         self.blockSignals(False)
         if self.currentNode() is not now:
             self._index_changed()
@@ -86,9 +88,11 @@ class qMRMLNodeComboBox(_NodeList):  # noqa: N801
     def _index_changed(self, *_: Any) -> None:
         self.currentNodeChanged.emit(self.currentNode())
 
+    def addAttribute(self, _node_type: str, name: str) -> None:  # noqa: N802
+        self._attribute = name
+
     nodeTypes = Property("QStringList", lambda s: s._types, lambda s, v: setattr(s, "_types", list(v)))  # noqa: N815
-    addEnabled = Property(bool, lambda self: True, lambda self, v: None)  # noqa: N815
-    removeEnabled = Property(bool, lambda self: True, lambda self, v: None)  # noqa: N815
+    addEnabled = removeEnabled = Property(bool, lambda self: True, lambda self, v: None)  # noqa: N815
 
 
 class qMRMLSubjectHierarchyComboBox(_NodeList):  # noqa: N801

@@ -21,7 +21,8 @@ from .hypoxic_segment import (
     write_hypoxic_segment,
 )
 from .i18n import _
-from .map_nodes import FACTS, UNCERTAINTY, changed_inputs, map_facts, set_window, why_not_as_made, window_decimals
+from .map_display import set_window, window_decimals
+from .map_nodes import FACTS, UNCERTAINTY, changed_inputs, map_facts, why_not_as_made
 from .model_text import model_html
 from .overlay_section import OverlaySection
 from .plots import ThresholdPlots
@@ -54,6 +55,7 @@ class MapSection:
         self.plot_timer.connect("timeout()", self._move_line)
         ui = self.ui
         ui.thresholdSlider.valueChanged.connect(self.on_threshold)
+        ui.mapSelector.addAttribute("vtkMRMLScalarVolumeNode", FACTS)  # maps alone, not the images beside them
         ui.mapSelector.currentNodeChanged.connect(self.on_map_changed)
         ui.createSegmentButton.clicked.connect(self.on_create_segment)
         ui.editSegmentButton.clicked.connect(self.on_edit_segment)

@@ -98,7 +98,9 @@ class MethodSection:
         ui.runButton.toolTip = reason or _("Compute the map in a process of its own")
         ui.cancelButton.enabled = self.run_state is not None
         why = why_method_is_grey(method)
-        ui.methodNoteLabel.text = why or f"{method.quantity} ({unit_text(method.unit)}). {method.citation}"
+        note = _("{quantity} ({unit}). Point here for its sources.")
+        ui.methodNoteLabel.text = why or note.format(quantity=method.quantity, unit=unit_text(method.unit))
+        ui.methodNoteLabel.toolTip = method.citation
         ui.installButton.visible = bool(missing_packages(method.packages))
         ui.locateButton.visible = bool(why) and method.name in USER_MODELS
         if uses_torch(method):

@@ -8,18 +8,8 @@ import slicer
 
 from ..mrml import node_to_volume, segment_to_region
 from ..mrml.geometry import to_lps
-from .map_nodes import (
-    INSIDE,
-    curves_of,
-    inside_only,
-    map_facts,
-    parts_of,
-    set_window,
-    show_map,
-    view_inside_gtv,
-    window_decimals,
-    window_of,
-)
+from .map_display import INSIDE, inside_only, set_window, show_map, view_inside_gtv, window_decimals, window_of
+from .map_nodes import curves_of, map_facts, parts_of
 from .plots import show_curve
 from .views import (
     LEFT,

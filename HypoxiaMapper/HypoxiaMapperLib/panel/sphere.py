@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..errors import RequestError
@@ -11,7 +10,6 @@ from .i18n import _
 
 SPHERE_NAME = "Ref_Sphere"
 NOT_PLACED = "not placed"
-_SETTLE_MS = 200  # dragging tells every place of the mouse
 
 
 def sphere_of_roi(roi: Any) -> tuple[tuple[float, float, float], float]:
@@ -72,36 +70,3 @@ def place_by_mouse(scene: Any, roi: Any) -> None:
         selection.SetReferenceActivePlaceNodeID(roi.GetID())
         interaction.SetPlaceModePersistence(0)
         interaction.SetCurrentInteractionMode(interaction.Place)
-
-
-class SphereWatch:
-    """Tells when the sphere was placed or moved; in Qt.
-
-    Parameters
-    ----------
-    changed : callable
-        Called a moment after the last change.
-    """
-
-    def __init__(self, changed: Callable[[], None]) -> None:
-        import qt
-
-        self._roi: Any = None
-        self._tags: list[int] = []
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.connect("timeout()", changed)
-
-    def follow(self, roi: Any) -> None:
-        """Watch this ROI instead of another; None for none."""
-        if roi is self._roi:
-            return
-        self._timer.stop()
-        for tag in self._tags:
-            self._roi.RemoveObserver(tag)
-        self._roi = roi
-        events = ("ModifiedEvent", roi.PointModifiedEvent, roi.PointPositionDefinedEvent) if roi is not None else ()
-        self._tags = [roi.AddObserver(event, self._on_roi) for event in events]
-
-    def _on_roi(self, *_args: Any) -> None:
-        self._timer.start(_SETTLE_MS)

@@ -10,7 +10,7 @@ import numpy as np
 from ..mrml import outlines_only
 from ..mrml.geometry import from_vtk_matrix, image_data_array, to_ras
 from ..volume import Region
-from .map_nodes import window_decimals
+from .map_display import window_decimals
 from .patient_scope import all_nodes
 
 NO_VALUE = "–"

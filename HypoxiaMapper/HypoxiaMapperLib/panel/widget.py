@@ -20,11 +20,13 @@ from .guess import guess_choices
 from .i18n import _
 from .input_rows import SEGMENTATION, VOLUME, InputRows, node_list_of, restrict
 from .labels import fit_labels, tab_after
-from .map_nodes import FACTS, INSIDE, PART
+from .map_display import INSIDE
+from .map_nodes import FACTS, PART
 from .map_section import MapSection
 from .method_form import MethodForm
 from .method_section import MethodSection
 from .node_images import database_images, state_unit, suv_line
+from .node_watch import NodeWatch
 from .parameters import INPUT_ROLE, REGION, SEQUENCE_ROLE, TRACER_CHOICES, MapperParameters
 from .patient_loader import Loaded, load_patient
 from .patient_scope import nodes_in
@@ -32,7 +34,7 @@ from .removal_watch import RemovalWatch
 from .sequence_input import sequences_in
 from .sequence_watch import SequenceWatch
 from .series_choice import SeriesCatalogue, database_patient_files
-from .sphere import SPHERE_NAME, SphereWatch, place_by_mouse
+from .sphere import SPHERE_NAME, place_by_mouse
 from .words import alignment_texts, frame_time_texts, stated_unit_texts
 
 
@@ -57,7 +59,7 @@ class MapperPanel:
         self._updating = False
         self.rows = InputRows(ui.inputsWidget, scene, self._on_selection)
         self.watch = SequenceWatch(scene, self.refresh)
-        self.sphere = SphereWatch(self.refresh)
+        self.inputs_watch = NodeWatch(self.refresh)
         self.removals = RemovalWatch(scene, self._node_selectors)
         self.method_section = MethodSection(self)
         self.map_section = MapSection(self)
@@ -103,7 +105,7 @@ class MapperPanel:
             self.parameters.disconnectGui(self._gui_tag)
         self._gui_tag = None
         self.watch.stop()
-        self.sphere.follow(None)
+        self.inputs_watch.follow([])
 
     def forget(self) -> None:
         """The scene closes: let go of everything that came from it."""
@@ -328,7 +330,7 @@ class MapperPanel:
         self._updating = True
         try:
             choices = self.choices()
-            self.sphere.follow(choices.reference_roi)
+            self.inputs_watch.follow([*choices.nodes(), choices.reference_roi])
             self._show_choices(choices)
             missing = self.decisions.missing_images(choices)
             self.ui.imagesStatusLabel.text = "\n".join(missing) or _("Complete.")

@@ -1,0 +1,52 @@
+"""The self-test's walk through what happens to chosen nodes outside the panel: edited, moved, removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+from .patient_scope import all_nodes
+from .self_test import erase_one_voxel, load_and_choose, run_and_wait
+from .self_test_sequences import wait_until
+
+
+def changes_elsewhere(test: Any) -> None:
+    """Every change of an input is seen without a touch of the panel; what is removed has no successor nobody chose."""
+    panel = load_and_choose(test)
+    ui, p, scene = panel.ui, panel.parameters, slicer.mrmlScene
+    run_and_wait(test, panel)
+    test.assertEqual(ui.staleLabel.text, "Up to date.")
+    for node in all_nodes(scene, "vtkMRMLSegmentationNode"):
+        test.assertFalse(node.GetDisplayNode().GetVisibility2DFill(), "a fill would change the colours of the map")
+    segmentation, segment = p.gtv_segmentation, p.gtv_segment
+    erase_one_voxel(segmentation, segment)
+    wait_until(test, lambda: "STALE" in ui.staleLabel.text and "GTV" in ui.staleLabel.text)
+    shift = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
+    p.planning_volume.SetAndObserveTransformNodeID(shift.GetID())
+    wait_until(test, lambda: "planning CT" in ui.staleLabel.text)
+    p.planning_volume.SetAndObserveTransformNodeID(None)
+    wait_until(test, lambda: "planning CT" not in ui.staleLabel.text)
+    test.delayDisplay("Changes were seen")
+    remove_in_turn(test, panel, segmentation, segment)
+
+
+def remove_in_turn(test: Any, panel: Any, segmentation: Any, segment: str) -> None:
+    """GTV, planning CT, image and map are removed, and nothing takes their places."""
+    ui, p, scene = panel.ui, panel.parameters, slicer.mrmlScene
+    segmentation.GetSegmentation().RemoveSegment(segment)
+    wait_until(test, lambda: "Choose the GTV segment." in ui.imagesStatusLabel.text)
+    test.assertFalse(panel.choices().gtv.exists())
+    for name, message in (("CT", "Choose the planning CT."), ("PET FMISO", "Choose the static PET")):
+        scene.RemoveNode(slicer.util.getNode(name))
+        wait_until(test, lambda text=message: text in ui.imagesStatusLabel.text)
+    test.assertIsNone(p.planning_volume)
+    test.assertEqual([node for node in panel.choices().inputs.values() if node is not None], [])
+    test.assertFalse(ui.runButton.enabled)
+    shown = p.map_volume.GetID(), panel.map_section.overlay.shown.GetID()
+    scene.RemoveNode(p.map_volume)
+    wait_until(test, lambda: ui.staleLabel.text == "No map yet.")
+    for view in all_nodes(scene, "vtkMRMLSliceCompositeNode"):
+        test.assertNotIn(view.GetForegroundVolumeID(), shown)
+    for legend in all_nodes(scene, "vtkMRMLColorLegendDisplayNode"):
+        test.assertFalse(legend.GetVisibility())
