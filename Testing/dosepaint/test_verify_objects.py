@@ -1,5 +1,6 @@
 """The proof of plan, segmentation, maps, dose and files: every change that would reach a patient fails it."""
 
+import copy
 import shutil
 
 import numpy as np
@@ -25,9 +26,22 @@ def set_group_dose(value):
     return change
 
 
+def again_with_another_dose(items):
+    """A first item that says 87 Gy before the one that says the prescribed dose of the same target."""
+    first = copy.deepcopy(items[0])
+    first.TargetPrescriptionDose = "87"
+    items.insert(0, first)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
+        (lambda ds: again_with_another_dose(ds.DoseReferenceSequence), "3 doses for 2 targets"),
+        (
+            lambda ds: again_with_another_dose(ds.FractionGroupSequence[0].ReferencedDoseReferenceSequence),
+            "3 doses in the fraction group for 2 targets",
+        ),
+        (set_dose(None), "cannot be read"),
         (set_dose("70"), "PTV_7700 has 70.0 Gy instead of 77.0 Gy"),
         (set_dose("7700"), "7700"),
         (lambda ds: setattr(ds.DoseReferenceSequence[0], "ReferencedROINumber", 1), "GTVp has 77.0 Gy"),
@@ -50,6 +64,32 @@ def test_a_damaged_plan_fails(damaged, change, reason):
     failed = damaged("RTPLAN", change)
     assert list(failed) == ["RTPLAN"]
     assert reason in failed["RTPLAN"].reason
+
+
+def roi_of_the_same_name(ds):
+    """Another ROI of a target's name, with some of its contours, before it."""
+    roi, contours = copy.deepcopy(ds.StructureSetROISequence[-1]), copy.deepcopy(ds.ROIContourSequence[-1])
+    roi.ROINumber = contours.ReferencedROINumber = 99
+    del contours.ContourSequence[3:]
+    ds.StructureSetROISequence.insert(0, roi)
+    ds.ROIContourSequence.insert(0, contours)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (roi_of_the_same_name, "the ROIs are "),
+        (lambda ds: setattr(ds.StructureSetROISequence[0], "ROINumber", None), "cannot be read"),
+        (lambda ds: setattr(ds.ROIContourSequence[0].ContourSequence[0], "ContourData", None), "cannot be read"),
+    ],
+)
+def test_a_damaged_structure_set_fails(damaged, change, reason):
+    assert reason in damaged("RTSTRUCT", change)["RTSTRUCT"].reason
+
+
+def test_an_object_of_another_kind_fails(damaged):
+    failed = damaged("RTPLAN", lambda ds: setattr(ds, "SOPClassUID", pydicom.uid.CTImageStorage))
+    assert "RTPLAN.dcm is of another kind" in failed["identity"].reason
 
 
 def empty_a_segment_frame(ds):

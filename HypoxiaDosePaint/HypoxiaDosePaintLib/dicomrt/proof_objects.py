@@ -16,10 +16,17 @@ DOSE_TOLERANCE_GY = 0.005
 MAP_TOLERANCE = 1e-5  # relative: float32 is exact to 6e-8, the mean of many a little less
 LABEL_CHARACTERS = 50  # of a model's label fit a long string in any case
 DOSE_COMMENT = "PRESCRIPTION, NOT CALCULATED"
+PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
+KINDS = {
+    "RTSTRUCT": "1.2.840.10008.5.1.4.1.1.481.3", "RTPLAN": "1.2.840.10008.5.1.4.1.1.481.5",
+    "RTDOSE": "1.2.840.10008.5.1.4.1.1.481.2", "SEG": "1.2.840.10008.5.1.4.1.1.66.4",
+    "MAP": PARAMETRIC_MAP, "PRESCRIPTION": PARAMETRIC_MAP,
+}  # fmt: skip
+"""SOP class of each file by its name up to an underscore (PS3.4 B.5)."""
 
 
 def identity_faults(objects: Mapping[str, Dataset | str], grid: Grid) -> list[str]:
-    """Patient, study, frame of reference and new UIDs of all objects."""
+    """Patient, study, frame of reference, kind and new UIDs of all objects."""
     faults, seen = [], set(grid.uids)
     for name, ds in objects.items():
         if isinstance(ds, str):
@@ -34,6 +41,9 @@ def identity_faults(objects: Mapping[str, Dataset | str], grid: Grid) -> list[st
         ]
         if not uid or uid in seen:
             faults.append(f"{name} has a missing or used SOP Instance UID")
+        kind = KINDS.get(name.removesuffix(".dcm").partition("_")[0], "")
+        if str(ds.get("SOPClassUID")) != kind:
+            faults.append(f"{name} is of another kind (SOP class {ds.get('SOPClassUID')})")
         if str(ds.get("FrameOfReferenceUID", grid.frame_uid)) != grid.frame_uid:
             faults.append(f"{name} has another frame of reference")
         seen.add(uid)
@@ -70,7 +80,8 @@ def structure_set_faults(ds: Dataset, grid: Grid) -> list[str]:
 
 def roi_faults(ds: Dataset, rois: Mapping[str, RoiRead], reference: Mapping[str, Any]) -> list[str]:
     """What a planning system takes an ROI for: type, code, label, stated volume and dose."""
-    faults = []
+    names = sorted(str(item.ROIName) for item in ds.StructureSetROISequence)
+    faults = [] if names == sorted(reference["structures"]) else [f"the ROIs are {', '.join(names)}"]
     stated = {int(item.ROINumber): item for item in ds.StructureSetROISequence}
     observed: dict[int, list[Dataset]] = {}
     for item in ds.RTROIObservationsSequence:
@@ -142,6 +153,12 @@ def plan_faults(
         )
         for r in group.ReferencedDoseReferenceSequence
     }
+    for what, items in (
+        ("", ds.DoseReferenceSequence),
+        (" in the fraction group", group.ReferencedDoseReferenceSequence),
+    ):
+        if len(items) != len(wanted):  # one target with two doses has one of them in what was found
+            faults.append(f"{len(items)} doses{what} for {len(wanted)} targets")
     faults += _dose_faults(found, wanted, "")
     return faults + _dose_faults(in_group, wanted, " in the fraction group")
 

@@ -8,6 +8,7 @@ what a digest is (``plane_digest``) the record of the export takes from here.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,10 @@ Planes = dict[int, np.ndarray]
 """Pixels of some CT planes by slice index: of a large CT most planes of a structure are empty."""
 CONTOUR_DATA = 0x30060050
 IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
-FAULTS = (OSError, InvalidDicomError, AttributeError, KeyError, IndexError, ValueError)
+FAULTS = (
+    OSError, EOFError, InvalidDicomError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError,
+    NotImplementedError, struct.error,
+)  # fmt: skip
 """What reading a damaged or foreign object raises; each becomes the reason of a failed row."""
 
 
