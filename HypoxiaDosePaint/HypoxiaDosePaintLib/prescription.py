@@ -31,6 +31,7 @@ from .radiobiology import (
 PROTOCOL_FOLDER = Path(__file__).parent / "protocols"
 CEILING_TOTAL_GY = 84.0  # METHODS 12.10
 CEILING_PER_FRACTION_GY = 2.4  # METHODS 12.10: above it an override by name is needed
+LOWEST_PER_FRACTION_GY = 1.0  # hyperfractionation gives 1.1 Gy and more: below, the dose of one fraction was given
 LARGEST_DOSE_GY = 300.0  # no course comes near it: a larger number is centigray
 WHOLE_CGY = 1e-6  # room for the binary form of a decimal number
 ALPHA_BETA_TUMOUR_GY = 10.0  # METHODS 9, VALIDATION rows 10 and 11
@@ -165,7 +166,7 @@ def make_prescription(
             f"The boost exceeds the ceiling: {'; '.join(over)}.",
             'Lower it, or give --override "dose name: reason" to take responsibility.',
         )
-    return Prescription(protocol, base, boost, override.strip())
+    return Prescription(protocol, base, boost, override.strip() if over else "")  # nobody lifted what was kept
 
 
 def ceiling_reasons(level: DoseLevel) -> list[str]:
@@ -312,6 +313,11 @@ def _check_numbers(base_gy: float, boost_gy: float, fractions: int) -> None:
         raise RequestError(f"Number of fractions is {fractions}.", "It must be a whole number from 1 to 100.")
     _check_dose("base", base_gy)
     _check_dose("boost", boost_gy)
+    if base_gy < LOWEST_PER_FRACTION_GY * fractions:
+        raise RequestError(
+            f"The base dose of {base_gy:g} Gy is {base_gy / fractions:.3g} Gy in each of {fractions} fractions.",
+            "Give the total dose of all fractions.",
+        )
 
 
 def _check_dose(label: str, dose_gy: float) -> None:

@@ -37,7 +37,8 @@ def _require_between(what: str, value: float, low: float, high: float) -> None:
 
 def _require_person_name(what: str, value: str) -> None:
     """Refuse what a DICOM person name (PS3.5 6.2, VR PN) cannot hold."""
-    if len(value) > 64 or value.count("^") > 4 or "=" in value or not is_dicom_text(value):
+    nobody = bool(value.strip()) and not any(letter.isalpha() for letter in value)
+    if nobody or len(value) > 64 or value.count("^") > 4 or "=" in value or not is_dicom_text(value):
         raise RequestError(
             f"{what} is {value!r}, which is no DICOM person name.",
             'Write "Family^Given" in at most 64 characters, without backslash, "=" and control characters.',

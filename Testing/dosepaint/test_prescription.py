@@ -50,6 +50,7 @@ def test_ceilings_need_an_override():
     with pytest.raises(LimitError):
         make_prescription("x", 60, 75, 30, override="   ")
     assert make_prescription("x", 66, 84, 24, override="Dr A: trial").override == "Dr A: trial"
+    assert make_prescription("x", 70, 77, 35, override="Dr A: trial").override == ""  # RTPLAN: "overridden by Dr A"
 
 
 def test_a_dose_finer_than_a_centigray_is_refused():
@@ -86,6 +87,7 @@ def test_a_boost_must_lie_above_the_base():
         (math.nan, 77, 35, "base dose"),
         (70, math.inf, 35, "boost dose"),
         (7000, 7700, 35, "cGy"),
+        (2, 2.2, 35, "total dose of all fractions"),
         (70, 77, 0, "fractions"),
         (70, 77, 35.5, "fractions"),
         (70, 77, math.nan, "fractions"),

@@ -133,6 +133,8 @@ def test_a_wrong_type_is_refused_by_name_for_every_field(field):
         ("accepted_by", "Müller\nz"),
         ("accepted_by", "A^B^C^D^E^F"),
         ("accepted_by", 65 * "a"),
+        ("accepted_by", "^"),
+        ("accepted_by", "--"),
         ("registration.mode", "deformable"),
         ("reference_sphere.radius_mm", 0),
         ("reference_sphere.radius_mm", -3),
