@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,8 +40,8 @@ def require_reviewed(request: Request) -> None:
     if request.registration.mode == "rigid" and request.accepted_by.strip():
         raise RequestError(
             "A rigid registration that is computed in this run cannot be accepted yet: nobody has seen it.",
-            f"Run without --accepted-by, look at pictures/registration.png, then run again with --registration "
-            f"RESULT/{TRANSFORM_FILE} --accepted-by NAME.",
+            "Run without --accepted-by, look at pictures/registration.png, then: hypoxia run RESULT/request.json "
+            f"--registration RESULT/{TRANSFORM_FILE} --accepted-by NAME --out NEW.",
         )
 
 
@@ -72,9 +73,10 @@ def find_alignment(request: Request, inputs: Inputs, progress: Progress) -> Alig
     elif mode == "rigid":
         progress(0.1, "rigid registration")
         found = register_rigid(planning, pet, union(inputs.gtvs, "GTV"))
-        transform, text = found.transform, "rigid registration by mutual information"
+        matrix, text = matrix_of(found.transform), "rigid registration by mutual information"
+        transform = _affine(matrix)  # as it is written: the run that is given the file makes the same voxels
         warnings = _rigid_warnings(found.residual["inverse_consistency_max_mm"])
-        use = RegistrationUse("rigid, computed here", matrix_of(transform), dict(found.residual), warnings)
+        use = RegistrationUse("rigid, computed here", matrix, dict(found.residual), warnings)
     else:
         raise RequestError(f"Registration mode {mode!r} is unknown.", "Valid: none, rigid, file, stated.")
     _refuse_mirror(use)
@@ -154,8 +156,13 @@ def matrix_of(transform: sitk.Transform) -> tuple[float, ...]:
 
 def write_transform(use: RegistrationUse, path: Path) -> None:
     """Write a linear registration as an ITK transform that ``--registration FILE`` takes."""
-    matrix = np.array(use.matrix).reshape(4, 4)
+    sitk.WriteTransform(_affine(use.matrix), str(path))
+
+
+def _affine(matrix: Sequence[float]) -> sitk.AffineTransform:
+    """The transform of a 4x4 row-major matrix."""
+    rows = np.array(matrix).reshape(4, 4)
     transform = sitk.AffineTransform(3)
-    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
-    transform.SetTranslation(matrix[:3, 3].tolist())
-    sitk.WriteTransform(transform, str(path))
+    transform.SetMatrix(rows[:3, :3].ravel().tolist())
+    transform.SetTranslation(rows[:3, 3].tolist())
+    return transform

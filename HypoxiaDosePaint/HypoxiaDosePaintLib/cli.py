@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, unknown = build_parser().parse_known_args(with_signed_values(sys.argv[1:] if argv is None else argv))
     try:
         _refuse_unknown(arguments.parser, unknown)
-        with progress_bar(hidden=arguments.quiet or getattr(arguments, "json", False)) as progress:
+        with progress_bar(hidden=arguments.quiet or arguments.json) as progress:
             text = arguments.command(arguments, progress)
     except HypoxiaError as error:
         show(f"hypoxia: error: {error.message}", error=True)
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             show(f"hypoxia: hint: {error.hint}", error=True)
         return error.exit_code
     except KeyboardInterrupt:
-        print("hypoxia: cancelled; nothing was kept.", file=sys.stderr)
+        show(f"hypoxia: cancelled. {arguments.when_cancelled}".rstrip(), error=True)
         return 130
     except Exception:  # noqa: BLE001 - the front end: a fault becomes a message that can be reported
         traceback.print_exc()
@@ -98,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=SOFTWARE)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(json=False, when_cancelled="")
     sub = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_demo(sub)
     _add_scan(sub)
@@ -110,8 +111,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _finish(sub: argparse._SubParsersAction) -> None:
-    """What every command, and every action of one, shares: ``--quiet`` also after its name, and its own parser."""
+    """What every command, and every action of one, shares: ``--json``, ``--quiet`` also after its name, its parser.
+
+    Neither has a default here: it would go before what was given to the command above an action.
+    """
     for parser in sub.choices.values():
+        parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the facts as JSON")
         parser.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress bar")
         parser.set_defaults(parser=parser)
         for action in parser._actions:
@@ -152,7 +157,6 @@ def _add_demo(sub: argparse._SubParsersAction) -> None:
         "--method", choices=tuple(commands.DEMO_METHODS), default="tracer_ratio",
         help="tracer_ratio (default); learned_ratio shows a predicted map beside its checks",
     )  # fmt: skip
-    _add_json(demo)
     demo.set_defaults(command=commands.demo)
 
 
@@ -164,7 +168,6 @@ def _add_scan(sub: argparse._SubParsersAction) -> None:
         "structure set and ROI names, dose), geometry, and every file left out with the reason.",
     )
     scan.add_argument("folder", metavar="FOLDER")
-    _add_json(scan)
     scan.set_defaults(command=commands.scan)
 
 
@@ -176,7 +179,7 @@ def _add_run(sub: argparse._SubParsersAction) -> None:
         "writes report, pictures, JSON and CSV. With --accepted-by it also writes the DICOM set, read back and proven.",
         epilog="`hypoxia methods NAME` shows the parameters of a method, `hypoxia scan FOLDER` the names of series and "
         "ROIs. A request file of --save-request runs exactly that; `hypoxia run RESULT/request.json --out NEW` makes a "
-        "result again. Beside a request file only --out, --accepted-by and --override can be given.",
+        "result again. Beside a request file only --out, --accepted-by, --override and --registration can be given.",
     )
     run.add_argument("source", metavar="FOLDER|REQUEST.json", help="DICOM folder, or a saved request")
     run.add_argument("--method", metavar="NAME", help="see `hypoxia methods`")
@@ -190,8 +193,7 @@ def _add_run(sub: argparse._SubParsersAction) -> None:
     release.add_argument("--rtdose", action="store_true", default=None, help="also write the prescription as RTDOSE")
     release.add_argument("--holes", choices=("keyhole", "xor"), help="how holes are written (default keyhole)")
     release.add_argument("--save-request", metavar="FILE", help="write the request as JSON and stop")
-    _add_json(run)
-    run.set_defaults(command=commands.run)
+    run.set_defaults(command=commands.run, when_cancelled="Nothing was kept.")
 
 
 def _add_image_options(group: argparse._ArgumentGroup) -> None:
@@ -249,7 +251,6 @@ def _add_dose_options(group: argparse._ArgumentGroup) -> None:
 def _add_lists(sub: argparse._SubParsersAction) -> None:
     methods = sub.add_parser("methods", help="hypoxia methods with source, unit, inputs and parameters")
     methods.add_argument("name", nargs="?", default="", metavar="NAME", help="show one method with its parameters")
-    _add_json(methods)
     methods.set_defaults(command=commands.methods)
     protocols = sub.add_parser(
         "protocols",
@@ -258,7 +259,6 @@ def _add_lists(sub: argparse._SubParsersAction) -> None:
         "save it, change it and give it to `hypoxia run --protocol FILE.json`. Every field must be there.",
     )
     protocols.add_argument("name", nargs="?", default="", metavar="NAME", help="print the file of one dose protocol")
-    _add_json(protocols)
     protocols.set_defaults(command=commands.protocols)
 
 
@@ -271,7 +271,6 @@ def _add_verify_and_send(sub: argparse._SubParsersAction) -> None:
     )
     verify.add_argument("folder", metavar="DIR", help="output folder of `hypoxia run`")
     verify.add_argument("--ct", metavar="FOLDER", default="", help="planning CT (default: the folder of the run)")
-    _add_json(verify)
     verify.set_defaults(command=commands.verify)
     send = sub.add_parser(
         "send",
@@ -281,12 +280,7 @@ def _add_verify_and_send(sub: argparse._SubParsersAction) -> None:
     send.add_argument("folder", metavar="DIR", help="output folder of `hypoxia run`")
     send.add_argument("--to", required=True, metavar="AE@HOST:PORT", help="the server")
     send.add_argument("--from", dest="calling_ae", default="HYPOXIA", metavar="AE", help="own title (%(default)s)")
-    _add_json(send)
-    send.set_defaults(command=commands.send)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
+    send.set_defaults(command=commands.send, when_cancelled="The same command sends the rest.")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from HypoxiaMapperLib.timeseries import Timing
 from HypoxiaMapperLib.tracers import TRACER_PROTOCOLS
 
 from . import cli_text as text
+from .output import require_free
 from .overrides import parse_overrides
 from .pipeline import run as run_request
 from .prescription import all_protocols, get_protocol
@@ -33,8 +34,7 @@ def demo(arguments: Namespace, progress: Progress) -> str:
     from HypoxiaMapperLib.simulate.digital_patient import make_patient
 
     out = Path(arguments.out) if arguments.out else _free_name(Path("hypoxia-demo"))
-    if out.exists() and (out.is_file() or any(out.iterdir())):
-        raise OutputError(f"Output {out} exists already.", "Nothing is overwritten: choose another folder with --out.")
+    require_free(out)
     patient = make_patient(out / "patient", arguments.seed, lambda f, t: progress(0.2 * f, t))
     request = Request(
         folder=str((out / "patient").resolve()),
@@ -48,7 +48,7 @@ def demo(arguments: Namespace, progress: Progress) -> str:
         **DEMO_METHODS[arguments.method],
     )
     result = run_request(request, lambda f, t: progress(0.2 + 0.8 * f, t), lambda r: text.truth_facts(patient, r))
-    return _show(arguments, text.result_facts(result, out / "result"), text.result_lines(result, out / "result"))
+    return text.shown(arguments, text.result_facts(result, out / "result"), text.result_lines(result, out / "result"))
 
 
 def scan(arguments: Namespace, progress: Progress) -> str:
@@ -63,7 +63,7 @@ def scan(arguments: Namespace, progress: Progress) -> str:
             f"{found.folder} holds no DICOM series; {len(found.left_out)} file(s) left out: {why}.",
             "Give the folder that holds the DICOM files.",
         )
-    return _show(arguments, text.scan_facts(found), text.scan_lines(found))
+    return text.shown(arguments, text.scan_facts(found), text.scan_lines(found))
 
 
 def run(arguments: Namespace, progress: Progress) -> str:
@@ -79,7 +79,7 @@ def run(arguments: Namespace, progress: Progress) -> str:
         return f"Request saved in {path}. Run it with: hypoxia run {path}"
     result = run_request(request, progress)
     out = Path(request.output)
-    return _show(arguments, text.result_facts(result, out), text.result_lines(result, out))
+    return text.shown(arguments, text.result_facts(result, out), text.result_lines(result, out))
 
 
 def methods(arguments: Namespace, progress: Progress) -> str:
@@ -89,7 +89,7 @@ def methods(arguments: Namespace, progress: Progress) -> str:
         if arguments.name not in found:
             raise RequestError(f"There is no method {arguments.name!r}.", f"Valid methods: {', '.join(found)}.")
         found = {arguments.name: found[arguments.name]}
-    return _show(arguments, text.method_facts(found), text.method_lines(found, bool(arguments.name)))
+    return text.shown(arguments, text.method_facts(found), text.method_lines(found, bool(arguments.name)))
 
 
 def protocols(arguments: Namespace, progress: Progress) -> str:
@@ -100,7 +100,7 @@ def protocols(arguments: Namespace, progress: Progress) -> str:
         "dose_protocols": [asdict(p) for p in all_protocols().values()],
         "tracer_protocols": [asdict(p) for p in TRACER_PROTOCOLS],
     }
-    return _show(arguments, facts, text.protocol_lines(all_protocols().values(), TRACER_PROTOCOLS))
+    return text.shown(arguments, facts, text.protocol_lines(all_protocols().values(), TRACER_PROTOCOLS))
 
 
 def verify(arguments: Namespace, progress: Progress) -> str:
@@ -117,7 +117,7 @@ def verify(arguments: Namespace, progress: Progress) -> str:
     failed = [f"{r.structure}: {r.reason}" for r in rows if not r.passed]
     if failed:
         raise ProofError(f"{folder} is not what was shown: {'; '.join(failed)}.", "Do not use it; export it again.")
-    return _show(arguments, {"proof": [asdict(r) for r in rows]}, text.proof_lines(rows))
+    return text.shown(arguments, {"proof": [asdict(r) for r in rows]}, text.proof_lines(rows))
 
 
 def _require_exported_set(folder: Path) -> None:
@@ -144,7 +144,7 @@ def send(arguments: Namespace, progress: Progress) -> str:
     from .send import parse_peer, send_folder
 
     report = send_folder(Path(arguments.folder), parse_peer(arguments.to), arguments.calling_ae, progress)
-    return _show(arguments, asdict(report), report.summary())
+    return text.shown(arguments, asdict(report), report.summary())
 
 
 def request_from_arguments(arguments: Namespace) -> Request:
@@ -188,8 +188,12 @@ def request_from_arguments(arguments: Namespace) -> Request:
 
 
 def _request_from_file(arguments: Namespace) -> Request:
-    """A stored request; only where it writes, and what a person says of its result, may be given beside it."""
-    extra = [k for k in _OPTIONS if k not in _BESIDE_A_FILE and getattr(arguments, k) is not None]
+    """A stored request; only where it writes, and what a person says of its result, may be given beside it.
+
+    That includes the registration: the one that a run computed is looked at, then given to the run that is accepted.
+    """
+    names = (action.dest for action in arguments.parser._actions if action.dest not in _NO_PART_OF_A_REQUEST)
+    extra = [name for name in names if name not in _BESIDE_A_FILE and getattr(arguments, name) is not None]
     if extra:
         raise RequestError(
             f"Beside a request file {', '.join(_option(k) for k in extra)} cannot be given.",
@@ -205,6 +209,7 @@ def _request_from_file(arguments: Namespace) -> Request:
     given = {
         "output": str(Path(arguments.out).resolve()) if arguments.out else None,
         "accepted_by": arguments.accepted_by,
+        "registration": _registration(arguments.registration),
         "override": _joined_overrides(request.override, arguments.override) if arguments.override else None,
     }
     return replace(request, **{key: value for key, value in given.items() if value is not None})
@@ -222,14 +227,8 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-_BESIDE_A_FILE = ("out", "accepted_by", "override")
-_OPTIONS = (
-    "method", "protocol", "out", "planning_series", "pet_series", "tracer", "structure_set", "gtv", "reference_roi",
-    "input", "region", "frame_time", "time_unit", "frame_interval", "motion_reference",
-    "reference_sphere", "registration", "param", "bundle", "threshold", "comparison", "minimum_component", "closing",
-    "maximum_fraction", "boost_margin", "base_margin", "organ", "organ_gap", "base_dose", "boost_dose", "fractions",
-    "override", "accepted_by", "rtdose", "holes",
-)  # fmt: skip
+_BESIDE_A_FILE = ("out", "accepted_by", "override", "registration")
+_NO_PART_OF_A_REQUEST = ("source", "save_request", "json", "quiet", "help")
 
 
 def _subvolume(arguments: Namespace) -> SubvolumeOptions:
@@ -322,7 +321,7 @@ def _sphere(value: str | None) -> Sphere | None:
 
 
 def _registration(value: str | None) -> Registration | None:
-    """``rigid``, or a file."""
+    """``rigid``, ``stated``, or a file."""
     if value is None:
         return None
     return Registration(value) if value in ("rigid", "stated") else Registration("file", str(Path(value).resolve()))
@@ -334,8 +333,3 @@ def _free_name(base: Path) -> Path:
     while (path := base if number == 1 else base.with_name(f"{base.name}-{number}")).exists():
         number += 1
     return path
-
-
-def _show(arguments: Namespace, facts: Any, lines: str) -> str:
-    """JSON or text, as asked."""
-    return json.dumps(facts, indent=2, default=str) if arguments.json else lines

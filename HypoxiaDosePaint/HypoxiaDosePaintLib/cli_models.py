@@ -9,9 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from HypoxiaMapperLib.errors import HypoxiaError, OutputError, RequestError
+from HypoxiaMapperLib.errors import HypoxiaError, RequestError
 from HypoxiaMapperLib.methods import Progress
 from HypoxiaMapperLib.simulate.settings import COHORTS
+
+from .cli_text import shown
+from .output import require_free
 
 SHIPPED = "shipped"
 FORMATS = ("dicom", "nifti")
@@ -34,7 +37,6 @@ def _add_models(sub: argparse._SubParsersAction) -> None:
         description="Lists the model that comes with this software and the published ones whose terms forbid passing "
         "them on: where to get the file, and whether yours is registered.",
     )
-    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     parser.set_defaults(command=models)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     add = actions.add_parser(
@@ -50,8 +52,6 @@ def _add_models(sub: argparse._SubParsersAction) -> None:
     check = actions.add_parser("check", help="check a bundle: fields, digests, and that its weights fit its network")
     check.add_argument("bundle", metavar="BUNDLE", help=f"folder, or {SHIPPED!r}")
     check.set_defaults(command=check_model)
-    for action in (add, forget, check):
-        action.add_argument("--json", action="store_true", help="print the facts as JSON")
 
 
 def _add_train(sub: argparse._SubParsersAction) -> None:
@@ -67,8 +67,7 @@ def _add_train(sub: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder for log, checkpoints and bundle")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted training in that folder")
-    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
-    parser.set_defaults(command=train)
+    parser.set_defaults(command=train, when_cancelled="--resume goes on from the last checkpoint.")
 
 
 def _add_evaluate(sub: argparse._SubParsersAction) -> None:
@@ -84,8 +83,7 @@ def _add_evaluate(sub: argparse._SubParsersAction) -> None:
     parser.add_argument("--cohort", action="append", choices=tuple(COHORTS), help="only this one; repeat for more")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other patients")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
-    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
-    parser.set_defaults(command=evaluate)
+    parser.set_defaults(command=evaluate, when_cancelled="The same command goes on.")
 
 
 def _add_simulate(sub: argparse._SubParsersAction) -> None:
@@ -106,8 +104,7 @@ def _add_simulate(sub: argparse._SubParsersAction) -> None:
         help="of the first patient (default %(default)s; the shipped network was trained on 1 to 2000)",
     )
     parser.add_argument("--format", choices=FORMATS, default="nifti", help="(default %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
-    parser.set_defaults(command=simulate)
+    parser.set_defaults(command=simulate, when_cancelled="Patients that were finished are kept.")
 
 
 def models(arguments: Namespace, progress: Progress) -> str:
@@ -135,7 +132,7 @@ def models(arguments: Namespace, progress: Progress) -> str:
         if not status.available:
             lines += [f"  to get   {model.how_to_get}", f"  then     {_add_words(model.name, model.file_name)}"]
     lines.append("Your own bundle (`hypoxia train` writes one): hypoxia run ... --method learned_ratio --bundle FOLDER")
-    return _show(arguments, facts, lines)
+    return shown(arguments, facts, lines)
 
 
 def _add_words(name: str, file_name: str) -> str:
@@ -168,7 +165,7 @@ def add_model(arguments: Namespace, progress: Progress) -> str:
         f"Registered       {found.path}",
         f"Use it with      hypoxia run ... --method {arguments.name}",
     ]
-    return _show(arguments, asdict(found), lines)
+    return shown(arguments, asdict(found), lines)
 
 
 def forget_model(arguments: Namespace, progress: Progress) -> str:
@@ -176,7 +173,7 @@ def forget_model(arguments: Namespace, progress: Progress) -> str:
     from HypoxiaMapperLib.inference.user_models import forget
 
     forget(arguments.name)
-    return _show(arguments, {"forgotten": arguments.name}, [f"{arguments.name} is no longer registered."])
+    return shown(arguments, {"forgotten": arguments.name}, [f"{arguments.name} is no longer registered."])
 
 
 def check_model(arguments: Namespace, progress: Progress) -> str:
@@ -191,7 +188,8 @@ def check_model(arguments: Namespace, progress: Progress) -> str:
     facts = {
         "name": bundle.name, "version": bundle.version, "label": bundle.label, "title": hypoxia["title"],
         "training_data": hypoxia["training_data"], "licence": hypoxia["licence"], "members": len(bundle.weights),
-        "sha256": list(bundle.sha256), "distribution_gate": bool(gate), "body_parts": sites, "folder": str(bundle.folder),
+        "sha256": list(bundle.sha256), "distribution_gate": bool(gate), "body_parts": sites,
+        "folder": str(bundle.folder),
     }  # fmt: skip
     lines = [f"{bundle.name} {bundle.version}: {hypoxia['title']}", f"  label    {bundle.label}",
              f"  trained  {hypoxia['training_data']}", f"  licence  {hypoxia['licence']}",
@@ -199,7 +197,7 @@ def check_model(arguments: Namespace, progress: Progress) -> str:
              *(f"           SHA-256 {digest}" for digest in bundle.sha256),
              f"  distribution check: {'present' if gate else 'MISSING, every export needs an override'}",
              f"  body site: {', '.join(sites) or 'MISSING, every export needs an override'}"]  # fmt: skip
-    return _show(arguments, facts, lines)
+    return shown(arguments, facts, lines)
 
 
 def train(arguments: Namespace, progress: Progress) -> str:
@@ -214,7 +212,7 @@ def train(arguments: Namespace, progress: Progress) -> str:
     lines = [f"Bundle           {bundle}", f"Log              {bundle.parent / 'training_log.csv'}",
              f"Judge it with    hypoxia evaluate {bundle} --output DIR",
              f"Use it with      hypoxia run ... --method learned_ratio --bundle {bundle}"]  # fmt: skip
-    return _show(arguments, {"bundle": str(bundle)}, lines)
+    return shown(arguments, {"bundle": str(bundle)}, lines)
 
 
 def evaluate(arguments: Namespace, progress: Progress) -> str:
@@ -226,7 +224,7 @@ def evaluate(arguments: Namespace, progress: Progress) -> str:
     folder, out = _bundle(arguments.bundle).folder, Path(arguments.output)
     summary = judge(folder, out, cohorts, arguments.patients, arguments.seed, progress, arguments.workers)
     lines = [f"Summary          {summary}", f"All patients     {out / CSV}", f"Model card       {out / CARD}"]
-    return _show(arguments, json.loads(summary.read_text(encoding="utf-8")), lines)
+    return shown(arguments, json.loads(summary.read_text(encoding="utf-8")), lines)
 
 
 def simulate(arguments: Namespace, progress: Progress) -> str:
@@ -240,8 +238,7 @@ def simulate(arguments: Namespace, progress: Progress) -> str:
             "Give 1 or more, and a seed of 0 or more.",
         )
     folder = Path(arguments.folder)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise OutputError(f"{folder} exists already.", "Nothing is overwritten: choose another folder.")
+    require_free(folder)
     write = write_case_dicom if arguments.format == "dicom" else write_case_volumes
     written = []
     for number in range(arguments.patients):
@@ -251,7 +248,7 @@ def simulate(arguments: Namespace, progress: Progress) -> str:
     facts = {"folder": str(folder), "cohort": arguments.cohort, "patients": [path.name for path in written]}
     lines = [f"{len(written)} simulated patient(s) of the cohort {arguments.cohort} in {folder}",
              "simulated; no patient"]  # fmt: skip
-    return _show(arguments, facts, lines)
+    return shown(arguments, facts, lines)
 
 
 def _bundle(name: str) -> Any:
@@ -259,8 +256,3 @@ def _bundle(name: str) -> Any:
     from HypoxiaMapperLib.inference.bundle import load_bundle, shipped_bundle
 
     return shipped_bundle() if name == SHIPPED else load_bundle(Path(name))
-
-
-def _show(arguments: Namespace, facts: Any, lines: list[str]) -> str:
-    """JSON or text, as asked."""
-    return json.dumps(facts, indent=2, default=str) if arguments.json else "\n".join(lines)

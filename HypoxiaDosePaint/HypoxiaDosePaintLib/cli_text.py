@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
@@ -35,6 +37,13 @@ LEFT_OUT_SHOWN = 3  # files named for each reason why a scan left them out
 
 if TYPE_CHECKING:
     from HypoxiaMapperLib.simulate.digital_patient import DigitalPatient
+
+
+def shown(arguments: Namespace, facts: Any, lines: str | Sequence[str]) -> str:
+    """Facts as JSON, or the lines that say the same, as asked."""
+    if arguments.json:
+        return json.dumps(facts, indent=2, default=str)
+    return lines if isinstance(lines, str) else "\n".join(lines)
 
 
 def result_facts(result: Result, out: Path) -> dict[str, Any]:
@@ -101,10 +110,11 @@ def result_lines(result: Result, out: Path) -> str:
 
 
 def _next(result: Result, out: Path) -> str:
-    """What to type to accept a result: its own request; a registration computed here must first be given as a file."""
+    """What to type to accept a result: its own request, and the registration that was computed here as a file."""
+    words = f"{'':17}hypoxia run {_quoted(out / 'request.json')}"
     if result.request.registration.mode == "rigid":
-        return f"{'':17}run again with --registration {_quoted(out / TRANSFORM_FILE)} --accepted-by NAME --out NEW"
-    words = f"{'':17}hypoxia run {_quoted(out / 'request.json')} --accepted-by NAME --out NEW"
+        words += f" --registration {_quoted(out / TRANSFORM_FILE)}"
+    words += " --accepted-by NAME --out NEW"
     override = override_to_type(result.images.map)  # a request file holds none: each result's images are judged anew
     return (
         f'{words}\n{"":17}and, only if you answer for the failed checks, --override "{override}"' if override else words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,10 +19,13 @@ def require_free(out: Path) -> None:
     Raises
     ------
     OutputError
-        If ``out`` is a file or a folder that is not empty, or its parent cannot be written.
+        If ``out`` is a file or a folder that is not empty, or no folder can be made there.
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise OutputError(f"Output {out} exists already.", "Nothing is overwritten: choose another folder with --out.")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise OutputError(f"Output {out} cannot be made in {above}.", "Choose another --out, in a folder of yours.")
 
 
 @contextmanager

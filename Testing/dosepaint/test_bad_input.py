@@ -337,8 +337,17 @@ def test_cancelling_leaves_nothing(patient, monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(pipeline, "write_report", cancel)
     assert cli.main(["--quiet", "run", str(patient), "--out", str(tmp_path / "out"), *RUN, *ACCEPT]) == 130
-    assert "cancelled" in capsys.readouterr().err
+    assert capsys.readouterr().err == "hypoxia: cancelled. Nothing was kept.\n"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["patient"]
+
+
+def test_an_output_that_cannot_be_made_is_refused_before_the_work(patient, capsys, tmp_path):
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    out = str(tmp_path / "file" / "out")
+    assert cli.main(["--quiet", "run", str(patient), "--out", out, "--method", "none", *RUN[2:]]) == 6  # not yet read
+    assert f"Output {out} cannot be made in" in capsys.readouterr().err
+    with pytest.raises(output.OutputError, match="cannot be made in"):
+        output.require_free(tmp_path / "file" / "a" / "b")
 
 
 def test_output_that_appears_meanwhile_is_not_overwritten(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from HypoxiaDosePaintLib import cli
 from HypoxiaDosePaintLib.cli_commands import request_from_arguments
-from HypoxiaDosePaintLib.request import Request, read_request
+from HypoxiaDosePaintLib.request import Registration, Request, read_request
 
 
 def typed(*words: str) -> Request:
@@ -52,6 +52,25 @@ def test_where_to_write_and_what_a_person_says_are_given_beside_a_request_file(s
     )  # fmt: skip
 
 
+def test_a_registration_that_was_computed_is_given_beside_the_request_of_its_result(stored, tmp_path):
+    file = tmp_path / "registration.tfm"
+    request = typed("run", str(stored), "--registration", str(file), "--accepted-by", "Dr B")
+    assert request == replace(read_request(stored), registration=Registration("file", str(file)), accepted_by="Dr B")
+
+
+def test_no_option_of_a_run_is_passed_over_beside_a_request_file(capsys, stored):
+    """Every option there is, so that a new one cannot be forgotten."""
+    beside = {"--out", "--accepted-by", "--override", "--registration", "--save-request"}
+    run = next(action for action in cli.build_parser()._actions if action.choices).choices["run"]
+    options = [a for a in run._actions if a.option_strings and a.nargs != 0 and a.option_strings[0] not in beside]
+    assert len(options) > 25
+    for option in options:
+        value = option.choices[0] if option.choices else "1"
+        text = refused(capsys, 2, "run", str(stored), option.option_strings[0], value)
+        assert f"Beside a request file {option.option_strings[0]} cannot be given." in text
+    assert "--rtdose cannot be given." in refused(capsys, 2, "run", str(stored), "--rtdose")
+
+
 def test_a_saved_request_names_files_by_their_whole_path(tmp_path, monkeypatch):
     """A request also runs from another folder than the one it was typed in."""
     monkeypatch.chdir(tmp_path)
@@ -78,7 +97,7 @@ def test_a_saved_request_names_files_by_their_whole_path(tmp_path, monkeypatch):
 def test_every_other_option_beside_a_request_file_is_refused(capsys, stored):
     text = refused(capsys, 2, "run", str(stored), "--gtv", "GTVn", "--boost-dose", "77", "--out", "x")
     assert "Beside a request file --gtv, --boost-dose cannot be given." in text
-    assert "Only --out, --accepted-by, --override can" in text
+    assert "Only --out, --accepted-by, --override, --registration can" in text
 
 
 def test_a_request_whose_folder_is_gone_names_folder_and_file(capsys, stored, tmp_path):

@@ -187,7 +187,9 @@ def test_rigid_registration_on_request_is_measured_and_to_be_signed_off(digital_
     assert any("registration" in w for w in result.warnings)
     assert (out / "pictures" / "registration.png").exists()
     reviewed = Registration("file", str(out / "registration.tfm"))
-    again = compute(_request(digital_patient, tmp_path / "again", registration=reviewed)).result
+    stored = read_request(out / "request.json")
+    again = run(replace(stored, registration=reviewed, output=str(tmp_path / "again"), accepted_by="Dr B"))
+    assert again.exported  # voxel by voxel what was looked at, else the acceptance is refused
     assert again.registration.matrix == pytest.approx(result.registration.matrix, abs=1e-9)
     assert any("names no frames of reference" in w for w in again.warnings)
 
