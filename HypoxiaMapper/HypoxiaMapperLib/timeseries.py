@@ -18,6 +18,8 @@ from .volume import Region, Volume, image_like, require_same_grid
 
 OVERLAP_TOLERANCE_S = 0.01
 """DICOM times are written to a hundredth of a second or better; a frame may begin that much before the last ended."""
+WHOLE_SECONDS_S = 0.999
+"""As much earlier a frame may seem to begin where starts are written in whole seconds."""
 LONGEST_STUDY_S = 24 * 3600.0
 """A study longer than a day is milliseconds taken for seconds."""
 UNIT_SLIPS = {60.0: 1800.0, 1000.0: LONGEST_STUDY_S}
@@ -241,7 +243,9 @@ def require_ordered(start_s: np.ndarray, duration_s: np.ndarray, what: str) -> N
     InputError
         Naming the first wrong frame and its times.
     """
-    begins_early = np.r_[False, start_s[1:] < (start_s + duration_s)[:-1] - OVERLAP_TOLERANCE_S]
+    whole = bool(np.all(np.mod(np.diff(start_s), 1.0) == 0))  # clock times without fraction
+    tolerance_s = WHOLE_SECONDS_S if whole else OVERLAP_TOLERANCE_S
+    begins_early = np.r_[False, start_s[1:] < (start_s + duration_s)[:-1] - tolerance_s]
     for problem, wrong in (
         ("has no finite time", ~(np.isfinite(start_s) & np.isfinite(duration_s))),
         ("has a negative duration", duration_s < 0),

@@ -20,10 +20,11 @@ from ..timeseries import UNSTATED, ParameterSeries, TimeSeries, Timing
 from ..volume import same_grid
 from .frame_times import FrameTimes, carry_midnight, mr_times, pet_times
 from .frames import image_names, read_headers, read_images
-from .grouping import Slice, by_parameter, by_time, parameter_value
+from .grouping import PARAMETER_KEYWORDS, Slice, by_parameter, by_time, parameter_value
 from .model import SeriesInfo
 from .pet import suv_factors
 from .pet_dose import require_one_injection
+from .philips_scale import display_factors
 from .series import plane_of, quantity_of, require_one_frame, rescale_of
 from .stack import build_grid
 
@@ -71,7 +72,9 @@ def read_time_series(
     info, what = infos[0], _describe(infos)
     slices, notes = _slices(infos)
     frames = _on_one_grid(by_time(slices, what), what)
-    _require_one_protocol(info, frames)
+    names = _PET_PROTOCOL if info.role == "pet" else ("ImageType", *_PROTOCOL)
+    _require_one_protocol(frames, names, "Send the frames of one protocol only; for several echo times or flip angles "
+                          "use a parameter series.")  # fmt: skip
     times = _times(info, frames, timing)
     array = _read_voxels(frames, progress)
     quantity, unit = quantity_of(info, frames.slices[0][0].header)
@@ -97,6 +100,7 @@ def read_dynamic_pet(
     if info.role != "pet":
         raise InputError(f"{what} is no PET.", "Choose a PET series.")
     slices, said = _slices(infos)
+    _require_ungated(slices, what)
     frames = _on_one_grid(by_time(slices, what), what)
     try:
         require_one_injection([s.header for group in frames.slices for s in group], "frames")
@@ -104,11 +108,13 @@ def read_dynamic_pet(
         raise InputError(f"{what}: {error.message}", error.hint) from None
     times = _times(info, frames, timing)
     factors = np.empty((len(frames.slices), len(frames.slices[0])))
+    references = [group[0].header.get("FrameReferenceTime") for group in frames.slices]
+    on_one_axis = None not in references and len(set(references)) == len(references)
     facts: dict[str, Any] = {}
     notes = [*said, *times.warnings]
     for k, group in enumerate(frames.slices):
         try:
-            factors[k], facts = suv_factors([s.header for s in group])
+            factors[k], facts = suv_factors([s.header for s in group], on_one_axis)
         except InputError as error:
             raise InputError(f"{what}, frame {k + 1}: {error.message}", error.hint) from None
         notes += facts.get("warnings", ())
@@ -146,6 +152,8 @@ def read_parameter_series(
     what = _describe(infos)
     groups = by_parameter(_slices(infos)[0], parameter, what)
     frames = _on_one_grid([group for _, repeats in groups for group in repeats], what)
+    names = [name for name in _PROTOCOL if name != PARAMETER_KEYWORDS[parameter][0]]
+    _require_one_protocol(frames, names, f"Only the {parameter} may change: give images of one protocol.")
     array = _read_voxels(frames, progress)
     values = np.array([value for value, _ in groups])
     counts = [len(repeats) for _, repeats in groups]
@@ -204,20 +212,26 @@ def _times(info: SeriesInfo, frames: _Frames, timing: Timing) -> FrameTimes:
     return replace(times, facts={**times.facts, "time_unit_stated": bool(timing.time_unit)})
 
 
-def _require_one_protocol(info: SeriesInfo, frames: _Frames) -> None:
+def _require_one_protocol(frames: _Frames, names: Sequence[str], hint: str) -> None:
     """Refuse frames that were measured differently: their signals do not belong to one curve."""
-    names = ["Units", "DecayCorrection"] if info.role == "pet" else [keyword for _, keyword, _ in _SEQUENCE]
     for name in names:
         found: dict[str, int] = {}
         for k, group in enumerate(frames.slices):
-            value = group[0].header.get(name)
-            found.setdefault("absent" if value in (None, "") else str(value), k + 1)
+            for value in {str(s.header.get(name, "")) for s in group}:
+                found.setdefault(value or "absent", k + 1)
         if len(found) > 1 and not _nearly_equal(list(found)):
             shown = ", ".join(f"{value} (frame {k})" for value, k in list(found.items())[:3])
-            raise InputError(
-                f"{frames.what}: {name} differs between frames: {shown}.",
-                "Send the frames of one protocol only; for several echo times or flip angles use a parameter series.",
-            )
+            raise InputError(f"{frames.what}: {name} differs between frames: {shown}.", hint)
+
+
+def _require_ungated(slices: Sequence[Slice], what: str) -> None:
+    """Refuse gates: phases of heart or breath are no frames of time."""
+    kinds = {
+        str((s.header.get("SeriesType") or [""])[0]) for s in slices if not isinstance(s.header.get("SeriesType"), str)
+    }
+    if "GATED" in kinds:
+        raise InputError(f"{what}: Series Type (0054,1000) says GATED: its images are gates, not frames of time.",
+                         "Choose the dynamic reconstruction.")  # fmt: skip
 
 
 def _nearly_equal(texts: Sequence[str]) -> bool:
@@ -233,6 +247,9 @@ def _read_voxels(frames: _Frames, progress: Progress) -> np.ndarray:
     """Voxels (frames, z, y, x) float32, rescaled; every file is decoded once."""
     size = frames.grid.GetSize()
     array = np.empty((len(frames.slices), size[2], size[1], size[0]), np.float32)
+    factors = display_factors([s.header for group in frames.slices for s in group], frames.what).reshape(
+        array.shape[:2]
+    )
     places: dict[Path, dict[int, tuple[int, int, Slice]]] = {}
     for t, group in enumerate(frames.slices):
         for z, item in enumerate(group):
@@ -244,7 +261,7 @@ def _read_voxels(frames: _Frames, progress: Progress) -> np.ndarray:
             if index in wanted:
                 t, z, item = wanted[index]
                 slope, intercept = rescale_of(item.header, item.plane.name)
-                array[t, z] = pixels * slope + intercept  # in double precision, rounded to float32 once
+                array[t, z] = (pixels * slope + intercept) / factors[t, z]  # in double precision, rounded once
     return array
 
 
@@ -282,6 +299,10 @@ _SEQUENCE: tuple[tuple[str, str, Callable[[Any], float]], ...] = (
     ("repetition_time_ms", "RepetitionTime", float), ("echo_time_ms", "EchoTime", float),
     ("flip_angle_deg", "FlipAngle", float), ("field_strength_t", "MagneticFieldStrength", float),
 )  # fmt: skip
+
+
+_PROTOCOL = tuple(keyword for _, keyword, _ in _SEQUENCE)
+_PET_PROTOCOL = ("Units", "DecayCorrection")
 
 
 def _sequence(header: Dataset) -> dict[str, Any]:

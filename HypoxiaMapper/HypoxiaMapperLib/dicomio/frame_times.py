@@ -52,23 +52,30 @@ def pet_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
     duration_s, duration_source = _durations(frames, timing, what)
     moments = [min((t.time for h in group if (t := acquisition_time(h))), default=None) for group in frames]
     known = [m for m in moments if m is not None]
+    said: tuple[str, ...] = ()
     if len(known) == len(frames) and len(set(known)) == len(frames):
+        _require_one_bed(frames, duration_s, what)
         absolute, source = known, "acquisition date and time of each frame (start)"
     else:
         offsets_s, source = _reference_starts(frames, duration_s, timing, what)
         zero = series_time(frames[0][0])
-        origin = zero.time if zero else (known[0] if known else None)
-        if origin is None:
+        first = known[0] if known else (zero.time if zero else None)
+        if first is None:
             return _relative(offsets_s, duration_s, f"{source}; {duration_source}", "start of the first frame")
+        origin = zero.time if zero else first
+        if not origin <= first <= origin + timedelta(seconds=float(offsets_s[0]) + TILING_TOLERANCE_S):
+            origin = first - timedelta(seconds=float(offsets_s[0]))
+            said = (f"The series time {zero.time:%H:%M:%S} does not fit the acquisition at {first:%H:%M:%S}: the first "
+                    "frame was taken to start then.",) if zero else ()  # fmt: skip
         absolute = [origin + timedelta(seconds=float(s)) for s in offsets_s]
-        _write_back(frames, absolute)
+        _write_back(frames, absolute, offsets_s + _middle(frames, duration_s))
     injected = _injection(frames[0][0], absolute[0])
     zero_time = injected or absolute[0]
     start = np.array([(m - zero_time).total_seconds() for m in absolute])
     where = "injection" if injected else "start of the first frame"
     warnings = () if injected else ("The injection time is unknown: times count from the start of the first frame.",)
     times = _relative(start, duration_s, f"{source}; {duration_source}", where, shift=False)
-    return FrameTimes(times.start_s, times.duration_s, times.facts, warnings)
+    return FrameTimes(times.start_s, times.duration_s, times.facts, (*said, *warnings))
 
 
 def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
@@ -101,7 +108,7 @@ def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
         start = trigger / 1000.0 if unit == "ms" else trigger
         return _relative(start, zeros, f"Trigger Time (0018,1060), taken as {unit}", "first frame")
     resolution = _first_numbers(frames, "TemporalResolution")
-    if resolution is not None and resolution[0] >= SHORTEST_MR_STEP_MS:
+    if resolution is not None and resolution[0] >= SHORTEST_MR_STEP_MS and len(set(known)) <= 1:
         start = np.arange(count) * resolution[0] / 1000.0
         return _relative(start, zeros, "Temporal Resolution (0020,0110), ms, and frame order", "first frame")
     if len(known) == count:
@@ -137,6 +144,19 @@ def carry_midnight(headers: Sequence[Dataset]) -> tuple[str, ...]:
             header.AcquisitionDateTime = (moment + timedelta(days=1)).strftime("%Y%m%d%H%M%S.%f")
     return (f"All images bear one date, with times from {known[widest + 1]:%H:%M} to {known[widest]:%H:%M}: those "
             "after midnight were counted to the next day.",)  # fmt: skip
+
+
+def _require_one_bed(frames: Headers, duration_s: np.ndarray, what: str) -> None:
+    """Refuse frames whose slices were measured one bed after the other: each bed has times of its own."""
+    for k, group in enumerate(frames):
+        times = sorted(found.time for header in group if (found := acquisition_time(header)))
+        spread_s = (times[-1] - times[0]).total_seconds() if times else 0.0
+        if spread_s > duration_s[k] / 2:
+            raise InputError(
+                f"{what}: the slices of frame {k + 1} were measured over {spread_s:g} s, a frame of one bed lasts "
+                f"{duration_s[k]:g} s: a pass over several beds.",
+                "Export the slices of one bed, which share their times.",
+            )
 
 
 def _durations(frames: Headers, timing: Timing, what: str) -> tuple[np.ndarray, str]:
@@ -175,11 +195,7 @@ def _reference_starts(frames: Headers, duration_s: np.ndarray, timing: Timing, w
             "Export the original dynamic series, or NIfTI with FrameTimesStart.",
         )
     reference = reference / 1000.0
-    items = frames[0][0].get("RadiopharmaceuticalInformationSequence") or [Dataset()]
-    half_life_s = float(items[0].get("RadionuclideHalfLife") or 0)
-    # DICOM means the time at which the activity equals its mean over the frame.
-    middle = [mean_decay_time_s(d, half_life_s) if half_life_s > 0 else d / 2 for d in duration_s]
-    candidates = {"start": reference, "mid": reference - np.array(middle)}
+    candidates = {"start": reference, "mid": reference - _middle(frames, duration_s)}
     fits = [name for name, start in candidates.items() if timing.frame_time in ("", name) and _tiles(start, duration_s)]
     if timing.frame_time:
         fits = [timing.frame_time]
@@ -200,11 +216,19 @@ def _tiles(start_s: np.ndarray, duration_s: np.ndarray) -> bool:
     return bool(np.all(np.abs(start_s[1:] - (start_s + duration_s)[:-1]) < TILING_TOLERANCE_S))
 
 
-def _write_back(frames: Headers, absolute: Sequence[datetime]) -> None:
-    """Give every slice its frame's own start, for the SUV rules that need the acquisition of each frame."""
-    for group, moment in zip(frames, absolute, strict=True):
+def _middle(frames: Headers, duration_s: np.ndarray) -> np.ndarray:
+    """Time from each frame's start at which the activity equals its mean over it: what DICOM refers the frame to."""
+    items = frames[0][0].get("RadiopharmaceuticalInformationSequence") or [Dataset()]
+    half_life_s = float(items[0].get("RadionuclideHalfLife") or 0)
+    return np.array([mean_decay_time_s(d, half_life_s) if half_life_s > 0 else d / 2 for d in duration_s])
+
+
+def _write_back(frames: Headers, absolute: Sequence[datetime], reference_s: np.ndarray) -> None:
+    """Give every slice its frame's own start and reference time, for the SUV rules that need those of each frame."""
+    for group, moment, seconds in zip(frames, absolute, reference_s, strict=True):
         for header in group:
             header.AcquisitionDateTime = moment.strftime("%Y%m%d%H%M%S.%f")
+            header.FrameReferenceTime = f"{seconds * 1000:.10g}"
 
 
 def _injection(header: Dataset, first: datetime) -> datetime | None:

@@ -37,6 +37,8 @@ _GROUPS = {  # functional group: {keyword in it: classic keyword}
     "FrameAnatomySequence": {"AnatomicRegionSequence": "AnatomicRegionSequence"},
 }  # fmt: skip
 _ENHANCED_PET = "1.2.840.10008.5.1.4.1.1.130"
+_PHILIPS_GROUP, _PHILIPS_CREATOR, _PHILIPS_FRAME = 0x2005, "Philips MR Imaging DD 005", 0x0F
+"""Philips' private sequence in a functional group: what the classic image would hold."""
 _TEMPORAL_POSITION_INDEX = 0x00209128
 _BECQUEREL_UNITS = ("Bq/ml", "{Bq}/ml", "Bq/mL")
 
@@ -143,28 +145,45 @@ def _flat(common: Dataset, shared: Dataset, own: Dataset, number: int, time_inde
     """Header of one frame: entries of the file, of the shared groups, of its own groups, later ones winning."""
     header = _copy(common)
     # All frames of a file share its Instance Number; their order in it tells them apart, its own number the files.
-    header.InstanceNumber = int(common.get("InstanceNumber") or 0) % MOST_FILES * MOST_FRAMES + number
+    _put(header, "InstanceNumber", int(common.get("InstanceNumber") or 0) % MOST_FILES * MOST_FRAMES + number)
     for item in (own.get("FrameContentSequence") or [])[:1]:
         index = item.get("DimensionIndexValues")
         values = list(index) if _many(index) else [index]
         if time_index is not None and time_index < len(values) and values[time_index] is not None:
-            header.TemporalPositionIdentifier = int(values[time_index])
+            _put(header, "TemporalPositionIdentifier", int(values[time_index]))
     for source in (shared, own):
         for group, names in _GROUPS.items():
             for item in (source.get(group) or [])[:1]:
                 for keyword, classic in names.items():
                     value = item.get(keyword)
                     if value not in (None, ""):
-                        setattr(header, classic, value[0] if keyword == "InversionTimes" and _many(value) else value)
+                        _put(header, classic, value[0] if keyword == "InversionTimes" and _many(value) else value)
         if source.get("RealWorldValueMappingSequence"):
-            header.RealWorldValueMappingSequence = source.RealWorldValueMappingSequence
+            _put(header, "RealWorldValueMappingSequence", source.RealWorldValueMappingSequence)
+        for item in _philips_frame(source):
+            header.update({element.tag: element for element in item if element.tag.group == _PHILIPS_GROUP})
         for item in (source.get("RealWorldValueMappingSequence") or [])[:1]:
             codes = [c.get("CodeValue") for c in item.get("MeasurementUnitsCodeSequence") or []]
             if common.get("SOPClassUID") == _ENHANCED_PET and codes and codes[0] in _BECQUEREL_UNITS:
-                header.Units = "BQML"
-                header.RescaleSlope = f"{item.RealWorldValueSlope:.10g}"
-                header.RescaleIntercept = f"{item.RealWorldValueIntercept:.10g}"
+                _put(header, "Units", "BQML")
+                _put(header, "RescaleSlope", f"{item.RealWorldValueSlope:.10g}")
+                _put(header, "RescaleIntercept", f"{item.RealWorldValueIntercept:.10g}")
     return header
+
+
+def _philips_frame(group: Dataset) -> Sequence[Dataset]:
+    """The private item of a functional group, none where another maker wrote it."""
+    try:
+        value = group.private_block(_PHILIPS_GROUP, _PHILIPS_CREATOR)[_PHILIPS_FRAME].value
+    except KeyError:
+        return []
+    return value[:1] if isinstance(value, Sequence) and not isinstance(value, str | bytes) else []
+
+
+def _put(header: Dataset, keyword: str, value: object) -> None:
+    """Give a header an entry of its own: setting the value of one it shares with others would change theirs."""
+    header.pop(keyword, None)
+    setattr(header, keyword, value)
 
 
 def _copy(dataset: Dataset) -> Dataset:

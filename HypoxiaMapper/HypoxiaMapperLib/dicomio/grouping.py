@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,9 +14,9 @@ from pydicom.dataset import Dataset
 from ..errors import InputError, RequestError
 from ..timeseries import PARAMETERS
 from .pet_time import acquisition_time
-from .stack import SlicePlane, doubled_positions, slice_order
+from .stack import SlicePlane, doubled_positions, require_alike, slice_order
 
-_KEYWORDS = {
+PARAMETER_KEYWORDS = {
     "echo time": ("EchoTime", "0018,0081"),
     "flip angle": ("FlipAngle", "0018,1314"),
     "b-value": ("DiffusionBValue", "0018,9087"),
@@ -27,6 +28,9 @@ _PRIVATE_B_VALUES = (
     ("GEMS_PARM_01", 0x0043, 0x39),
     ("Philips Imaging DD 001", 0x2001, 0x03),
 )
+_SIEMENS_SEQUENCE = re.compile(r"\*?ep_b(\d+)")  # as in "*ep_b800t", where only the CSA header has the b-value
+_MAP = re.compile(r"(E?ADC|FA|TENSOR)\b|.*[ _]MAP$")  # in Image Type: computed from the signals beside it
+_WHOLE_SECONDS = 1.0  # by which acquisition times without fraction may differ from slice to slice
 _GE_B_VALUE_FLAG = 1e9  # GE adds it to mark a b-value it computed
 
 
@@ -49,8 +53,13 @@ def by_time(slices: Sequence[Slice], what: str) -> list[list[Slice]]:
     Raises
     ------
     InputError
-        If slice positions have unequal numbers of images, there is only one frame, or no entry tells them apart.
+        If slice positions have unequal numbers of images, there is only one frame, no entry tells them apart, or the
+        slices of a frame were not measured together.
+    GeometryError
+        If images differ in size, spacing or orientation.
     """
+    slices = _magnitude(slices)
+    require_alike([s.plane for s in slices], what)
     places = _places(slices)
     counts = sorted({len(place) for place in places})
     if len(counts) > 1:
@@ -61,21 +70,50 @@ def by_time(slices: Sequence[Slice], what: str) -> list[list[Slice]]:
             "Send the complete series, or leave out the unfinished frame.",
         )
     if counts == [1]:
-        raise InputError(f"{what}: only one frame.", "A dynamic series has several; name all its series.")
-    for key in (_temporal_position, _acquisition, _number("FrameReferenceTime"), _number("TriggerTime"),
-                _number("AcquisitionNumber"), _number("InstanceNumber")):  # fmt: skip
+        raise InputError(
+            f"{what}: only one frame.",
+            "A dynamic series has several, with their slices at the same places; name all its series.",
+        )
+    for name, key in _ORDER.items():
         values = [[key(s.header) for s in place] for place in places]
         if all(None not in row and len(set(row)) == len(row) for row in values):
-            ordered = [
-                [place[i] for i in np.argsort(np.array(row), kind="stable")]
-                for place, row in zip(places, values, strict=True)
-            ]
-            return [[place[k] for place in ordered] for k in range(counts[0])]
+            numbers = np.array(values, float)
+            order = np.argsort(numbers, axis=1, kind="stable")
+            _require_together(np.take_along_axis(numbers, order, axis=1), name, what)
+            return [[place[row[k]] for place, row in zip(places, order, strict=True)] for k in range(counts[0])]
     raise InputError(
         f"{what}: {counts[0]} images at every slice position, and no entry tells the frames apart (Temporal Position, "
         "Acquisition Time, Frame Reference Time, Trigger Time, Acquisition and Instance Number were tried).",
         "Export every frame as its own series.",
     )
+
+
+def _require_together(values: np.ndarray, name: str, what: str) -> None:
+    """Refuse frames whose slices lost different images, or were measured after the next frame had begun.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        The entry ``name`` of every image, shape (places, frames), rising along frames.
+    """
+    steps = np.diff(values, axis=1)
+    slack = _WHOLE_SECONDS if name == "Acquisition Time" else 0.0
+    uneven = steps.max(axis=0) - steps.min(axis=0) > np.maximum(0.5 * steps.min(axis=0), slack)
+    if uneven.any():
+        k = int(np.argmax(uneven))
+        raise InputError(
+            f"{what}: between frames {k + 1} and {k + 2} {name} rises by {steps[:, k].min():g} at one slice and by "
+            f"{steps[:, k].max():g} at another: images are missing.",
+            "Send the complete series.",
+        )
+    late = values.max(axis=0)[:-1] > values.min(axis=0)[1:]
+    if name not in _COUNTS and late.any():
+        k = int(np.argmax(late))
+        raise InputError(
+            f"{what}: the slices of frame {k + 1} were not all measured before frame {k + 2} began ({name}): they have "
+            "no common time.",
+            "Give slices that were measured together: one bed, one stack, or one slice.",
+        )
 
 
 def by_parameter(slices: Sequence[Slice], parameter: str, what: str) -> list[tuple[float, list[list[Slice]]]]:
@@ -90,7 +128,8 @@ def by_parameter(slices: Sequence[Slice], parameter: str, what: str) -> list[tup
     """
     if parameter not in PARAMETERS:
         raise RequestError(f"Parameter {parameter!r} is unknown.", f"Valid: {', '.join(PARAMETERS)}.")
-    slices = _magnitude(slices)
+    slices = _signals(_magnitude(slices))
+    require_alike([s.plane for s in slices], what)
     found: dict[float, list[Slice]] = {}
     for item in slices:
         value, source = parameter_value(item.header, parameter)
@@ -120,7 +159,7 @@ def by_parameter(slices: Sequence[Slice], parameter: str, what: str) -> list[tup
 
 def parameter_value(header: Dataset, parameter: str) -> tuple[float | None, str]:
     """Value of a parameter in its unit and the entry it came from; None when the header does not say it."""
-    keyword, tag = _KEYWORDS[parameter]
+    keyword, tag = PARAMETER_KEYWORDS[parameter]
     source = f"{keyword} ({tag})"
     value = header.get(keyword)
     if value not in (None, ""):
@@ -130,6 +169,9 @@ def parameter_value(header: Dataset, parameter: str) -> tuple[float | None, str]
             number = _private_number(header, creator, group, element)
             if number is not None:
                 return number % _GE_B_VALUE_FLAG, f"{creator} private b-value ({group:04x},xx{element:02x})"
+        named = _SIEMENS_SEQUENCE.match(str(header.get("SequenceName", "") or ""))
+        if named:
+            return float(named[1]), f"Sequence Name (0018,0024) {header.SequenceName}"
     return None, source
 
 
@@ -162,6 +204,12 @@ def _magnitude(slices: Sequence[Slice]) -> list[Slice]:
     return [s for s, kind in zip(slices, kinds, strict=True) if kind == "M"] if "M" in kinds else list(slices)
 
 
+def _signals(slices: Sequence[Slice]) -> list[Slice]:
+    """Images without the maps that a scanner put beside them (ADC, T2 map ...); all, if there are only maps."""
+    signals = [s for s in slices if not any(_MAP.match(str(v)) for v in list(s.header.get("ImageType") or [])[2:])]
+    return signals or list(slices)
+
+
 def _component(header: Dataset) -> str:
     """M, P, R or I from Complex Image Component or the third value of Image Type; empty when it says neither."""
     word = str(header.get("ComplexImageComponent", "") or "")
@@ -178,16 +226,10 @@ def _trace_only(slices: Sequence[Slice]) -> list[Slice]:
     return trace or list(slices)
 
 
-def _temporal_position(header: Dataset) -> int | None:
-    """Temporal Position Identifier, None when absent."""
-    value = header.get("TemporalPositionIdentifier")
-    return None if value in (None, "") else int(value)
-
-
-def _acquisition(header: Dataset) -> datetime | None:
-    """Acquisition time."""
+def _acquisition(header: Dataset) -> float | None:
+    """Acquisition time in seconds after a fixed day."""
     found = acquisition_time(header)
-    return found.time if found else None
+    return (found.time - _DAY_ZERO).total_seconds() if found else None
 
 
 def _number(keyword: str) -> Callable[[Dataset], float | None]:
@@ -198,3 +240,14 @@ def _number(keyword: str) -> Callable[[Dataset], float | None]:
         return None if value in (None, "") else float(value)
 
     return read
+
+
+_DAY_ZERO = datetime(2000, 1, 1)
+_ORDER: Mapping[str, Callable[[Dataset], float | None]] = {
+    "Temporal Position": _number("TemporalPositionIdentifier"), "Acquisition Time": _acquisition,
+    "Frame Reference Time": _number("FrameReferenceTime"), "Trigger Time": _number("TriggerTime"),
+    "Acquisition Number": _number("AcquisitionNumber"), "Instance Number": _number("InstanceNumber"),
+}  # fmt: skip
+"""What may tell frames apart, most trusted first."""
+_COUNTS = ("Acquisition Number", "Instance Number")
+"""Of these, what may count slices first and frames second, or the other way round."""

@@ -25,12 +25,14 @@ from .series import read_image_series
 _DECAY_CORRECTIONS = ("ADMIN", "START", "NONE")
 _PHILIPS_SUV, _PHILIPS_ACTIVITY = (0x7053, 0x1000), (0x7053, 0x1009)
 _REFERENCE_SPREAD_S = 1.0
+_REFERENCE_DOUBT = timedelta(minutes=1)  # decay of fluorine-18 in it: 0.6 %
 
 
 @dataclass
 class _Facts:
     """Numbers read from the headers, their sources and the warnings met on the way."""
 
+    on_one_axis: bool = False
     values: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -80,15 +82,20 @@ def read_pet_series(info: SeriesInfo) -> ImageSeries:
     return replace(raw, volume=volume)
 
 
-def suv_factors(headers: Sequence[Dataset]) -> tuple[np.ndarray, dict[str, Any]]:
+def suv_factors(headers: Sequence[Dataset], on_one_axis: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
     """Factor from the rescaled value in the file to SUVbw for every slice of one frame, and its facts.
+
+    Parameters
+    ----------
+    on_one_axis : bool
+        Frame Reference Time counts from one moment for all frames, so that the decay reference must agree with it.
 
     Raises
     ------
     InputError
         As ``read_pet_series``.
     """
-    facts = _Facts()
+    facts = _Facts(on_one_axis=on_one_axis)
     factors = _suv_factors(headers, facts)
     return factors, {**facts.values, "warnings": tuple(dict.fromkeys(facts.warnings))}
 
@@ -230,14 +237,20 @@ def _reference_time(
 
     Series time, if no slice was acquired before it; else GE's private scan time; else acquisition minus Frame
     Reference Time plus the mean decay time of the frame. Taking the earliest acquisition instead would be wrong.
+    Where Frame Reference Time is one axis of all frames, the first that agrees with it counts: each frame may be a
+    series of its own, with a series time of its own, and still be corrected to the start of the scan.
     """
     earliest = min(start.time for start in starts)
     # A date changed by anonymisation is no reference.
     plausible_from = injected + timedelta(minutes=EARLIEST_MINUTES)
-    for fact in (series_time(headers[0]), ge_scan_time(headers[0])):
-        if fact and plausible_from <= fact.time <= earliest:
-            facts.values["reference_time_source"] = fact.source
-            return fact.time
+    known = [
+        f for f in (series_time(headers[0]), ge_scan_time(headers[0])) if f and plausible_from <= f.time <= earliest
+    ]
+    if facts.on_one_axis and known:
+        known = _agreeing(known, headers[0], starts[0].time, half_life_s)
+    for fact in known:
+        facts.values["reference_time_source"] = fact.source
+        return fact.time
     computed = []
     for header, start in zip(headers, starts, strict=True):
         offset_ms = number(header, "FrameReferenceTime", zero_allowed=True)
@@ -261,6 +274,23 @@ def _reference_time(
         "The series time does not fit the acquisition: the decay reference was found from Frame Reference Time."
     )
     return min(computed)
+
+
+def _agreeing(known: Sequence[TimeFact], header: Dataset, start: datetime, half_life_s: float) -> list[TimeFact]:
+    """Of several possible decay references those that Frame Reference Time, as start or mid-time, agrees with."""
+    offset_ms = number(header, "FrameReferenceTime")
+    if offset_ms is None:
+        return list(known)
+    earliest = start - timedelta(seconds=offset_ms / 1000.0)
+    latest = earliest + timedelta(seconds=mean_decay_time_s(_frame_duration_s(header), half_life_s))
+    agreeing = [f for f in known if earliest - _REFERENCE_DOUBT <= f.time <= latest + _REFERENCE_DOUBT]
+    if not agreeing:
+        raise InputError(
+            f"The decay reference is {known[0].time:%H:%M:%S} by {known[0].source}, but {latest:%H:%M:%S} by "
+            "Acquisition Time and Frame Reference Time (0054,1300).",
+            "Export the frames as one series, or as NIfTI with ImageDecayCorrectionTime.",
+        )
+    return agreeing
 
 
 def _acquisition_times(headers: Sequence[Dataset]) -> list[TimeFact]:

@@ -35,7 +35,7 @@ def parse_datetime(text: str, timezone_offset: str = "") -> datetime | None:
     """Local time of a DICOM DT (or DA and TM joined); None for text that is no full date and hour.
 
     A DT with an offset from UTC is brought to ``timezone_offset`` (Timezone Offset From UTC, 0008,0201) so that it
-    can be compared with times without one; without that entry the offset is the scanner's own and is dropped.
+    can be compared with times without one; without any the offset is the scanner's own and is dropped.
     """
     match = _TIMESTAMP.fullmatch(text.strip())
     if not match:
@@ -59,8 +59,7 @@ def _offset(text: str) -> timedelta:
 
 def acquisition_time(header: Dataset) -> TimeFact | None:
     """Start of acquisition of a slice, from Acquisition DateTime or Acquisition Date and Time."""
-    zone = _text(header, "TimezoneOffsetFromUTC")
-    moment = parse_datetime(_text(header, "AcquisitionDateTime"), zone)
+    moment = parse_datetime(_text(header, "AcquisitionDateTime"), _zone(header))
     if moment:
         return TimeFact(moment, "Acquisition DateTime (0008,002A)")
     for keyword, tag in (("AcquisitionDate", "0008,0022"), ("SeriesDate", "0008,0021"), ("StudyDate", "0008,0020")):
@@ -86,7 +85,7 @@ def ge_scan_time(header: Dataset) -> TimeFact | None:
         return None
     value = element.value
     text = value.decode("ascii", "ignore") if isinstance(value, bytes) else str(value)
-    moment = parse_datetime(text.strip(" \0"), _text(header, "TimezoneOffsetFromUTC"))
+    moment = parse_datetime(text.strip(" \0"), _zone(header))
     return TimeFact(moment, "GE scan date and time (0009,100D)") if moment else None
 
 
@@ -132,7 +131,7 @@ def _injection_candidates(header: Dataset, scan_start: datetime) -> list[TimeFac
     if not items:
         return []
     candidates = []
-    stamp = parse_datetime(_text(items[0], "RadiopharmaceuticalStartDateTime"), _text(header, "TimezoneOffsetFromUTC"))
+    stamp = parse_datetime(_text(items[0], "RadiopharmaceuticalStartDateTime"), _zone(header))
     if stamp:
         candidates.append(TimeFact(stamp, "Radiopharmaceutical Start DateTime (0018,1078)"))
     clock = _text(items[0], "RadiopharmaceuticalStartTime")
@@ -150,6 +149,12 @@ def _injection_candidates(header: Dataset, scan_start: datetime) -> list[TimeFac
             source = "Radiopharmaceutical Start Time (0018,1072) on the day after the scan started"
         candidates.append(TimeFact(moment, source, warning))
     return candidates
+
+
+def _zone(header: Dataset) -> str:
+    """Offset from UTC of the scanner's clock: Timezone Offset From UTC, else that of the acquisition itself."""
+    match = _TIMESTAMP.fullmatch(_text(header, "AcquisitionDateTime"))
+    return _text(header, "TimezoneOffsetFromUTC") or (match[8] or "" if match else "")
 
 
 def _text(header: Dataset, keyword: str) -> str:

@@ -106,7 +106,7 @@ def build_grid(planes: Sequence[SlicePlane], series: str) -> Grid:
         For mixed size, spacing or orientation, doubled positions, missing slices, unequal gaps, a leaning stack, or
         a single slice without thickness. The message names files or positions.
     """
-    _require_alike(planes, series)
+    require_alike(planes, series)
     order, along = slice_order(planes)
     ordered = [planes[i] for i in order]
     if len(planes) == 1:
@@ -139,8 +139,14 @@ def doubled_positions(along: np.ndarray) -> np.ndarray:
     return np.diff(along) < SAME_PLACE_MM
 
 
-def _require_alike(planes: Sequence[SlicePlane], series: str) -> None:
-    """Refuse a series whose slices differ in size, pixel spacing or orientation."""
+def require_alike(planes: Sequence[SlicePlane], series: str) -> None:
+    """Refuse slices that differ in size, pixel spacing or orientation.
+
+    Raises
+    ------
+    GeometryError
+        Naming the first that does, and its entry.
+    """
     checks = (
         ("size", "Rows and Columns (0028,0010), (0028,0011)", [p.shape for p in planes], 0.0),
         ("pixel spacing", "Pixel Spacing (0028,0030)", [p.pixel_spacing_mm for p in planes], PIXEL_TOLERANCE_MM),
@@ -154,7 +160,7 @@ def _require_alike(planes: Sequence[SlicePlane], series: str) -> None:
             raise GeometryError(
                 f"{series}: mixed {what} within the series, {tag} is {values[k]} in {planes[k].name} and {values[0]} "
                 f"in {planes[0].name}.",
-                "Split the series so that all slices share one geometry.",
+                "Split the series, or leave the odd image out, so that all slices share one geometry.",
             )
     if not min(planes[0].pixel_spacing_mm) > 0:
         raise GeometryError(f"{series}: Pixel Spacing (0028,0030) is {planes[0].pixel_spacing_mm}.", "Export it again.")
