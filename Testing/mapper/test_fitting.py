@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import least_squares
 
 from HypoxiaMapperLib.errors import HypoxiaError, InputError, RequestError
-from HypoxiaMapperLib.fitting import FitCode, FitOptions, fit, fit_chunks
+from HypoxiaMapperLib.fitting import FitCode, FitOptions, FitResult, SeparableModel, delay, fit, fit_chunks
 from HypoxiaMapperLib.fitting.compress import compress
 from HypoxiaMapperLib.fitting.delay import fit_with_delay
 from HypoxiaMapperLib.fitting.device import choose_backend
@@ -276,19 +276,48 @@ def test_tables_keep_their_promise() -> None:
         torch.testing.assert_close(table.family(torch.as_tensor(theta))[1], slope, rtol=1e-3, atol=1e-5)
 
 
-def test_delay_is_found_with_its_error() -> None:
-    source = parker_input(6.0, 0.5)
+@pytest.mark.parametrize("kind", [Tofts, ExtendedTofts])
+def test_delay_is_one_more_parameter_with_its_share_in_every_error(kind: type[SeparableModel]) -> None:
+    source = parker_input(6.5, 0.5)
     rng = np.random.default_rng(8)
-    late = np.array([0.0, 3.0, 7.3, 11.0]) / 60
-    curves = [Tofts(source.delayed(d), DCE_FRAMES).curves(np.tile([[0.2], [0.3]], 200)) for d in late]
-    data = np.stack(curves, axis=-1)
+    late = np.array([-16.6, -5.3, 3.7, 12.1]) / 60
+    truth = {"Ktrans": 0.2, "ve": 0.3, "vp": 0.05}
+    p = [[truth[q.name]] for q in kind.parameters]
+    data = np.stack([kind(source.delayed(d), DCE_FRAMES).curves(np.tile(p, 150)) for d in late], axis=-1)
     data = data + 0.02 * data.max() * rng.standard_normal(data.shape)
-    result = fit_with_delay(lambda d: Tofts(source.delayed(d), DCE_FRAMES), np.arange(-3, 15.1, 1.0) / 60, data)
-    np.testing.assert_allclose(np.median(result.values["delay"], axis=0), late, atol=0.3 / 60)
-    deviation = (result.values["delay"] - late) / result.errors["delay"]
-    assert np.nanmean(np.abs(deviation) < 1.96) == pytest.approx(0.95, abs=0.05)
-    with pytest.raises(RequestError, match="are no grid"):
-        fit_with_delay(lambda d: Tofts(source, DCE_FRAMES), [0.0, 0.1], data)
+    result = fit_with_delay(lambda d: kind(source.delayed(d), DCE_FRAMES), (-20 / 60, 20 / 60), data)
+    assert (result.code == FitCode.OK).all()
+    np.testing.assert_allclose(np.median(result.values["delay"], axis=0), late, atol=0.2 / 60)
+    for name, expected in {**{q.name: truth[q.name] for q in kind.parameters}, "delay": late}.items():
+        deviation = np.abs(result.values[name] - expected) / result.errors[name]
+        assert np.mean(deviation < 1) == pytest.approx(0.68, abs=0.07), name
+        assert np.mean(deviation < 1.96) == pytest.approx(0.95, abs=0.04), name
+        if name in truth:
+            assert np.median(result.values[name]) == pytest.approx(expected, rel=0.01), name
+
+
+def test_delay_beyond_the_range_is_coded_and_what_is_not_fitted_keeps_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = parker_input(6.5, 0.5)
+    data = Tofts(source.delayed(20 / 60), DCE_FRAMES).curves(np.tile([[0.2], [0.3]], 6))
+    data[:, 1], data[3, 2] = 0.1, np.nan
+    preset = np.array([0, 0, 0, FitCode.NO_ARRIVAL, 0, 0], np.uint8)
+    told: list[float] = []
+
+    def search(**more: object) -> FitResult:
+        return fit_with_delay(lambda d: Tofts(source.delayed(d), DCE_FRAMES), (-5 / 60, 5 / 60), data, preset=preset,
+                              progress=lambda fraction, _: told.append(fraction), **more)  # fmt: skip
+
+    whole = search()
+    codes = [FitCode.BOUND_HIT, FitCode.FLAT, FitCode.INVALID, FitCode.NO_ARRIVAL, FitCode.BOUND_HIT, FitCode.BOUND_HIT]
+    assert whole.code.tolist() == codes
+    np.testing.assert_allclose(whole.values["delay"][[0, 4, 5]], 5 / 60)
+    assert np.isnan(whole.values["delay"][[1, 2, 3]]).all()
+    assert told == sorted(told)
+    assert 0.9 < told[-1] <= 1
+    monkeypatch.setattr(delay, "BLOCK", 2)
+    np.testing.assert_array_equal(search().values["delay"], whole.values["delay"])
+    with pytest.raises(RequestError, match="delays run from"):
+        fit_with_delay(lambda d: Tofts(source, DCE_FRAMES), (0.1, 0.1), data)
 
 
 def test_linear_fit_is_least_squares() -> None:

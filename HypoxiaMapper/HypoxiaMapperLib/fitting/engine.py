@@ -14,7 +14,7 @@ from .codes import FitCode
 from .compress import compress
 from .device import Backend, FitOptions, choose_backend, chunk_size, in_order
 from .model import FunctionModel, Model, SeparableModel, require_frames
-from .result import FitResult
+from .result import FitResult, information_criteria
 from .starts import start_search
 from .statistics import standard_errors
 
@@ -106,23 +106,56 @@ def fit(
     InputError
         A frame that holds no finite value, or no voxel that can be fitted: never a map of zeros.
     """
-    shape = data.shape[1:]
+    check(model, data, mask, preset, extra, weights)
+    skip = preset_codes(mask, preset, data.shape[1:])
+    found = fit_checked(model, data, skip, extra=extra, weights=weights, options=options, progress=progress)
+    require_fitted(model, found)
+    return found
+
+
+def fit_checked(
+    model: Model,
+    data: np.ndarray,
+    skip: np.ndarray,
+    *,
+    extra: Sequence[np.ndarray] = (),
+    weights: np.ndarray | None = None,
+    options: FitOptions,
+    progress: Progress,
+) -> FitResult:
+    """``fit`` of what ``check`` let pass, with a code per voxel (``preset_codes``); it may fit none."""
     names = [*model.parameters, *model.derived_parameters]
-    n = int(np.prod(shape))
+    shape, n = data.shape[1:], skip.size
     values = np.full((len(names), n), np.nan, dtype=np.float32 if options.dtype == "float32" else np.float64)
     errors = values.copy()
     code = np.full(n, FitCode.OUTSIDE, dtype=np.uint8)
     squares = np.full(n, np.nan)
     backend = choose_backend(options)
-    for chunk in fit_chunks(model, data, mask=mask, preset=preset, extra=extra, weights=weights, options=options,
-                            progress=progress):  # fmt: skip
+    for chunk in _chunks(model, data, skip, extra, weights, backend, options, progress):
         part = slice(chunk.first, chunk.last)
         values[:, part], errors[:, part] = chunk.values, chunk.errors
         code[part], squares[part] = chunk.code, chunk.sum_of_squares
-    if not np.isfinite(squares).any():
-        found = {FitCode(c).name: int((code == c).sum()) for c in np.unique(code)}
-        raise InputError(f"{type(model).__name__}: no voxel could be fitted ({found}).", "Check data, mask and units.")
-    return _result(names, values, errors, code, squares, data.shape[0], len(model.parameters), shape, backend)
+    aic, bic = information_criteria(squares, data.shape[0], len(model.parameters))
+    return FitResult(
+        {q.name: row.reshape(shape) for q, row in zip(names, values, strict=True)},
+        {q.name: row.reshape(shape) for q, row in zip(names, errors, strict=True)},
+        code.reshape(shape), squares.reshape(shape), aic.reshape(shape), bic.reshape(shape),
+        {q.name: q.unit for q in names}, backend.name,
+    )  # fmt: skip
+
+
+def require_fitted(model: Model, found: FitResult) -> None:
+    """Refuse a result without any value: never a map of zeros.
+
+    Raises
+    ------
+    InputError
+        With the number of voxels per code.
+    """
+    if not np.isfinite(found.sum_of_squares).any():
+        raise InputError(
+            f"{type(model).__name__}: no voxel could be fitted ({found.count()}).", "Check data, mask and units."
+        )
 
 
 def fit_chunks(
@@ -137,13 +170,18 @@ def fit_chunks(
     progress: Progress = no_progress,
 ) -> Iterator[Chunk]:
     """As ``fit``, but hands out each chunk when it is done: memory holds one chunk, whatever the size of the series."""
-    _check(model, data, mask, preset, extra, weights)
-    backend = choose_backend(options)
-    n = int(np.prod(data.shape[1:]))
+    check(model, data, mask, preset, extra, weights)
+    skip = preset_codes(mask, preset, data.shape[1:])
+    yield from _chunks(model, data, skip, extra, weights, choose_backend(options), options, progress)
+
+
+def _chunks(model: Model, data: np.ndarray, skip: np.ndarray, extra: Sequence[np.ndarray],
+            weights: np.ndarray | None, backend: Backend, options: FitOptions,
+            progress: Progress) -> Iterator[Chunk]:  # fmt: skip
+    """Chunks of checked data."""
+    n = skip.size
     flat = data.reshape(data.shape[0], n)
-    weight = _normalised_weights(weights, data.shape[0])
-    problem = prepare(model, weight, backend, options)
-    skip = _preset_codes(mask, preset, n)
+    problem = prepare(model, _normalised_weights(weights, data.shape[0]), backend, options)
     maps = [np.asarray(e).reshape(n) for e in extra]
     size = chunk_size(backend, options, data.shape[0], len(model.parameters))
 
@@ -269,40 +307,23 @@ def _undetermined(model: Model, solution: levenberg.Solution, errors: torch.Tens
     return lost
 
 
-def _result(names: list, values: np.ndarray, errors: np.ndarray, code: np.ndarray, squares: np.ndarray,
-            n_frames: int, n_parameters: int, shape: tuple[int, ...], backend: Backend) -> FitResult:  # fmt: skip
-    """Flat arrays to maps by name."""
-    # An exact fit has no finite likelihood: its sum of squares counts as the smallest number there is.
-    likelihood = n_frames * np.log(np.maximum(squares, np.finfo(float).tiny) / n_frames)
-    k = n_parameters + 1
-    return FitResult(
-        {q.name: row.reshape(shape) for q, row in zip(names, values, strict=True)},
-        {q.name: row.reshape(shape) for q, row in zip(names, errors, strict=True)},
-        code.reshape(shape),
-        squares.reshape(shape),
-        (likelihood + 2 * k).reshape(shape),
-        (likelihood + k * np.log(n_frames)).reshape(shape),
-        {q.name: q.unit for q in names},
-        backend.name,
-    )
-
-
 def _normalised_weights(weights: np.ndarray | None, n_frames: int) -> np.ndarray:
     """Weights with mean one, so that the residual variance keeps its meaning."""
     weight = np.ones(n_frames) if weights is None else np.asarray(weights, dtype=float)
     return weight / weight.mean()
 
 
-def _preset_codes(mask: np.ndarray | None, preset: np.ndarray | None, n: int) -> np.ndarray:
-    """Codes before the fit: OK where a voxel is to be fitted."""
+def preset_codes(mask: np.ndarray | None, preset: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Code of every voxel before the fit, flat: OK where it is to be fitted."""
+    n = int(np.prod(shape))
     code = np.zeros(n, np.uint8) if preset is None else np.asarray(preset, np.uint8).reshape(n).copy()
     if mask is not None:
         code[~np.asarray(mask, bool).reshape(n)] = FitCode.OUTSIDE
     return code
 
 
-def _check(model: Model, data: np.ndarray, mask: np.ndarray | None, preset: np.ndarray | None,
-           extra: Sequence[np.ndarray], weights: np.ndarray | None) -> None:  # fmt: skip
+def check(model: Model, data: np.ndarray, mask: np.ndarray | None, preset: np.ndarray | None,
+          extra: Sequence[np.ndarray], weights: np.ndarray | None) -> None:  # fmt: skip
     """Refuse what cannot give a map."""
     if data.ndim < 2 or data.shape[0] != model.n_frames:
         raise RequestError(

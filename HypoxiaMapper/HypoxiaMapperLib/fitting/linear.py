@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import RequestError
 from .codes import FitCode
 from .model import Parameter
-from .result import FitResult
+from .result import FitResult, information_criteria
 
 LINEAR_CHUNK = 65536
 
@@ -64,13 +64,12 @@ def fit_linear(
 def linear_result(values: np.ndarray, errors: np.ndarray, code: np.ndarray, squares: np.ndarray, frames: int,
                   parameters: Sequence[Parameter], shape: tuple[int, ...]) -> FitResult:  # fmt: skip
     """Flat arrays (parameters, n) and (n,) as a ``FitResult``."""
-    likelihood = frames * np.log(np.maximum(squares, np.finfo(float).tiny) / frames)
-    k = len(parameters) + 1
+    aic, bic = information_criteria(squares, frames, len(parameters))
     return FitResult(
         {q.name: row.reshape(shape) for q, row in zip(parameters, values, strict=True)},
         {q.name: row.reshape(shape) for q, row in zip(parameters, errors, strict=True)},
-        code.reshape(shape), squares.reshape(shape), (likelihood + 2 * k).reshape(shape),
-        (likelihood + k * np.log(frames)).reshape(shape), {q.name: q.unit for q in parameters}, "cpu, float64",
+        code.reshape(shape), squares.reshape(shape), aic.reshape(shape), bic.reshape(shape),
+        {q.name: q.unit for q in parameters}, "cpu, float64",
     )  # fmt: skip
 
 

@@ -48,6 +48,14 @@ class FitResult:
         return {code.name: int(counts[code]) for code in FitCode if counts[code]}
 
 
+def information_criteria(squares: np.ndarray, n_frames: int, n_parameters: int) -> tuple[np.ndarray, np.ndarray]:
+    """AIC and BIC of sums of squared residuals, as ``FitResult`` says."""
+    # An exact fit has no finite likelihood: its sum of squares counts as the smallest number there is.
+    likelihood = n_frames * np.log(np.maximum(squares, np.finfo(float).tiny) / n_frames)
+    k = n_parameters + 1
+    return likelihood + 2 * k, likelihood + k * np.log(n_frames)
+
+
 def choose_model(results: Mapping[str, FitResult], criterion: str = "aic") -> tuple[np.ndarray, list[str]]:
     """Per voxel the model of least AIC or BIC (McGowan 2017, doi 10.1002/mp.12416).
 

@@ -41,7 +41,6 @@ QUANTITIES = {
     "Ktrans": ("Ktrans", "/min"), "ve": ("ve", "mL/mL"), "vp": ("vp", "mL/mL"), "kep": ("kep", "/min"),
     "Fp": ("Fp", "mL/min/mL"), "PS": ("PS", "mL/min/mL"), "delay": ("input delay", "min"),
 }  # fmt: skip
-DELAY_STEPS = 9
 LONGEST_DELAY_S = 30.0
 
 
@@ -55,7 +54,7 @@ class DceToftsParams(DceInputParams):
     )  # fmt: skip
     delay_range_s: float = parameter(
         0.0, label="Search delay up to", unit="s", minimum=0.0, maximum=LONGEST_DELAY_S,
-        source="0: no search; else every voxel's delay within this range to both sides, in eight steps",
+        source="0: no search; else every voxel's delay within this range to both sides",
     )  # fmt: skip
     fit_without_arrival: str = parameter(
         "no", label="Fit voxels without arrival", choices=("no", "yes"),
@@ -141,8 +140,7 @@ def _fit(data: DceData, curves: np.ndarray, preset: np.ndarray, source: InputFun
         return fit(kind(source, data.frames), curves, preset=preset, options=params.options(), progress=progress)
     reach = params.delay_range_s / 60
     held = source.held_until(data.frames.end_min[-1] + reach)
-    delays = list(np.linspace(-reach, reach, DELAY_STEPS))
-    return fit_with_delay(lambda d: kind(held.delayed(d), data.frames), delays, curves, preset=preset,
+    return fit_with_delay(lambda d: kind(held.delayed(d), data.frames), (-reach, reach), curves, preset=preset,
                           options=params.options(), progress=progress)  # fmt: skip
 
 

@@ -51,7 +51,7 @@ class TwoTissueParams(PetInputParams, FitParams):
     )  # fmt: skip
     delay_range_s: float = parameter(
         0.0, label="Search delay up to", unit="s", minimum=0.0, maximum=HELD_S,
-        source="0: no search; else every voxel's delay within this range to both sides, in eight steps",
+        source="0: no search; else every voxel's delay within this range to both sides",
     )  # fmt: skip
 
 
@@ -130,9 +130,9 @@ def _fit(name: str, source: InputFunction, frames: Frames, data: np.ndarray, par
     weights = frames.duration_min
     if params.delay_range_s == 0:
         return fit(kind(source, frames), data, weights=weights, options=params.options(), progress=progress)
-    held = source.held_until(frames.end_min[-1] + params.delay_range_s / 60)
-    delays = list(np.linspace(-1, 1, 9) * params.delay_range_s / 60)
-    return fit_with_delay(lambda d: kind(held.delayed(d), frames), delays, data, weights=weights,
+    reach = params.delay_range_s / 60
+    held = source.held_until(frames.end_min[-1] + reach)
+    return fit_with_delay(lambda d: kind(held.delayed(d), frames), (-reach, reach), data, weights=weights,
                           options=params.options(), progress=progress)  # fmt: skip
 
 
