@@ -100,7 +100,7 @@ def choose_input(
         names = [name.strip() for name in wanted.split(SEPARATOR) if name.strip()]
         if all(name.endswith((".nii", ".nii.gz")) for name in names):
             return tuple(Path(name) for name in names)
-        return tuple(_named(name, spec, scan, option) for name in names)
+        return tuple({s.series_uid: s for name in names for s in _named(name, spec, scan, option)}.values())
     candidates = [s for s in scan.series if _fits(s, spec, request)]
     candidates = [s for s in candidates if request.pet_series in (s.series_uid, s.description)] or candidates
     listing = "; ".join(f"{s.description or 'no description'} ({s.series_uid})" for s in candidates)
@@ -114,18 +114,19 @@ def choose_input(
     return tuple(candidates[:1])
 
 
-def _named(name: str, spec: InputSpec, scan: ScanResult, option: str) -> SeriesInfo:
-    """The image series of that UID or description."""
+def _named(name: str, spec: InputSpec, scan: ScanResult, option: str) -> tuple[SeriesInfo, ...]:
+    """The image series of that UID or description; all of that description where each holds one frame of a series."""
     images = [s for s in scan.series if s.role in ("pet", "mr")]
     hits = [s for s in images if name in (s.series_uid, s.description)]
-    if len(hits) != 1:
+    one_each = spec.kind != "volume" and len({s.study_uid for s in hits}) == 1 and not any(is_series(s) for s in hits)
+    if len(hits) != 1 and not one_each:
         listing = "; ".join(f"{s.description or 'no description'} ({s.series_uid})" for s in images) or "none"
         raise RequestError(f"{len(hits)} series match {spec.key}={name!r}.", f"Give {option}. Found: {listing}.")
     if spec.modality != hits[0].modality:
         raise RequestError(
             f"Input {spec.key} is {spec.description}; {name!r} is {hits[0].modality}.", f"Choose another: {option}."
         )
-    return hits[0]
+    return tuple(hits)
 
 
 def _fits(info: SeriesInfo, spec: InputSpec, request: Request) -> bool:

@@ -83,6 +83,17 @@ def test_ambiguous_missing_and_wrong_names_are_asked_for(study, tmp_path_factory
         inputs_of(study, "csh", inputs={"consumption": "VFA 3;VFA 15", "supply": "T1 map"})
 
 
+def test_one_series_per_phase_is_named_by_its_description(tmp_path):
+    for t in range(3):
+        write_mr(tmp_path / f"{t}", FRAMES[t], SeriesDescription="phase", AcquisitionDate="20250101",
+                 AcquisitionTime=CLOCK["AcquisitionTime"][t])  # fmt: skip
+    found = inputs_of(tmp_path, "dce_tofts", inputs={"dce": "phase"})["dce"]
+    np.testing.assert_array_equal(found.image.frames, FRAMES)
+    assert len(found.infos) == 3
+    with pytest.raises(RequestError, match="3 series match t1='phase'"):
+        inputs_of(tmp_path, "dce_tofts", inputs={"dce": "phase", "t1": "phase"})
+
+
 def test_timing_of_the_request_reaches_the_reader(tmp_path):
     write_mr_frames(tmp_path, FRAMES, SeriesDescription="DCE", AcquisitionTime=None, AcquisitionDate=None)
     with pytest.raises(InputError, match="no entry says when"):
