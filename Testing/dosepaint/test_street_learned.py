@@ -109,3 +109,23 @@ def test_a_model_that_cannot_check_its_images_exports_only_with_an_override(digi
     stored = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["model"]
     assert stored["distribution_override"] == f"Dr B: a test (checks lifted: {', '.join(failed)})"
     assert stored["origin"] == "user's bundle, not the shipped one"
+
+
+def test_a_real_tumour_of_a_limb_is_not_exported(hypoxia_data, tmp_path):
+    folder = hypoxia_data("ibsi_sts_008/dicom")
+    computed = compute(
+        Request(
+            folder=str(folder), output="", method="learned_ratio", protocol="welz_77_70_35",
+            method_params={"flips": False, "device": "cpu"}, gtv_rois=("GTV_Mass_CT",), accepted_by="Test Reviewer",
+        )
+    )  # fmt: skip
+    model = computed.result.images.map.model
+    site = next(finding for finding in model.distribution if finding.name == "body-site")
+    assert (site.passed, site.value) == (False, "EXTREMITY (planning image, FDG PET, CT, T1-weighted MR)")
+    with pytest.raises(LimitError, match=r"body site EXTREMITY .* so nothing is exported") as error:
+        deliver(computed.result, computed.planning, tmp_path / "out")
+    assert "distribution(body-site, " in error.value.hint
+    others = [name for name in model.failed_checks if name != "body-site"]
+    half = replace(computed.result.request, override=f"distribution({', '.join(others)}) Dr B: a test")
+    with pytest.raises(LimitError, match="does not name body-site"):
+        deliver(replace(computed.result, request=half), computed.planning, tmp_path / "out")

@@ -15,11 +15,15 @@ THRESHOLD = 1.2
 IMAGING_ONLY = ("fdg", "ct", "t1", "adc", "ktrans", "r2star")
 RIDGE = 1e-3
 METHODS = "methods.md, section "
+RAJENDRAN = "10.1158/1078-0432.CCR-05-1773"
 PUBLISHED: dict[str, tuple[str, str]] = {
     # statistic: value in patients, source; empty where none was found that can be cited
     "fmiso_fdg_voxel_r2": ("0.81", "quoted without a source; population and definition not confirmed"),
     "measured_voxel_r": ("0.65", f"voxel r of test and retest of EF5, {METHODS}2"),
     "hypoxic_fraction_median": ("FAZA 0.38 before, 0.15 in week 1 of treatment", f"{METHODS}2; other threshold"),
+    "tbr_max": ("mean 1.6 in 73 patients", f"doi {RAJENDRAN}; head and neck, measured with its noise"),
+    "fdg_max": ("mean 10.8", f"doi {RAJENDRAN}"),
+    "not_hypoxic": ("21% without significant hypoxia", f"doi {RAJENDRAN}; 15 of 73, by its own limit"),
     "hypoxic_volume_fdg_r": ("0.96 and 0.91 with a network", f"doi 10.1016/j.phro.2025.100769, {METHODS}0"),
 }
 _ROWS = (
