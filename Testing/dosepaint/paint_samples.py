@@ -39,7 +39,7 @@ def make_street(folder: Path) -> SimpleNamespace:
     volume = found.map.volume
     gtv = segment_to_region(choices.gtv.node, choices.gtv.segment_id, volume.image)
     region = gtv.with_array(hypoxic_mask(volume, gtv, 1.2, ">"), "ratio > 1.2 in GTVp", "GTVp_Hyp")
-    segmentation, identifier = write_hypoxic_segment(scene, None, choices.planning, region, 1.2)
+    segmentation, identifier = write_hypoxic_segment(scene, None, choices.planning, region, 1.2, choices.gtv, map_node)
     structures = loaded.segmentations[0]
     roles = (
         Role(structures, "GTVp", "gtv"), Role(structures, "SpinalCord", "organ"),

@@ -14,12 +14,13 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 
 from HypoxiaDosePaintLib.panel.choices import Role, guess_role  # noqa: E402
 from HypoxiaDosePaintLib.panel.decisions import changed_between  # noqa: E402
-from HypoxiaDosePaintLib.panel.map_used import is_reference_of_map  # noqa: E402
+from HypoxiaDosePaintLib.panel.map_used import is_cut_from, is_reference_of_map  # noqa: E402
 from HypoxiaDosePaintLib.panel.scene_run import compute_targets  # noqa: E402
 from HypoxiaMapperLib.methods import no_progress  # noqa: E402
 from HypoxiaMapperLib.mrml import make_segmentation, region_to_segment, segment_to_region  # noqa: E402
 from HypoxiaMapperLib.mrml.geometry import image_data_array  # noqa: E402
 from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
+from HypoxiaMapperLib.panel.hypoxic_segment import write_hypoxic_segment  # noqa: E402
 from HypoxiaMapperLib.panel.map_nodes import map_to_node  # noqa: E402
 from HypoxiaMapperLib.panel.node_images import NodeImages, state_unit  # noqa: E402
 from HypoxiaMapperLib.worker import run_job  # noqa: E402
@@ -253,8 +254,9 @@ def test_a_sphere_moved_after_the_map_makes_it_stale(street):
         street.mapper_choices, reference=SegmentChoice(), reference_roi=roi, params={"reference_kind": "blood"}
     )
     map_node = make_map(street, chosen)
-    roles = tuple(r for r in street.choices.roles if r.role != "reference")
-    choices = dataclasses.replace(street.choices, map_node=map_node, roles=roles)
+    cut = write_hypoxic_segment(street.scene, None, chosen.planning, street.region, 1.2, None, map_node)
+    roles = tuple(r for r in street.choices.roles if r.role not in ("reference", "hypoxic"))
+    choices = dataclasses.replace(street.choices, map_node=map_node, roles=(*roles, Role(*cut, "hypoxic")))
     assert street.decisions.why_not_preview(choices) == ""
     request = compute_targets(choices, street.images).result.request
     assert (request.reference_roi, request.reference_sphere.radius_mm) == ("", 8.0)
@@ -358,3 +360,25 @@ def test_a_reference_in_another_tumour_makes_no_targets(digital_patient):
         roles = (*own.choices.roles, Role(own.structures, identifier, role))
         with pytest.raises(InputError, match="Ref_Blood overlaps GTV_new by 16"):
             compute_targets(dataclasses.replace(own.choices, roles=roles), own.images)
+
+
+def test_a_segment_of_another_map_makes_no_targets_of_this_one(street):
+    other = map_to_node(street.scene, other_result(street), "FDG surrogate", {}, "fdg_surrogate")
+    choices = dataclasses.replace(street.choices, map_node=other)
+    hypoxic = choices.of_role("hypoxic")[0]
+    reason = "GTVp_Hyp was cut from the map 'Map', not from 'FDG surrogate' as it is now"
+    assert any(line.startswith(reason) for line in street.decisions.missing_targets(choices))
+    with pytest.raises(RequestError, match="GTVp_Hyp was cut from the map 'Map'"):
+        compute_targets(choices, street.images)
+    assert not any("was cut from" in line for line in street.decisions.missing_targets(street.choices))
+    cut = [is_cut_from(node, hypoxic.node, hypoxic.segment_id) for node in (street.choices.map_node, other, None)]
+    assert cut == [True, False, None]
+    assert [guess_role("GTVp_Hyp", True, False, answer) for answer in cut] == ["hypoxic", "", "hypoxic"]
+
+
+def other_result(street):
+    """A map with other values."""
+    found = run_job(street.mapper.make_job(street.mapper_choices), no_progress)
+    volume = found.map.volume
+    scaled = dataclasses.replace(volume, image=volume.image * 2.0)
+    return dataclasses.replace(found, map=dataclasses.replace(found.map, volume=scaled))

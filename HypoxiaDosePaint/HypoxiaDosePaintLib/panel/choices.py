@@ -75,11 +75,18 @@ def asdict_without_nodes(choices: PaintChoices) -> dict[str, Any]:
     return {k: v for k, v in vars(choices).items() if k not in NODE_FIELDS}
 
 
-def guess_role(name: str, in_hypoxia_segmentation: bool, is_reference: bool | None = None) -> str:
-    """Role of a segment: reference region if the map was made with it (None: not known), else from its name."""
+def guess_role(
+    name: str, in_hypoxia_segmentation: bool, is_reference: bool | None = None, is_cut_from_map: bool | None = None
+) -> str:
+    """Role of a segment: reference region if the map was made with it (None: not known), else from its name.
+
+    One that was cut from another map has none.
+    """
     low = name.lower()
     if is_reference:
         return "reference"
+    if is_cut_from_map is False:
+        return ""
     if in_hypoxia_segmentation or low.endswith(("_hyp", "_sur")):
         return "hypoxic"
     if low.startswith("gtv"):

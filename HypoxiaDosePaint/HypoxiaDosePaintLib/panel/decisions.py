@@ -18,7 +18,7 @@ from ..prescription import Prescription, all_protocols, make_prescription
 from ..request import parse_overrides
 from ..result import Result
 from .choices import PaintChoices, asdict_without_nodes
-from .map_used import changed_since_map, is_map, why_not_reference
+from .map_used import changed_since_map, is_map, why_not_hypoxic, why_not_reference
 from .texts import InputKey, changed_text
 
 
@@ -75,7 +75,7 @@ class PaintDecisions:
             lines.append(_("Give at least one segment the role GTV."))
         if not choices.of_role("hypoxic"):
             lines.append(_("Give at least one segment the role hypoxic segment (Hypoxia Mapper, step 4)."))
-        lines += filter(None, [why_not_reference(choices)])
+        lines += filter(None, [why_not_hypoxic(choices), why_not_reference(choices)])
         mixed = self._why_not_one_patient(choices)
         return [*lines, mixed] if mixed else lines
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from HypoxiaMapperLib.panel.hypoxic_segment import map_of_segment
 from HypoxiaMapperLib.panel.i18n import _
 from HypoxiaMapperLib.panel.map_nodes import (
     FACTS,
     INPUTS,
     MADE_OF,
     REGION_OF,
+    VOXELS,
     Fingerprints,
     region_of_map,
     region_words,
@@ -74,6 +76,30 @@ def why_not_reference(choices: PaintChoices) -> str:
         "The map was made with the reference region {name}: {names} cannot be its reference region (role: not used)."
     )
     return said.format(name=own.GetName(), names=", ".join(wrong))
+
+
+def why_not_hypoxic(choices: PaintChoices) -> str:
+    """Why a segment with the role of hypoxic segment cannot have it; empty when all can.
+
+    One that was cut from another map says something else: FDG uptake must not leave as hypoxia of an FMISO scan.
+    """
+    if not is_map(choices.map_node):
+        return ""
+    for role in choices.of_role("hypoxic"):
+        if is_cut_from(choices.map_node, role.node, role.segment_id) is False:
+            cut_from, _checksum = map_of_segment(role.node, role.segment_id) or ("", "")
+            said = _(
+                "{name} was cut from the map {other}, not from {chosen} as it is now: choose its map, create the "
+                "segment anew (Hypoxia Mapper, step 4), or set it to: not used."
+            )
+            return said.format(name=role.name, other=repr(cut_from), chosen=repr(choices.map_node.GetName()))
+    return ""
+
+
+def is_cut_from(map_node: Any, node: Any, segment_id: str) -> bool | None:
+    """True if a segment was cut from a map as it is; None without a map, or for a segment that was drawn."""
+    made = map_of_segment(node, segment_id)
+    return made[1] == map_node.GetAttribute(VOXELS) if made is not None and is_map(map_node) else None
 
 
 def is_reference_of_map(map_node: Any, node: Any, segment_id: str) -> bool | None:

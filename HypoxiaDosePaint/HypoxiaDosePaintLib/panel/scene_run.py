@@ -32,7 +32,7 @@ from ..request import Margins, Registration, Request, Sphere, SubvolumeOptions
 from ..result import RegistrationUse, Result
 from ..selection import Inputs, day_warnings, union
 from .choices import PaintChoices, Role, sides_of
-from .map_used import reference_of_map, why_not_reference
+from .map_used import reference_of_map, why_not_hypoxic, why_not_reference
 from .repeatable import complete
 
 _REGISTRATION_WORDS = {
@@ -60,6 +60,8 @@ def compute_targets(choices: PaintChoices, images: NodeImages, progress: Progres
     gtvs = tuple(_region(r, on) for r in choices.of_role("gtv"))
     organs = tuple(_region(r, on) for r in choices.of_role("organ"))
     reference, sphere = _reference(choices, on)
+    if reason := why_not_hypoxic(choices):
+        raise RequestError(reason, _("Change its role in step 1."))
     hypoxic = tuple(_hypoxic_region(r, on) for r in choices.of_role("hypoxic"))
     drawn = replace(union(hypoxic, hypoxic[0].name), source="; ".join(region.source for region in hypoxic))
     pet, aligned, registration = _pet(choices.map_node, facts, planning.volume, images)

@@ -12,7 +12,7 @@ from HypoxiaMapperLib.panel.labels import tab_after
 from HypoxiaMapperLib.panel.segment_regions import segment_ids
 
 from .choices import ROLES, PaintChoices, Role, guess_role
-from .map_used import is_reference_of_map
+from .map_used import is_cut_from, is_reference_of_map
 from .tables import fill_table
 from .texts import role_text
 
@@ -57,7 +57,9 @@ class TargetsSection:
             for identifier in segment_ids(node):
                 name = node.GetSegmentation().GetSegment(identifier).GetName()
                 is_reference = is_reference_of_map(p.map_volume, node, identifier)
-                role = chosen.get(f"{which}/{identifier}", guess_role(name, which == "hypoxia", is_reference))
+                is_cut = is_cut_from(p.map_volume, node, identifier)
+                guess = guess_role(name, which == "hypoxia", is_reference, is_cut)
+                role = chosen.get(f"{which}/{identifier}", guess)
                 found.append(Role(node, identifier, role))
         return found
 

@@ -16,12 +16,13 @@ from ..volume import Region, Volume, beyond, voxel_volume_ml
 from .as_read import grid_facts, grid_of
 from .choices import SegmentChoice
 from .i18n import _
+from .map_nodes import VOXELS
 from .patient_loader import place_beside
 from .segment_regions import segment_ids
 
-MADE = "Hypoxia.Made"  # JSON: threshold, ml, voxels and grid of the segment as made, its name and its GTV
+MADE = "Hypoxia.Made"  # JSON: threshold, ml, voxels and grid of the segment as made, its name, its GTV and its map
 SEGMENTATION_NAME = "Hypoxia targets"
-COLOUR = (255, 0, 255)
+COLOUR = (255, 0, 195)  # as Dose Paint draws it; told from every target by readers who see no red or no green
 # Category, type, modifier as Slicer serialises a terminology entry: context~category~type~modifier~anatomic context~~.
 TERMINOLOGY = (
     "Hypoxia~SCT^49755003^Morphologically Altered Structure~99HYPOX^HYPOXIC_VOLUME^Hypoxic subvolume of gross tumor "
@@ -92,6 +93,7 @@ def write_hypoxic_segment(
     region: Region,
     threshold: float,
     gtv: SegmentChoice | None = None,
+    map_node: Any = None,
 ) -> tuple[Any, str]:
     """Make or refresh the segment of a hypoxic region; the segmentation is made when there is none.
 
@@ -101,6 +103,8 @@ def write_hypoxic_segment(
         Named by ``name_for``.
     gtv : SegmentChoice, optional
         What it is a part of: by this ``made_in`` finds it again.
+    map_node : vtkMRMLScalarVolumeNode, optional
+        What it was cut from: by this ``map_of_segment`` tells it from the segment of another map.
 
     Returns
     -------
@@ -121,6 +125,7 @@ def write_hypoxic_segment(
     made = {
         "threshold": threshold, "volume_ml": region.volume_ml, "runs": _runs(region.array),
         "grid": grid_facts(region.mask), "name": region.name, "gtv": _home(gtv) if gtv is not None else "",
+        "map": [map_node.GetName(), map_node.GetAttribute(VOXELS)] if map_node is not None else None,
     }  # fmt: skip
     segment.SetTag(MADE, json.dumps(made))
     return segmentation, identifier
@@ -159,6 +164,13 @@ def threshold_of_segment(segmentation: Any, segment_id: str) -> float | None:
     """Threshold a segment was made with; None for one that was drawn."""
     text = segment_tag(segmentation.GetSegmentation().GetSegment(segment_id), MADE)
     return float(json.loads(text)["threshold"]) if text else None
+
+
+def map_of_segment(segmentation: Any, segment_id: str) -> tuple[str, str] | None:
+    """Name and checksum of the map a segment was cut from; None for one that was drawn or does not say."""
+    text = segment_tag(segmentation.GetSegmentation().GetSegment(segment_id), MADE)
+    made = json.loads(text or "{}").get("map")
+    return (str(made[0]), str(made[1])) if made else None
 
 
 def _home(gtv: SegmentChoice) -> str:

@@ -244,7 +244,7 @@ class MapSection:
         source = f"{volume.quantity} {facts['comparison']} {p.threshold:g} in {gtv.name}"
         region = gtv.with_array(mask, source, name)
         segmentation, identifier = write_hypoxic_segment(
-            self.scene, p.hypoxic_segmentation, p.planning_volume, region, p.threshold, choices.gtv
+            self.scene, p.hypoxic_segmentation, p.planning_volume, region, p.threshold, choices.gtv, node
         )
         with slicer.util.NodeModify(p.parameterNode):
             p.hypoxic_segmentation, p.hypoxic_segment = segmentation, identifier

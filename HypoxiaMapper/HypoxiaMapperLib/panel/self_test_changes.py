@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import slicer
@@ -39,7 +40,7 @@ def remove_in_turn(test: Any, panel: Any, segmentation: Any, segment: str) -> No
     test.assertFalse(panel.choices().gtv.exists())
     for name, message in (("CT", "Choose the planning CT."), ("PET FMISO", "Choose the static PET")):
         scene.RemoveNode(slicer.util.getNode(name))
-        wait_until(test, lambda text=message: text in ui.imagesStatusLabel.text)
+        wait_until(test, partial(said, ui, message))
     test.assertIsNone(p.planning_volume)
     test.assertEqual([node for node in panel.choices().inputs.values() if node is not None], [])
     test.assertFalse(ui.runButton.enabled)
@@ -50,3 +51,8 @@ def remove_in_turn(test: Any, panel: Any, segmentation: Any, segment: str) -> No
         test.assertNotIn(view.GetForegroundVolumeID(), shown)
     for legend in all_nodes(scene, "vtkMRMLColorLegendDisplayNode"):
         test.assertFalse(legend.GetVisibility())
+
+
+def said(ui: Any, message: str) -> bool:
+    """Whether step 1 says something."""
+    return message in ui.imagesStatusLabel.text
