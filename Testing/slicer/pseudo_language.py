@@ -25,9 +25,10 @@ ROOT = HERE.parents[1]
 
 WIDE = {n: n + 0xFEE0 for n in (*range(ord("A"), ord("Z") + 1), *range(ord("a"), ord("z") + 1))}
 WORD = re.compile("[A-Za-z]{2,}")
-CODES = ("ml", "mm", "kg", "MBq", "Gy", "min", "ms", "deg", "START")  # units, and a word of DICOM
+CODES = ("ml", "mm", "kg", "MBq", "Gy", "min", "ms", "deg", "START", "EQD")  # units, and a word of DICOM
 PROPERTIES = ("text", "title", "toolTip", "suffix", "prefix", "placeholderText", "specialValueText", "format")
 RUN_SECONDS = 120.0
+REVIEWER = "Somebody"
 
 
 def in_wide_letters(text: str) -> str:
@@ -254,7 +255,73 @@ def refuse(panel: Panel) -> None:
     panel.look()
 
 
-WALKS = {"HypoxiaMapper": walk_mapper}
+def walk_dose_paint() -> Panel:
+    """Prescribe, be refused, preview, accept, export, change."""
+    import slicer
+
+    import HypoxiaMapper
+    from HypoxiaDosePaintLib.panel.decisions import panel_words
+    from HypoxiaMapperLib.errors import HypoxiaError
+
+    HypoxiaMapper.load_digital_patient()
+    mapper = Panel("HypoxiaMapper")
+    mapper.ui.guessButton.click()
+    mapper.ui.runButton.click()
+    wait(mapper)
+    mapper.ui.createSegmentButton.click()
+    panel = Panel("HypoxiaDosePaint")
+    ui, own = panel.ui, panel.panel
+    panel.english |= paint_sources() | {own.decisions.prescription(own.choices()).oxygen_model_text}
+    panel.look()
+    own.set_role("GTVn", "")
+    for dose in (69.0, 90.0):
+        ui.boostDoseSpinBox.value = dose
+        panel.english.add(panel_words(HypoxiaError(said_by(lambda: own.decisions.prescription(own.choices())))))
+        panel.look()
+    ui.boostDoseSpinBox.value = 77.0
+    ui.baseSameCheckBox.checked = False
+    panel.look()
+    ui.baseSameCheckBox.checked = True
+    ui.previewButton.click()
+    assert own.result is not None, (ui.staleLabel.text, ui.previewButton.toolTip, ui.targetsStatusLabel.text)
+    panel.english |= set(own.result.warnings) | {t.name for t in own.result.targets}
+    panel.look()
+    ui.folderButton.directory = str(Path(slicer.app.temporaryPath))
+    panel.english.add(ui.folderButton.directory)
+    for box in (ui.registrationCheckBox, ui.contoursCheckBox, ui.dosesCheckBox):
+        panel.look()
+        box.checked = True
+    panel.look()
+    ui.reviewerLineEdit.text = REVIEWER
+    ui.databaseCheckBox.checked = False
+    ui.exportButton.click()
+    assert own.exported is not None, ui.exportStatusLabel.text
+    panel.english |= {row["structure"] for row in json.loads((own.exported / "result.json").read_text())["proof"]}
+    panel.english.add(own.exported.name)
+    panel.look()
+    for box in (ui.boostMarginSpinBox, ui.baseDoseSpinBox):
+        box.value += 1.0
+        panel.english.add(own.decisions.prescription(own.choices()).oxygen_model_text)
+        panel.look()
+    own.set_role("SpinalCord", "")
+    own.set_role("Ref_Muscle", "reference")
+    panel.look()
+    slicer.mrmlScene.Clear()
+    panel.look()
+    return panel
+
+
+def paint_sources() -> set[str]:
+    """What protocols say of themselves, and who reviews."""
+    from HypoxiaDosePaintLib.prescription import all_protocols
+
+    found = {REVIEWER}
+    for protocol in all_protocols().values():
+        found |= {protocol.title, protocol.citation, *protocol.notes}
+    return found
+
+
+WALKS = {"HypoxiaMapper": walk_mapper, "HypoxiaDosePaint": walk_dose_paint}
 
 
 def main() -> int:

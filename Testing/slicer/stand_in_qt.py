@@ -22,7 +22,7 @@ class PythonQtObject:
     def __getattribute__(self, name: str) -> Any:
         if name == "name":
             name = "objectName"
-        if name in VIRTUAL:
+        if name in VIRTUAL or (name == "text" and isinstance(self, QtWidgets.QProgressBar)):
             return super().__getattribute__(name)
         if not name.startswith("_") and QtCore.QObject.metaObject(self).indexOfProperty(name) >= 0:
             return QtCore.QObject.property(self, name)

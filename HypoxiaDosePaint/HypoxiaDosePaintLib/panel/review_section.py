@@ -132,7 +132,7 @@ class ReviewSection:
         reason = self.why_not_export() if self.panel.parameters is not None else _("Open Hypoxia Dose Paint first.")
         try:
             if not reason and missing_packages(EXPORT_PACKAGES):
-                missing = install(EXPORT_PACKAGES, "Hypoxia Dose Paint")
+                missing = install(EXPORT_PACKAGES, _("Hypoxia Dose Paint"))
                 reason = _("Missing Python packages: {names}.").format(names=", ".join(missing)) if missing else ""
             if reason:
                 return None, reason
