@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+import SimpleITK as sitk
 
 from HypoxiaMapperLib import tumour_overlap
 from HypoxiaMapperLib.dicomio.rtstruct import read_structure_set
@@ -28,15 +30,17 @@ def bystander_warnings(inputs: Inputs, structures: Sequence[Structure]) -> list[
     used = {g.name for g in inputs.gtvs} | {o.name for o in inputs.organs}
     if inputs.reference is not None:
         used.add(inputs.reference.name)
-    targets = [s for s in structures if s.dose is not None]
+    targets = [s.region for s in structures if s.dose is not None]
+    box = box_around(targets)
+    parts = [(t.name, cut(t, box).array) for t in targets] if box is not None else []
     warnings = []
-    for name, region in _other_rois(inputs, used):
+    for name, region in _other_rois(inputs, used, box) if box is not None else ():
         if isinstance(region, str):
             warnings.append(f"ROI {name} could not be checked against the targets: {region}")
             continue
         mask = region.array
-        shared = [(t.name, float(np.count_nonzero(mask & t.region.array)) * inputs.planning.volume.voxel_volume_ml)
-                  for t in targets]  # fmt: skip
+        shared = [(target, float(np.count_nonzero(mask & part)) * inputs.planning.volume.voxel_volume_ml)
+                  for target, part in parts]  # fmt: skip
         text = " and ".join(f"{ml:.2f} ml of {target}" for target, ml in shared if ml > 0)
         if text:
             warnings.append(
@@ -53,18 +57,44 @@ def refuse_tumour_reference(inputs: Inputs) -> None:
     InputError
         Naming the tumour and the overlap in ml.
     """
-    if inputs.reference is not None:
-        used = {g.name for g in inputs.gtvs} | {inputs.reference.name}
-        tumour_overlap.refuse_tumour_reference(inputs.reference, _other_rois(inputs, used, tumours=True))
+    if inputs.reference is None:
+        return
+    used, box = {g.name for g in inputs.gtvs} | {inputs.reference.name}, box_around([inputs.reference])
+    reference = inputs.reference if box is None else cut(inputs.reference, box)
+    others = () if box is None else _other_rois(inputs, used, box, tumours=True)
+    tumour_overlap.refuse_tumour_reference(reference, others)
 
 
-def _other_rois(inputs: Inputs, used: set[str], tumours: bool = False) -> Iterator[tuple[str, Region | str]]:
-    """ROIs of the planning CT, and segments, that nobody named, one at a time: region, or why it cannot be read."""
+def box_around(regions: Sequence[Region]) -> sitk.Image | None:
+    """The part of the grid of regions that holds all of them; None where there is no voxel."""
+    spans = []
+    for region in regions:
+        held = region.array
+        found = [np.flatnonzero(held.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
+        spans += [[(int(f[0]), int(f[-1]) + 1) for f in found]] if found[0].size else []
+    if not spans:
+        return None
+    first = [min(low for low, _ in axis) for axis in zip(*spans, strict=True)]
+    size = [max(high for _, high in axis) - low for axis, low in zip(zip(*spans, strict=True), first, strict=True)]
+    return sitk.RegionOfInterest(regions[0].mask, size, first)
+
+
+def cut(region: Region, box: sitk.Image) -> Region:
+    """A region on a part of its own grid."""
+    first = region.mask.TransformPhysicalPointToIndex(box.GetOrigin())
+    return replace(region, mask=sitk.RegionOfInterest(region.mask, box.GetSize(), first))
+
+
+def _other_rois(
+    inputs: Inputs, used: set[str], box: sitk.Image, tumours: bool = False
+) -> Iterator[tuple[str, Region | str]]:
+    """ROIs of the planning CT, and segments, that nobody named, one at a time: what lies in a box of the planning
+    grid, or why it cannot be read."""
     planning = inputs.planning
     for name, read in inputs.others:
         if _is_asked_for(name, tumours):
             try:
-                yield name, read()
+                yield name, read(box)
             except HypoxiaError as error:
                 yield name, error.message
     for info in inputs.scan.by_role("rtstruct"):
@@ -75,7 +105,8 @@ def _other_rois(inputs: Inputs, used: set[str], tumours: bool = False) -> Iterat
                 continue
             try:
                 volume = planning.volume
-                yield name, read_structure_set(info.files[0], volume.image, volume.frame_of_reference_uid, [name])[name]
+                found = read_structure_set(info.files[0], volume.image, volume.frame_of_reference_uid, [name])
+                yield name, cut(found[name], box)
             except HypoxiaError as error:
                 yield name, error.message
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
 from HypoxiaMapperLib.dicomio.patient import patient_warnings, require_one_patient
@@ -30,7 +31,8 @@ class Inputs:
     """Everything a run reads: images on their own grids, regions on the planning grid.
 
     ``pet`` is the image that is shown and registered: the first PET of the method, else its first other image (of a
-    series, one frame). ``others`` are segments of a scene that have no role: name, and what reads it.
+    series, one frame). ``others`` are segments of a scene that have no role: name, and what reads it on a part of the
+    planning grid.
     """
 
     scan: ScanResult
@@ -43,7 +45,7 @@ class Inputs:
     warnings: tuple[str, ...]
     images: Mapping[str, MethodInput] = field(default_factory=dict)
     regions: Mapping[str, Region] = field(default_factory=dict)
-    others: tuple[tuple[str, Callable[[], Region]], ...] = ()
+    others: tuple[tuple[str, Callable[[sitk.Image], Region]], ...] = ()
 
 
 def gather(request: Request, method: Method, progress: Progress) -> Inputs:

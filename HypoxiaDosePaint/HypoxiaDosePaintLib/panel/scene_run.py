@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from HypoxiaMapperLib.dicomio.model import ImageSeries, ScanResult, SeriesInfo
 from HypoxiaMapperLib.errors import GeometryError, RequestError
 from HypoxiaMapperLib.methods import HypoxiaMap, Progress, all_methods, no_progress
+from HypoxiaMapperLib.mrml.segments import segment_part
 from HypoxiaMapperLib.panel.hypoxic_segment import region_with_history, threshold_of_segment
 from HypoxiaMapperLib.panel.i18n import _
 from HypoxiaMapperLib.panel.map_nodes import INPUTS, MADE_OF, map_facts, node_to_map
@@ -24,7 +25,7 @@ from HypoxiaMapperLib.panel.sphere import SPHERE_NAME, sphere_of_roi
 from HypoxiaMapperLib.resample import resample_to, sphere_region
 from HypoxiaMapperLib.volume import Region, Volume, same_grid
 
-from ..bystanders import refuse_tumour_reference
+from ..bystanders import cut, refuse_tumour_reference
 from ..dicomrt.export import Exported, export_set
 from ..pipeline import Computed, deliver, paint
 from ..prescription import get_protocol
@@ -71,7 +72,7 @@ def compute_targets(choices: PaintChoices, images: NodeImages, progress: Progres
         (*day_warnings(planning.info, pet.info), *filter(None, map(outside_note, organs))),
         others=_others(choices, on),
     )  # fmt: skip
-    tumours = tuple((g.name, partial(replace, g)) for g in gtvs)
+    tumours = tuple((g.name, partial(cut, g)) for g in gtvs)
     if any(spec.key == "reference" for spec in all_methods()[facts["method"]].regions):
         refuse_tumour_reference(replace(inputs, gtvs=(), others=inputs.others + tumours))
     request = make_request(choices, facts, inputs, registration)
@@ -197,7 +198,7 @@ def _hypoxic_region(role: Role, on: Planning) -> Region:
     return replace(_region(role, on), source=region_with_history(role.node, role.segment_id, on.grid).source)
 
 
-def _others(choices: PaintChoices, on: Planning) -> tuple[tuple[str, Callable[[], Region]], ...]:
+def _others(choices: PaintChoices, on: Planning) -> tuple[tuple[str, Callable[[sitk.Image], Region]], ...]:
     """Segments beside those with a role, which targets or reference region may reach into, to be read one at a time."""
     roles = {(r.node, r.segment_id): r for r in choices.roles}
     reference = reference_of_map(choices.map_node)
@@ -205,10 +206,20 @@ def _others(choices: PaintChoices, on: Planning) -> tuple[tuple[str, Callable[[]
         for segment_id in segment_ids(node):
             roles.setdefault((node, segment_id), Role(node, segment_id, ""))
     return tuple(
-        (role.name, partial(_region, replace(role, role="organ"), on))
-        for key, role in roles.items()
-        if not role.role and key != reference
+        (role.name, partial(_unnamed, role, on)) for key, role in roles.items() if not role.role and key != reference
     )
+
+
+def _unnamed(role: Role, on: Planning, box: sitk.Image) -> Region:
+    """A segment without a role in a box of the planning grid; why not goes into the record, which is in English."""
+    region = segment_part(role.node, role.segment_id, box)
+    drawn_in = region.frame_of_reference_uid
+    if drawn_in and on.frame and drawn_in != on.frame and not on.as_placed:
+        raise GeometryError(
+            f"{region.name} was drawn in the frame of reference {drawn_in}; the planning image is in {on.frame}.",
+            "Use a contour drawn on the planning CT.",
+        )
+    return region
 
 
 def _reference(choices: PaintChoices, on: Planning) -> tuple[Region | None, Sphere | None]:

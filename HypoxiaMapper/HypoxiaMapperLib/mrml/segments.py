@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .geometry import (
     index_to_ras,
     require_no_transform,
     set_geometry,
+    to_ras,
     to_vtk_matrix,
 )
 
@@ -104,19 +106,33 @@ def segment_to_region(segmentation_node: Any, segment_id: str, grid: sitk.Image)
     mask = segment_mask(segmentation_node, segment_id)
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
     source = segment_tag(segment, SOURCE)
-    if mask is None:
-        array = np.zeros(tuple(reversed(grid.GetSize())), np.uint8)
-        return Region(segment.GetName(), image_like(array, grid), segment_tag(segment, FRAME_OF_REFERENCE), source)
-    if not same_grid(mask, grid):
+    if mask is not None and not same_grid(mask, grid):
         source = f"{source or 'segment'}; from {describe_grid(mask)} by nearest neighbour"
-        mask = sitk.Resample(mask, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
-    return Region(segment.GetName(), mask, segment_tag(segment, FRAME_OF_REFERENCE), source)
+    return Region(segment.GetName(), _on_grid(mask, grid), segment_tag(segment, FRAME_OF_REFERENCE), source)
 
 
-def segment_mask(segmentation_node: Any, segment_id: str) -> sitk.Image | None:
-    """Mask of a segment on the grid of its own labelmap; None for an empty one (errors as ``segment_to_region``)."""
-    import slicer
+def segment_part(segmentation_node: Any, segment_id: str, grid: sitk.Image) -> Region:
+    """What of a segment lies on a small grid, as ``segment_to_region`` has it; voxels far from it are not read."""
+    mask = segment_mask(segmentation_node, segment_id, grid)
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    frame_uid, source = segment_tag(segment, FRAME_OF_REFERENCE), segment_tag(segment, SOURCE)
+    return Region(segment.GetName(), _on_grid(mask, grid), frame_uid, source)
 
+
+def _on_grid(mask: sitk.Image | None, grid: sitk.Image) -> sitk.Image:
+    """A mask brought onto a grid by nearest neighbour; None is an empty one."""
+    if mask is None:
+        return image_like(np.zeros(tuple(reversed(grid.GetSize())), np.uint8), grid)
+    if same_grid(mask, grid):
+        return mask
+    return sitk.Resample(mask, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+
+
+def segment_mask(segmentation_node: Any, segment_id: str, near: sitk.Image | None = None) -> sitk.Image | None:
+    """Mask of a segment on the grid of its own labelmap, or only its part about the grid ``near``.
+
+    None for an empty one, or a part without voxels; errors as ``segment_to_region``.
+    """
     segmentation = segmentation_node.GetSegmentation()
     segment = segmentation.GetSegment(segment_id)
     if segment is None:
@@ -126,17 +142,19 @@ def segment_mask(segmentation_node: Any, segment_id: str) -> sitk.Image | None:
             f"There are: {', '.join(known) or 'none'}.",
         )
     require_no_transform(segmentation_node)
-    labelmap = slicer.vtkOrientedImageData()
-    if not segmentation_node.GetBinaryLabelmapRepresentation(segment_id, labelmap):
+    labelmap = segment.GetRepresentation(LABELMAP)
+    if labelmap is None:
         raise RequestError(
             f"Segment {segment.GetName()!r} has no binary labelmap.",
             "Create one (Segmentations module, Representations, Binary labelmap, Create).",
         )
-    return _labelmap_image(labelmap) if min(labelmap.GetDimensions()) > 0 else None
+    if min(labelmap.GetDimensions()) <= 0:
+        return None
+    return _labelmap_image(labelmap, segment.GetLabelValue(), near)
 
 
-def _labelmap_image(labelmap: Any) -> sitk.Image:
-    """SimpleITK mask of a vtkOrientedImageData, whose extent need not begin at 0."""
+def _labelmap_image(labelmap: Any, value: int, near: sitk.Image | None) -> sitk.Image | None:
+    """Mask of one value of a vtkOrientedImageData, whose extent need not begin at 0 and which segments may share."""
     from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
     matrix = vtkMatrix4x4()
@@ -144,9 +162,26 @@ def _labelmap_image(labelmap: Any) -> sitk.Image:
     index_matrix = from_vtk_matrix(matrix)
     first = np.array(labelmap.GetExtent()[::2], float)
     index_matrix[:3, 3] += index_matrix[:3, :3] @ first
-    image = sitk.GetImageFromArray((image_data_array(labelmap) > 0).astype(np.uint8))
+    array = image_data_array(labelmap)
+    if near is not None:
+        i, j, k = spans = _spans_about(near, index_matrix, array.shape[::-1])
+        array = array[k, j, i]
+        index_matrix[:3, 3] += index_matrix[:3, :3] @ [float(span.start) for span in spans]
+    if array.size == 0:
+        return None
+    image = sitk.GetImageFromArray((array == value).astype(np.uint8))
     set_geometry(image, index_matrix)
     return image
+
+
+def _spans_about(grid: sitk.Image, index_to_ras_matrix: np.ndarray, size: tuple[int, ...]) -> list[slice]:
+    """Voxels (i, j, k) of a labelmap that a grid may touch, and one more on each side."""
+    corners = product(*((-0.5, n - 0.5) for n in grid.GetSize()))
+    places = [to_ras(grid.TransformContinuousIndexToPhysicalPoint(corner)) for corner in corners]
+    found = np.linalg.solve(index_to_ras_matrix, np.c_[places, np.ones(8)].T)[:3]
+    low = np.clip(np.floor(found.min(axis=1)).astype(int) - 1, 0, size)
+    high = np.clip(np.ceil(found.max(axis=1)).astype(int) + 2, low, size)
+    return [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
 
 
 def segment_tag(segment: Any, key: str) -> str:
