@@ -184,7 +184,7 @@ def test_the_place_a_person_gave_the_pet_is_told(street):
     moved = dataclasses.replace(street.mapper_choices, alignment="scene")
     set_shift(street.pet, 3.0)
     map_node = make_map(street, moved)
-    result = compute_targets(dataclasses.replace(street.choices, map_node=map_node), street.images).result
+    result = compute_targets(with_map(street, map_node), street.images).result
     set_shift(street.pet, -3.0)
     assert result.registration.mode == "as placed in the scene by the user"
     assert result.registration.matrix == pytest.approx((1, 0, 0, 3, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1), abs=1e-6)
@@ -254,9 +254,8 @@ def test_a_sphere_moved_after_the_map_makes_it_stale(street):
         street.mapper_choices, reference=SegmentChoice(), reference_roi=roi, params={"reference_kind": "blood"}
     )
     map_node = make_map(street, chosen)
-    cut = write_hypoxic_segment(street.scene, None, chosen.planning, street.region, 1.2, None, map_node)
-    roles = tuple(r for r in street.choices.roles if r.role not in ("reference", "hypoxic"))
-    choices = dataclasses.replace(street.choices, map_node=map_node, roles=(*roles, Role(*cut, "hypoxic")))
+    choices = with_map(street, map_node)
+    choices = dataclasses.replace(choices, roles=tuple(r for r in choices.roles if r.role != "reference"))
     assert street.decisions.why_not_preview(choices) == ""
     request = compute_targets(choices, street.images).result.request
     assert (request.reference_roi, request.reference_sphere.radius_mm) == ("", 8.0)
@@ -265,6 +264,13 @@ def test_a_sphere_moved_after_the_map_makes_it_stale(street):
     assert "made: reference." in street.decisions.why_not_preview(choices)
     street.scene.RemoveNode(roi)
     assert "made: reference." in street.decisions.why_not_preview(choices)
+
+
+def with_map(street, map_node):
+    """Choices with another map and a segment that was cut from it."""
+    cut = write_hypoxic_segment(street.scene, None, street.choices.planning, street.region, 1.2, None, map_node)
+    others = tuple(r for r in street.choices.roles if r.role != "hypoxic")
+    return dataclasses.replace(street.choices, map_node=map_node, roles=(*others, Role(*cut, "hypoxic")))
 
 
 def make_map(street, chosen):
