@@ -7,7 +7,9 @@ import difflib
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, unknown = build_parser().parse_known_args(with_signed_values(sys.argv[1:] if argv is None else argv))
     try:
         _refuse_unknown(arguments.parser, unknown)
-        with progress_bar(hidden=arguments.quiet or arguments.json) as progress:
+        with ended_as_cancelled(), progress_bar(hidden=arguments.quiet or arguments.json) as progress:
             text = arguments.command(arguments, progress)
     except HypoxiaError as error:
         show(f"hypoxia: error: {error.message}", error=True)
@@ -57,6 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if text:
         show(text)
     return 0
+
+
+@contextmanager
+def ended_as_cancelled() -> Iterator[None]:
+    """Within it SIGTERM, by which batch systems end a job, does what Ctrl-C does: what was begun is removed."""
+    if threading.current_thread() is not threading.main_thread():  # only there can Python take signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def show(text: str, error: bool = False) -> None:

@@ -140,10 +140,14 @@ def _recorded_request(folder: Path) -> Request:
 
 
 def send(arguments: Namespace, progress: Progress) -> str:
-    """Send an exported set to a DICOM server."""
+    """Send an exported set to a DICOM server, if its files are those that were proven."""
+    from .dicomrt.verify import require_delivered
     from .send import parse_peer, send_folder
 
-    report = send_folder(Path(arguments.folder), parse_peer(arguments.to), arguments.calling_ae, progress)
+    folder = Path(arguments.folder)
+    _require_exported_set(folder)
+    require_delivered(folder)
+    report = send_folder(folder, parse_peer(arguments.to), arguments.calling_ae, progress)
     return text.shown(arguments, asdict(report), report.summary())
 
 

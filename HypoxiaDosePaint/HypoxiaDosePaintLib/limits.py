@@ -7,7 +7,7 @@ A limit is lifted by a person's name and reason for this one limit, never silent
 from __future__ import annotations
 
 from HypoxiaMapperLib.errors import InputError, LimitError
-from HypoxiaMapperLib.methods._base import HypoxiaMap, Method
+from HypoxiaMapperLib.methods import HypoxiaMap, Method
 
 from .overrides import DISTRIBUTION
 from .request import Request, SubvolumeOptions

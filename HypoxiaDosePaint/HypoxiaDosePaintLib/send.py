@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pydicom
 
 from HypoxiaMapperLib.errors import InputError, NetworkError, OutputError, RequestError
-from HypoxiaMapperLib.methods._base import Progress, no_progress
+from HypoxiaMapperLib.methods import Progress, no_progress
 
 STATE_NAME = "send_state.jsonl"
 CONNECT_TIMEOUT_S = 10.0
@@ -111,14 +111,16 @@ def parse_peer(text: str) -> Peer:
 
 
 def send_folder(folder: Path, peer: Peer, calling_ae: str = "HYPOXIA", progress: Progress = no_progress) -> SendReport:
-    """Send every ``*.dcm`` file below a folder; the state file lies in the folder itself (see ``send_set``).
+    """Send every ``*.dcm`` file of a result, or of its folder ``dicom``; the state file lies in the folder itself.
+
+    See ``send_set``.
 
     Raises
     ------
     InputError
         If the folder holds no DICOM set.
     """
-    files = sorted(folder.rglob("*.dcm"))
+    files = sorted((folder / "dicom" if (folder / "dicom").is_dir() else folder).rglob("*.dcm"))
     if not files:
         raise InputError(f"{folder} holds no exported DICOM set.", "Run with --accepted-by NAME first.")
     return send_set(files, peer.host, peer.port, peer.ae_title, calling_ae, folder / STATE_NAME, progress)

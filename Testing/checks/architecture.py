@@ -61,7 +61,7 @@ LAYERS = {
 }
 
 # What a method is and returns, without any method.
-_CONTRACT = "methods._base methods._model_use methods.HypoxiaMap methods.Progress methods.no_progress"
+_CONTRACT = "methods._base methods._model_use methods.HypoxiaMap methods.Method methods.Progress methods.no_progress"
 # Layer of each module, the longest name that fits counts. A file that fits none is a decision: write it down here.
 MEMBERS = {
     MAPPER: {

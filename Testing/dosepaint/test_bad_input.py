@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -339,6 +340,16 @@ def test_cancelling_leaves_nothing(patient, monkeypatch, tmp_path, capsys):
     assert cli.main(["--quiet", "run", str(patient), "--out", str(tmp_path / "out"), *RUN, *ACCEPT]) == 130
     assert capsys.readouterr().err == "hypoxia: cancelled. Nothing was kept.\n"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["patient"]
+
+
+def test_a_job_that_is_ended_leaves_nothing(patient, monkeypatch, tmp_path, capsys):
+    """As a batch system ends it, in the midst of writing."""
+    monkeypatch.setattr(pipeline, "write_report", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["--quiet", "run", str(patient), "--out", str(tmp_path / "out"), *RUN, *ACCEPT]) == 130
+    assert capsys.readouterr().err == "hypoxia: cancelled. Nothing was kept.\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["patient"]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_an_output_that_cannot_be_made_is_refused_before_the_work(patient, capsys, tmp_path):

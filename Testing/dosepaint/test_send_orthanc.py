@@ -26,7 +26,7 @@ from pydicom.uid import (
 
 from HypoxiaDosePaintLib import cli
 from HypoxiaDosePaintLib.send import STATE_NAME, Peer, SendError, parse_peer, send_folder, send_set
-from HypoxiaMapperLib.errors import InputError, NetworkError, OutputError, RequestError
+from HypoxiaMapperLib.errors import InputError, NetworkError, OutputError, ProofError, RequestError
 from orthanc_server import TITLE, OrthancServer, free_port
 
 HOST = "127.0.0.1"
@@ -177,6 +177,10 @@ def test_the_whole_exported_set_goes_there_and_back(orthanc, exported_set, tmp_p
     statuses = [f["status"] for f in json.loads(capsys.readouterr().out)["files"]]
     assert statuses == ["accepted before"] * len(files)
     assert {p: p.read_bytes() for p in files} == before
+    path = folder / "dicom" / "RTPLAN.dcm"
+    path.write_bytes(before[path].replace(b"77", b"87"))
+    assert cli.main(["--quiet", "send", str(folder), "--to", f"{TITLE}{peer}"]) == ProofError.exit_code
+    assert "file RTPLAN.dcm: bytes differ from what was delivered" in capsys.readouterr().err
 
 
 def test_a_second_call_sends_nothing_and_needs_no_server(orthanc, files):

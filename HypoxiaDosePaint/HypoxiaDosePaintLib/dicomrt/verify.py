@@ -30,7 +30,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from HypoxiaMapperLib.errors import InputError
+from HypoxiaMapperLib.errors import InputError, ProofError
 from HypoxiaMapperLib.volume import Region
 
 from ..result import ProofRow
@@ -126,6 +126,25 @@ def verify_set(
     for name in reference["maps"]:
         rows.append(_object_row(name.removesuffix(".dcm"), map_faults(name, objects, reference, masks, grid)))
     return (*rows, *_file_rows(dicom, reference["files"]))
+
+
+def require_delivered(folder: Path) -> None:
+    """Refuse to hand out a set whose files are not, byte by byte, those that were proven when they were written.
+
+    Raises
+    ------
+    InputError
+        If there is no record of what was delivered.
+    ProofError
+        Naming every file that was changed, removed or added since.
+    """
+    dicom = folder / "dicom" if (folder / "dicom").is_dir() else folder
+    failed = [row for row in _file_rows(dicom, _read_reference(dicom)["files"]) if not row.passed]
+    if failed:
+        raise ProofError(
+            f"{folder} is not what was delivered: {'; '.join(f'{row.structure}: {row.reason}' for row in failed)}.",
+            "Do not use it; `hypoxia verify` tells more. Export it again.",
+        )
 
 
 def _file_rows(dicom: Path, files: Mapping[str, str]) -> list[ProofRow]:
