@@ -137,7 +137,42 @@ def test_times_with_different_offsets_from_utc_are_compared(tmp_path):
     np.testing.assert_allclose(series.frame_start_s, STARTS)
 
 
+def test_the_offset_from_utc_outlives_a_frame_start_that_was_put_right(tmp_path):
+    tags = pet_tags(AcquisitionTime=None, AcquisitionDate=None, SeriesTime="110000", DecayCorrection="START")
+    tags |= {"AcquisitionDateTime": "20250101110000.00+0100", "FrameReferenceTime": [s * 1000 for s in STARTS],
+             "RadiopharmaceuticalStartDateTime": "20250101100000+0000"}  # fmt: skip
+    series = read_dynamic_pet([write_pet_frames(tmp_path, PET, **tags)], Timing(frame_time="start"))
+    np.testing.assert_allclose(series.frame_start_s, STARTS)
+    np.testing.assert_allclose(series.facts["suv_factors"], suvbw_factor(70, 370e6), rtol=1e-6)
+
+
 # MR: order and times
+
+
+@pytest.mark.parametrize("timing", [Timing(), Timing(frame_interval_s=5.0)], ids=["file", "stated"])
+def test_a_lost_frame_leaves_its_gap(tmp_path, timing):
+    tags = {"TemporalPositionIdentifier": [1, 2, 5, 6], "TemporalResolution": 5000, "NumberOfTemporalPositions": 6}
+    series = read_time_series([write_mr_frames(tmp_path, FRAMES, **NO_TIME, **tags)], timing)
+    np.testing.assert_allclose(series.frame_start_s, [0, 5, 20, 25])
+    assert "says 6 frames, 4 are there" in " ".join(series.facts["warnings"])
+
+
+def test_trigger_times_that_contradict_the_acquisition_are_told(tmp_path):
+    tags = {"AcquisitionTime": [clock(5 * t) for t in range(4)], "AcquisitionDate": "20250101"}
+    for step, told in ((25000, True), (5000, False)):
+        info = write_mr_frames(tmp_path / str(step), FRAMES, TriggerTime=[step * t for t in range(4)], **tags)
+        series = read_time_series([info])
+        np.testing.assert_allclose(series.frame_start_s, [0, 5, 10, 15])
+        assert ("Trigger Time" in " ".join(series.facts["warnings"])) == told
+
+
+def test_a_modality_lut_is_no_slope(tmp_path):
+    lut = Dataset()
+    lut.LUTDescriptor, lut.ModalityLUTType, lut.LUTData = [4, 0, 16], "US", [0, 10, 20, 30]
+    lut["LUTDescriptor"].VR, lut["LUTData"].VR = "US", "US"
+    info = write_mr_frames(tmp_path, FRAMES, **NO_TIME, ModalityLUTSequence=lambda _: [lut])
+    with pytest.raises(InputError, match="Modality LUT"):
+        read_time_series([info], Timing(frame_interval_s=5.0))
 
 
 def test_slices_that_lost_different_frames_are_not_joined(tmp_path):

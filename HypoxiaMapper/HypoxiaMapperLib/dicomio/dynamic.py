@@ -81,7 +81,7 @@ def read_time_series(
     return TimeSeries(
         frames=array, frame_start_s=times.start_s, frame_duration_s=times.duration_s,
         **_common(infos, frames, quantity, unit, {**_sequence(frames.slices[0][0].header), **times.facts,
-                                                  "warnings": notes}),
+                                                  "warnings": (*notes, *times.warnings)}),
     )  # fmt: skip
 
 
@@ -209,6 +209,11 @@ def _times(info: SeriesInfo, frames: _Frames, timing: Timing) -> FrameTimes:
     """When the frames were measured."""
     headers: list[list[Dataset]] = [[s.header for s in group] for group in frames.slices]
     times = (pet_times if info.role == "pet" else mr_times)(headers, timing, frames.what)
+    entry = "NumberOfTimeSlices" if info.role == "pet" else "NumberOfTemporalPositions"
+    planned = int(headers[0][0].get(entry) or 0)
+    if planned > len(headers):
+        note = f"{entry} says {planned} frames, {len(headers)} are there: some were not sent."
+        times = replace(times, warnings=(*times.warnings, note))
     return replace(times, facts={**times.facts, "time_unit_stated": bool(timing.time_unit)})
 
 

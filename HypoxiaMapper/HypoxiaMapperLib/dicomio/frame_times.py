@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from ..errors import InputError
 from ..suv import mean_decay_time_s
 from ..timeseries import Timing
-from .pet_time import acquisition_time, injection_time, series_time
+from .pet_time import acquisition_time, injection_time, series_time, set_acquisition
 
 SHORTEST_PET_FRAME_MS = 1000.0
 """No PET frame is shorter than a second: smaller numbers were written in seconds."""
@@ -26,6 +26,8 @@ SHORTEST_MR_STEP_MS = 50.0
 """A volume of several slices takes longer: smaller steps were written in seconds."""
 TILING_TOLERANCE_S = 0.5
 """Frames that follow each other within this time count as gapless when start and mid-time are told apart."""
+CONTRADICTION = 0.1
+"""Two entries for the times of one series may differ by this share of its length."""
 EARLY_HOUR, LATE_HOUR = 6, 18  # between which a scan over midnight has no image
 NO_PAUSE = timedelta(hours=12)
 Headers = Sequence[Sequence[Dataset]]
@@ -91,17 +93,18 @@ def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
     count = len(frames)
     zeros = np.zeros(count)
     if timing.frame_interval_s is not None:
-        start = np.arange(count) * timing.frame_interval_s
+        start = _positions(frames) * timing.frame_interval_s
         return _relative(start, zeros, f"stated by the user: {timing.frame_interval_s:g} s", "first frame")
     offsets = _first_numbers(frames, "TemporalPositionTimeOffset")
     if offsets is not None and len(set(offsets)) == count:
         return _relative(offsets, zeros, "Temporal Position Time Offset (0020,930D), s", "first frame")
+    trigger = _first_numbers(frames, "TriggerTime")
     moments = [min((t.time for h in group if (t := acquisition_time(h))), default=None) for group in frames]
     known = [m for m in moments if m is not None]
     if len(known) == count and len(set(known)) == count:
         start = np.array([(m - known[0]).total_seconds() for m in known])
-        return _relative(start, zeros, "acquisition date and time of each frame", "first frame", shift=False)
-    trigger = _first_numbers(frames, "TriggerTime")
+        times = _relative(start, zeros, "acquisition date and time of each frame", "first frame", shift=False)
+        return replace(times, warnings=_contradiction(start, trigger))
     if trigger is not None and len(set(trigger)) == count:
         unit = timing.time_unit or _plausible_unit(np.diff(trigger), SHORTEST_MR_STEP_MS, "Trigger Time (0018,1060)",
                                                    len(frames[0]), what)  # fmt: skip
@@ -109,7 +112,7 @@ def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
         return _relative(start, zeros, f"Trigger Time (0018,1060), taken as {unit}", "first frame")
     resolution = _first_numbers(frames, "TemporalResolution")
     if resolution is not None and resolution[0] >= SHORTEST_MR_STEP_MS and len(set(known)) <= 1:
-        start = np.arange(count) * resolution[0] / 1000.0
+        start = _positions(frames) * resolution[0] / 1000.0
         return _relative(start, zeros, "Temporal Resolution (0020,0110), ms, and frame order", "first frame")
     if len(known) == count:
         same = next(m for m in known if known.count(m) > 1)
@@ -141,7 +144,7 @@ def carry_midnight(headers: Sequence[Dataset]) -> tuple[str, ...]:
         return ()
     for header, moment in zip(headers, moments, strict=True):
         if moment is not None and moment <= known[widest]:
-            header.AcquisitionDateTime = (moment + timedelta(days=1)).strftime("%Y%m%d%H%M%S.%f")
+            set_acquisition(header, moment + timedelta(days=1))
     return (f"All images bear one date, with times from {known[widest + 1]:%H:%M} to {known[widest]:%H:%M}: those "
             "after midnight were counted to the next day.",)  # fmt: skip
 
@@ -157,6 +160,25 @@ def _require_one_bed(frames: Headers, duration_s: np.ndarray, what: str) -> None
                 f"{duration_s[k]:g} s: a pass over several beds.",
                 "Export the slices of one bed, which share their times.",
             )
+
+
+def _positions(frames: Headers) -> np.ndarray:
+    """Number of each frame from zero, by Temporal Position where it counts them: frames may be missing in between."""
+    positions = _first_numbers(frames, "TemporalPositionIdentifier")
+    if positions is None or (np.diff(positions) <= 0).any():
+        return np.arange(len(frames), dtype=float)
+    return (positions - positions[0]) / np.diff(positions).min(initial=np.inf)
+
+
+def _contradiction(start_s: np.ndarray, trigger: np.ndarray | None) -> tuple[str, ...]:
+    """What to say where Trigger Time, in ms, makes another time axis than the one that was taken."""
+    if trigger is None or (np.diff(trigger) <= 0).any():
+        return ()
+    span_s, other_s = start_s[-1], (trigger[-1] - trigger[0]) / 1000.0
+    if abs(other_s - span_s) <= CONTRADICTION * span_s:
+        return ()
+    return (f"Acquisition times span {span_s:g} s, Trigger Time (0018,1060) spans {other_s:g} s: the first were taken. "
+            "State the seconds from frame to frame if they are wrong.",)  # fmt: skip
 
 
 def _durations(frames: Headers, timing: Timing, what: str) -> tuple[np.ndarray, str]:
@@ -227,7 +249,7 @@ def _write_back(frames: Headers, absolute: Sequence[datetime], reference_s: np.n
     """Give every slice its frame's own start and reference time, for the SUV rules that need those of each frame."""
     for group, moment, seconds in zip(frames, absolute, reference_s, strict=True):
         for header in group:
-            header.AcquisitionDateTime = moment.strftime("%Y%m%d%H%M%S.%f")
+            set_acquisition(header, moment)
             header.FrameReferenceTime = f"{seconds * 1000:.10g}"
 
 

@@ -157,6 +157,11 @@ def _zone(header: Dataset) -> str:
     return _text(header, "TimezoneOffsetFromUTC") or (match[8] or "" if match else "")
 
 
+def set_acquisition(header: Dataset, moment: datetime) -> None:
+    """Put a moment of the scanner's clock into Acquisition DateTime, under the offset from UTC the header has."""
+    header.AcquisitionDateTime = moment.strftime("%Y%m%d%H%M%S.%f") + _zone(header)
+
+
 def _text(header: Dataset, keyword: str) -> str:
     """Value as text, empty when absent."""
     value = header.get(keyword)

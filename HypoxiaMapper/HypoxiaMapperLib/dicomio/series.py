@@ -143,6 +143,8 @@ def rescale_of(header: Dataset, name: str) -> tuple[float, float]:
     mapping = real_world_of(header)
     if mapping is not None:
         return mapping.slope, mapping.intercept
+    if header.get("ModalityLUTSequence"):
+        raise InputError(f"{name}: a Modality LUT (0028,3000) stands for Rescale Slope.", "Export it with a slope.")
     slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
     slope = 1.0 if slope is None else float(slope)
     if not np.isfinite(slope) or slope == 0:
