@@ -58,11 +58,11 @@ def compute_targets(choices: PaintChoices, images: NodeImages, progress: Progres
     hypoxia_map = _map_on(choices.map_node, planning.volume)
     progress(0.2, _("reading segments"))
     on = Planning(grid, frame, _alignment(choices.map_node) == "scene")
+    if reason := why_not_hypoxic(choices):
+        raise RequestError(reason, _("Change its role in step 1."))
     gtvs = tuple(_region(r, on) for r in choices.of_role("gtv"))
     organs = tuple(_region(r, on) for r in choices.of_role("organ"))
     reference, sphere = _reference(choices, on)
-    if reason := why_not_hypoxic(choices):
-        raise RequestError(reason, _("Change its role in step 1."))
     hypoxic = tuple(_hypoxic_region(r, on) for r in choices.of_role("hypoxic"))
     drawn = replace(union(hypoxic, hypoxic[0].name), source="; ".join(region.source for region in hypoxic))
     pet, aligned, registration = _pet(choices.map_node, facts, planning.volume, images)
