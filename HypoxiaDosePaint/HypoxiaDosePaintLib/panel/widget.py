@@ -9,37 +9,24 @@ from typing import Any
 
 from HypoxiaMapperLib.panel.busy import busy, draw_progress
 from HypoxiaMapperLib.panel.labels import fit_labels
-from HypoxiaMapperLib.panel.node_images import database_images
+from HypoxiaMapperLib.panel.module_panel import ModulePanel
 
 from ..pipeline import Computed
 from ..result import Result
 from .choices import NODE_FIELDS, PaintChoices
 from .decisions import PaintDecisions
-from .parameters import PaintParameters
 from .prescription_section import PrescriptionSection
 from .preview_section import PreviewSection
 from .review_section import ReviewSection
 from .targets_section import TargetsSection
 
 
-class PaintPanel:
-    """The four steps.
-
-    Parameters
-    ----------
-    ui : object
-        Child widgets of ``HypoxiaDosePaint.ui`` by name.
-    scene : vtkMRMLScene
-        The scene of the widgets.
-    """
+class PaintPanel(ModulePanel):
+    """The four steps. While another module is shown, the export dialog may still ask."""
 
     def __init__(self, ui: Any, scene: Any) -> None:
-        self.ui, self.scene = ui, scene
-        self.parameters: PaintParameters | None = None
-        self.images = database_images()
+        super().__init__(ui, scene)
         self.decisions = PaintDecisions(self.images)
-        self.updating = False  # while labels and lists are written, no signal of theirs is a user's
-        self._gui_tag: Any = None
         self.targets = TargetsSection(self)
         self.prescription = PrescriptionSection(self)
         self.preview = PreviewSection(self)
@@ -61,21 +48,6 @@ class PaintPanel:
         return self.review.exported
 
     # Parameter node
-
-    def pause(self) -> None:
-        """The user goes to another module: nothing is shown, but the export dialog may still ask."""
-        if self.parameters is not None and self._gui_tag is not None:
-            self.parameters.disconnectGui(self._gui_tag)
-        self._gui_tag = None
-
-    def set_parameters(self, parameters: PaintParameters | None) -> None:
-        """Show another parameter node; None for none."""
-        self.pause()
-        self.parameters = parameters
-        if parameters is None:
-            return
-        self._gui_tag = parameters.connectGui(self.ui)
-        self.refresh()
 
     def forget(self) -> None:
         """The scene closed: nothing of it may be exported any more."""
@@ -117,20 +89,13 @@ class PaintPanel:
         ui = self.ui
         return busy(ui.targetsSection, ui.prescriptionSection, ui.previewSection, ui.reviewSection)
 
-    def refresh(self, *_args: Any) -> None:
-        """Bring every label, table and button up to date."""
-        if self.parameters is None or self.updating:
-            return
-        self.updating = True
-        try:
-            choices = self.choices()
-            self.targets.refresh(choices)
-            self.prescription.refresh(choices)
-            self.preview.refresh(choices)
-            self.review.refresh()
-            self._fit_labels()
-        finally:
-            self.updating = False
+    def show(self, choices: PaintChoices) -> None:
+        """Every label, table and button."""
+        self.targets.refresh(choices)
+        self.prescription.refresh(choices)
+        self.preview.refresh(choices)
+        self.review.refresh()
+        self._fit_labels()
 
     def _fit_labels(self) -> None:
         ui = self.ui

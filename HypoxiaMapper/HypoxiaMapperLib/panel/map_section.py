@@ -88,7 +88,7 @@ class MapSection:
 
     def on_map_changed(self, *_args: Any) -> None:
         """Another map was chosen."""
-        if self.panel.parameters is not None and not self.panel._updating:
+        if self.panel.parameters is not None and not self.panel.updating:
             self.panel.refresh()
             self.overlay.take_window()
             self.overlay.show()
@@ -167,9 +167,9 @@ class MapSection:
         """The slider moved: numbers, plots and display only; the segment is written on request."""
         if self._updating or self.table is None:
             return
-        self.panel._updating = True  # nothing else in the panel depends on it: the slider stays fast
+        self.panel.updating = True  # nothing else in the panel depends on it: the slider stays fast
         self.panel.parameters.threshold = value
-        self.panel._updating = False
+        self.panel.updating = False
         self._show_numbers(value)
 
     def _show_numbers(self, threshold: float) -> None:

@@ -112,7 +112,7 @@ class MethodSection:
     def _on_method(self, *_args: Any) -> None:
         """Another method: other inputs, other parameters."""
         panel = self.panel
-        if not panel._updating and panel.parameters is not None:
+        if not panel.updating and panel.parameters is not None:
             panel.parameters.method = self.ui.methodComboBox.currentData
             panel.parameters.method_parameters = "{}"
             panel.show_method()

@@ -25,7 +25,8 @@ from .map_nodes import FACTS, PART
 from .map_section import MapSection
 from .method_form import MethodForm
 from .method_section import MethodSection
-from .node_images import database_images, state_unit, suv_line
+from .module_panel import ModulePanel
+from .node_images import state_unit, suv_line
 from .node_watch import NodeWatch
 from .parameters import INPUT_ROLE, REGION, SEQUENCE_ROLE, TRACER_CHOICES, MapperParameters
 from .patient_loader import Loaded, load_patient
@@ -38,25 +39,13 @@ from .sphere import SPHERE_NAME, place_by_mouse
 from .words import alignment_texts, frame_time_texts, stated_unit_texts
 
 
-class MapperPanel:
-    """The four steps.
-
-    Parameters
-    ----------
-    ui : object
-        Child widgets of ``HypoxiaMapper.ui`` by name.
-    scene : vtkMRMLScene
-        The scene of the widgets.
-    """
+class MapperPanel(ModulePanel):
+    """The four steps."""
 
     def __init__(self, ui: Any, scene: Any) -> None:
-        self.ui, self.scene = ui, scene
-        self.parameters: MapperParameters | None = None
-        self.images = database_images()
+        super().__init__(ui, scene)
         self.catalogue = SeriesCatalogue(database_patient_files, self.images.scan)
         self.decisions = MapperDecisions(self.images, self.catalogue)
-        self._gui_tag: Any = None
-        self._updating = False
         self.rows = InputRows(ui.inputsWidget, scene, self._on_selection)
         self.watch = SequenceWatch(scene, self.refresh)
         self.inputs_watch = NodeWatch(self.refresh)
@@ -101,9 +90,7 @@ class MapperPanel:
 
     def pause(self) -> None:
         """The user goes to another module: nothing is shown, a running computation goes on."""
-        if self.parameters is not None and self._gui_tag is not None:
-            self.parameters.disconnectGui(self._gui_tag)
-        self._gui_tag = None
+        super().pause()
         self.watch.stop()
         self.inputs_watch.follow([])
 
@@ -118,18 +105,17 @@ class MapperPanel:
 
     def set_parameters(self, parameters: MapperParameters | None) -> None:
         """Show another parameter node; None for none."""
-        self.pause()
-        self.parameters = parameters
+        super().set_parameters(parameters)
         if parameters is None:
             self.removals.stop()
-            return
+
+    def begin(self) -> None:
+        """Lists in the user's language, what is watched, and the rows of the method."""
         self.removals.start()
-        self._gui_tag = parameters.connectGui(self.ui)
         for number, text in enumerate(frame_time_texts()):  # Slicer filled in the choices as they are stored
             self.ui.frameTimeComboBox.setItemText(number, text)
         self.watch.start()
         self.show_method()
-        self.refresh()
 
     def choices(self) -> MapperChoices:
         """What the parameter node holds."""
@@ -230,7 +216,7 @@ class MapperPanel:
 
     def on_patient(self, *_args: Any) -> None:
         """Another patient or study: only its nodes are offered, others are let go of; what is empty is filled in."""
-        if self._updating or self.parameters is None:
+        if self.updating or self.parameters is None:
             return
         inside = {node.GetID() for c in (VOLUME, SEGMENTATION) for node in self._nodes(c)}
         inside |= {node.GetID() for node in self._sequences()}
@@ -243,9 +229,9 @@ class MapperPanel:
             series=dict.fromkeys(c.series, "") if keep(c.planning) is None else c.series,
             sequences={k: keep(n) for k, n in c.sequences.items()},
         )  # fmt: skip
-        self._updating = True
+        self.updating = True
         self._restrict()
-        self._updating = False
+        self.updating = False
         self.store(kept)
         self.fill_in()
 
@@ -291,7 +277,7 @@ class MapperPanel:
 
     def _on_selection(self, *_args: Any) -> None:
         """Segment selectors and alignment into the parameter node."""
-        if self._updating or self.parameters is None:
+        if self.updating or self.parameters is None:
             return
         p, ui, rows, before = self.parameters, self.ui, self.rows, self.choices()
         gtv = before.gtv.then(ui.gtvSelector.currentNode(), ui.gtvSelector.currentSegmentID())
@@ -307,14 +293,14 @@ class MapperPanel:
     def show_method(self) -> None:
         """Rows for the inputs, regions and parameters of the chosen method."""
         method = all_methods()[self.parameters.method]
-        self._updating = True
+        self.updating = True
         self.rows.show(method)
         self._restrict()
         self.ui.timingWidget.visible = any(spec.kind == "time" for spec in method.inputs)
         self.method_section.show(method)
         tab_after(self.ui.planningSelector, self.ui.inputsWidget)
         tab_after(self.ui.locateButton, self.ui.parametersWidget)
-        self._updating = False
+        self.updating = False
 
     # What is shown
 
@@ -323,23 +309,16 @@ class MapperPanel:
         self.ui.methodStatusLabel.text = text
         draw_progress()
 
-    def refresh(self, *_args: Any) -> None:
-        """Bring every label, list and button up to date."""
-        if self.parameters is None or self._updating:
-            return
-        self._updating = True
-        try:
-            choices = self.choices()
-            self.inputs_watch.follow([*choices.nodes(), choices.reference_roi])
-            self._show_choices(choices)
-            missing = self.decisions.missing_images(choices)
-            self.ui.imagesStatusLabel.text = "\n".join(missing) or _("Complete.")
-            self.method_section.refresh(choices)
-            self.map_section.refresh(choices)
-            ui = self.ui
-            fit_labels(ui.researchLabel, ui.suvLabel, ui.imagesStatusLabel, ui.staleLabel, ui.modelLabel)
-        finally:
-            self._updating = False
+    def show(self, choices: MapperChoices) -> None:
+        """Every label, list and button."""
+        self.inputs_watch.follow([*choices.nodes(), choices.reference_roi])
+        self._show_choices(choices)
+        missing = self.decisions.missing_images(choices)
+        self.ui.imagesStatusLabel.text = "\n".join(missing) or _("Complete.")
+        self.method_section.refresh(choices)
+        self.map_section.refresh(choices)
+        ui = self.ui
+        fit_labels(ui.researchLabel, ui.suvLabel, ui.imagesStatusLabel, ui.staleLabel, ui.modelLabel)
 
     def _show_choices(self, choices: MapperChoices) -> None:
         """Selectors that the parameter node does not connect itself."""

@@ -1,0 +1,62 @@
+"""What the panels of both modules do alike with their parameter node, in Qt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .node_images import database_images
+
+
+class ModulePanel:
+    """A panel over the widgets of a .ui file.
+
+    Parameters
+    ----------
+    ui : object
+        Child widgets of the .ui file by name.
+    scene : vtkMRMLScene
+        The scene of the widgets.
+    """
+
+    def __init__(self, ui: Any, scene: Any) -> None:
+        self.ui, self.scene = ui, scene
+        self.parameters: Any = None
+        self.images = database_images()
+        self.updating = False  # while labels and lists are written, no signal of theirs is a user's
+        self._gui_tag: Any = None
+
+    def pause(self) -> None:
+        """The user goes to another module: nothing is shown, what runs goes on."""
+        if self.parameters is not None and self._gui_tag is not None:
+            self.parameters.disconnectGui(self._gui_tag)
+        self._gui_tag = None
+
+    def set_parameters(self, parameters: Any) -> None:
+        """Show another parameter node; None for none."""
+        self.pause()
+        self.parameters = parameters
+        if parameters is not None:
+            self._gui_tag = parameters.connectGui(self.ui)
+            self.begin()
+            self.refresh()
+
+    def begin(self) -> None:
+        """What a panel does besides when a parameter node comes."""
+
+    def refresh(self, *_args: Any) -> None:
+        """Bring every label, list, table and button up to date."""
+        if self.parameters is None or self.updating:
+            return
+        self.updating = True
+        try:
+            self.show(self.choices())
+        finally:
+            self.updating = False
+
+    def choices(self) -> Any:
+        """What the parameter node holds."""
+        raise NotImplementedError
+
+    def show(self, choices: Any) -> None:
+        """Every label, list, table and button of these choices."""
+        raise NotImplementedError
