@@ -63,6 +63,16 @@ def test_a_part_is_the_whole_cut(own, box):
         assert np.prod(segment_mask(node, identifier, grid).GetSize()) < 0.01 * 200 * 200 * 100
 
 
+@pytest.mark.parametrize("own", OWN)
+def test_whole_grid_is_as_one_resampling_of_all_of_it(own):
+    _scene, node, identifier = segment(OWN[own])
+    mask = segment_mask(node, identifier)
+    plain = sitk.Resample(mask, PLANNING, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+    np.testing.assert_array_equal(
+        segment_to_region(node, identifier, PLANNING).array, sitk.GetArrayFromImage(plain) > 0
+    )
+
+
 def test_no_voxel_of_the_box_lies_in_the_labelmap():
     _scene, node, identifier = segment(OWN["box of it"])
     far = make_grid((5, 5, 5), (1.0, 1.0, 1.0), (500.0, 0.0, 0.0))

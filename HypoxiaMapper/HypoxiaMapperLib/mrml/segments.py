@@ -120,12 +120,21 @@ def segment_part(segmentation_node: Any, segment_id: str, grid: sitk.Image) -> R
 
 
 def _on_grid(mask: sitk.Image | None, grid: sitk.Image) -> sitk.Image:
-    """A mask brought onto a grid by nearest neighbour; None is an empty one."""
-    if mask is None:
-        return image_like(np.zeros(tuple(reversed(grid.GetSize())), np.uint8), grid)
-    if same_grid(mask, grid):
+    """A mask brought onto a grid by nearest neighbour; None is an empty one. Only where it may lie is resampled."""
+    if mask is not None and same_grid(mask, grid):
         return mask
-    return sitk.Resample(mask, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+    array = np.zeros(tuple(reversed(grid.GetSize())), np.uint8)
+    spans = _spans_about(mask, index_to_ras(grid), grid.GetSize()) if mask is not None else []
+    if spans and all(span.stop > span.start for span in spans):
+        first, size = [span.start for span in spans], [span.stop - span.start for span in spans]
+        origin = grid.TransformIndexToPhysicalPoint(first)
+        part = sitk.Resample(
+            mask, size, sitk.Transform(), sitk.sitkNearestNeighbor, origin, grid.GetSpacing(), grid.GetDirection(), 0,
+            sitk.sitkUInt8,
+        )  # fmt: skip
+        i, j, k = spans
+        array[k, j, i] = sitk.GetArrayViewFromImage(part)
+    return image_like(array, grid)
 
 
 def segment_mask(segmentation_node: Any, segment_id: str, near: sitk.Image | None = None) -> sitk.Image | None:
