@@ -50,11 +50,12 @@ ENGLISH = {
         "HypoxiaMapper.py": ("Slicer Hypoxia contributors",),
     },
     "HypoxiaDosePaint": {
-        # One record, one wording: stands in the request of a result.
+        # One record, one wording: stands in the request or the warnings of a result.
         "repeatable.py": ("contours of several", "several images were", "frames were chosen", "the map was made with",
                           "drawn or edited by hand", "cut at X, not at X", "the hypoxic region in X was X", "X was",
                           "images of several folders"),
-        "scene_run.py": ("same frame of reference", "as placed in the scene by the user", "rigid, computed here"),
+        "scene_run.py": ("same frame of reference", "as placed in the scene by the user", "rigid, computed here",
+                         "X was drawn in the frame of reference X", "Use a contour drawn on the planning CT."),
         # Keys of what a map or the targets were made of; names of nodes and of what they show of the prescription.
         "decisions.py": ("made of", "write in Override (step 2):"),  # the second: into a message of the library
         "map_used.py": ("planning CT",),

@@ -255,6 +255,30 @@ def refuse(panel: Panel) -> None:
     panel.look()
 
 
+def accept_and_export(panel: Panel) -> None:
+    """Preview, tick, sign, export: every reason on the way."""
+    import slicer
+
+    ui, own = panel.ui, panel.panel
+    ui.previewButton.click()
+    assert own.result is not None, (ui.staleLabel.text, ui.previewButton.toolTip, ui.targetsStatusLabel.text)
+    panel.english |= set(own.result.warnings) | {t.name for t in own.result.targets}
+    panel.look()
+    ui.folderButton.directory = str(Path(slicer.app.temporaryPath))
+    panel.english.add(ui.folderButton.directory)
+    for box in (ui.registrationCheckBox, ui.contoursCheckBox, ui.dosesCheckBox):
+        panel.look()
+        box.checked = True
+    panel.look()
+    ui.reviewerLineEdit.text = REVIEWER
+    ui.databaseCheckBox.checked = False
+    ui.exportButton.click()
+    assert own.exported is not None, ui.exportStatusLabel.text
+    panel.english |= {row["structure"] for row in json.loads((own.exported / "result.json").read_text())["proof"]}
+    panel.english.add(own.exported.name)
+    panel.look()
+
+
 def walk_dose_paint() -> Panel:
     """Prescribe, be refused, preview, accept, export, change."""
     import slicer
@@ -282,23 +306,7 @@ def walk_dose_paint() -> Panel:
     ui.baseSameCheckBox.checked = False
     panel.look()
     ui.baseSameCheckBox.checked = True
-    ui.previewButton.click()
-    assert own.result is not None, (ui.staleLabel.text, ui.previewButton.toolTip, ui.targetsStatusLabel.text)
-    panel.english |= set(own.result.warnings) | {t.name for t in own.result.targets}
-    panel.look()
-    ui.folderButton.directory = str(Path(slicer.app.temporaryPath))
-    panel.english.add(ui.folderButton.directory)
-    for box in (ui.registrationCheckBox, ui.contoursCheckBox, ui.dosesCheckBox):
-        panel.look()
-        box.checked = True
-    panel.look()
-    ui.reviewerLineEdit.text = REVIEWER
-    ui.databaseCheckBox.checked = False
-    ui.exportButton.click()
-    assert own.exported is not None, ui.exportStatusLabel.text
-    panel.english |= {row["structure"] for row in json.loads((own.exported / "result.json").read_text())["proof"]}
-    panel.english.add(own.exported.name)
-    panel.look()
+    accept_and_export(panel)
     for box in (ui.boostMarginSpinBox, ui.baseDoseSpinBox):
         box.value += 1.0
         panel.english.add(own.decisions.prescription(own.choices()).oxygen_model_text)
