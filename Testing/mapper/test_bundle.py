@@ -51,7 +51,9 @@ def test_what_is_written_is_read(tmp_path):
     assert bundle.distribution_tensors()["limit"] == pytest.approx(3.5)
     files = {p.relative_to(bundle.folder).as_posix() for p in bundle.folder.rglob("*") if p.is_file()}
     assert {"LICENSE", "docs/README.md", METADATA, NETWORK_FILE, "models/member_0.safetensors"} <= files
-    assert "random weights, for tests only" in (bundle.folder / "docs" / "README.md").read_text(encoding="utf-8")
+    told = (bundle.folder / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "random weights, for tests only" in told
+    assert "Body site: HEADNECK" in told
     assert not list(tmp_path.glob(".b*")), "a work folder was left behind"
 
 

@@ -359,6 +359,7 @@ def _write_texts(folder: Path, metadata: Mapping[str, Any]) -> None:
         f"**{hypoxia['label']}**",
         metadata["description"],
         f"Trained on: {hypoxia['training_data']}",
+        f"Body site: {', '.join(hypoxia.get('body_parts', ())) or 'not stated'}",
         f"Intended use: {hypoxia['intended_use']}",
         f"Licence: {hypoxia['licence']}",
         "Weights are safetensors; their SHA-256 stands in configs/metadata.json.",

@@ -106,8 +106,9 @@ it, smoothness, uptake of the GTV over that around it (PET), air, fat and bone (
 volume; distance of the network's features. Ranges are the lowest and highest of the training patients. It blocks the
 export until a person overrides the failed checks by name. The body site is compared by Body Part Examined (0018,0015)
 and Anatomic Region Sequence (0008,2218) of the images and of the planning CT: another site does not pass, and neither
-do images whose tags name none. All simulated images are tagged HEADNECK. Patients as they are, all sets of images
-together; stops in the held-out cohort are false alarms, stops in the shifted ones are what the gate is for:
+do images whose tags name none. A tag of a part, such as LARYNX, passes for HEADNECK, and so does HEAD, also on a brain.
+All simulated images are tagged HEADNECK. Patients as they are, all sets of images together; stops in the held-out
+cohort are false alarms, stops in the shifted ones are what the gate is for:
 
 {alarms}
 
