@@ -53,7 +53,7 @@ ENGLISH = {
         # One record, one wording: stands in the request or the warnings of a result.
         "repeatable.py": ("contours of several", "several images were", "frames were chosen", "the map was made with",
                           "drawn or edited by hand", "cut at X, not at X", "the hypoxic region in X was X", "X was",
-                          "images of several folders"),
+                          "images of several folders", "the images were registered"),
         "scene_run.py": ("same frame of reference", "as placed in the scene by the user", "rigid, computed here",
                          "X was drawn in the frame of reference X", "Use a contour drawn on the planning CT."),
         # Keys of what a map or the targets were made of; names of nodes and of what they show of the prescription.

@@ -21,7 +21,7 @@ from HypoxiaMapperLib.volume import Region, beyond
 from ..method_inputs import NONE
 from ..request import Registration, Request
 from ..selection import Inputs
-from .choices import PaintChoices
+from .choices import PaintChoices, Role
 from .map_used import reference_of_map
 
 _SERIES = ("series ", "sequence ")  # begin the names of inputs that are frames
@@ -48,10 +48,7 @@ def complete(
         reasons.append("contours of several structure sets")
     if len(facts["matrices"]) > 1:
         reasons.append("several images were registered one by one")
-    own = region_of_map(choices.map_node, "gtv")
-    gtvs = [(r.node, r.segment_id) for r in choices.of_role("gtv")]
-    if own is not None and gtvs != [own]:
-        reasons.append("the map was made with one of the GTVs" if own in gtvs else "the map was made with another GTV")
+    reasons += _of_gtvs(choices, request)
     threshold = found.threshold if request.subvolume.threshold is None else request.subvolume.threshold
     reasons += _of_hypoxic_region(choices, inputs, drawn.array, found, threshold)
     further = {s.key: infos.get(s.key) for s in all_methods()[request.method].inputs if s.modality != "CT"}
@@ -68,6 +65,21 @@ def complete(
         registration=Registration("stated") if placed else request.registration,
         not_repeatable=tuple(dict.fromkeys(reasons)),
     )
+
+
+def _of_gtvs(choices: PaintChoices, request: Request) -> list[str]:
+    """What hangs on the one GTV of the map, where a request would take the GTVs of the targets together."""
+    node, segment_id = region_of_map(choices.map_node, "gtv") or (None, "")
+    gtvs = choices.of_role("gtv")
+    if node is None or [(r.node, r.segment_id) for r in gtvs] == [(node, segment_id)]:
+        return []
+    own, asked = Role(node, segment_id, "gtv").name, " and ".join(r.name for r in gtvs)
+    reasons = []
+    if not any(r.key == "gtv" and r.only_checked for r in all_methods()[request.method].regions):
+        reasons.append(f"the map was made with {own}, a request makes it with {asked}")
+    if request.registration.mode == "rigid":
+        reasons.append(f"the images were registered at {own}, a request registers them at {asked}")
+    return reasons
 
 
 def _of_hypoxic_region(

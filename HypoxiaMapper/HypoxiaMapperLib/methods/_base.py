@@ -53,11 +53,15 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class RegionSpec:
-    """A region a method needs: the key in ``regions`` and what it is."""
+    """A region a method needs: the key in ``regions`` and what it is.
+
+    ``only_checked``: a wrong one is refused, and any other gives the very same map.
+    """
 
     key: str
     description: str
     required: bool = True
+    only_checked: bool = False
 
 
 @dataclass(frozen=True)

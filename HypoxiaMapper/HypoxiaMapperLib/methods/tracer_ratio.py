@@ -65,7 +65,7 @@ class TracerRatio(Method):
     inputs = (InputSpec("pet", "SUVbw", "static PET of a hypoxia tracer", tracers=HYPOXIA_TRACERS),)
     regions = (
         RegionSpec("reference", "blood (vessel at least 1 cm wide) or muscle, outside any tumour"),
-        RegionSpec("gtv", "gross tumour volume; the reference must not overlap it"),
+        RegionSpec("gtv", "gross tumour volume; the reference must not overlap it", only_checked=True),
     )
     Params = TracerRatioParams
 
