@@ -17,7 +17,7 @@ from .suv import MAXIMUM_WEIGHT_KG, POSSIBLE_ACTIVITY_MBQ, decay_factor, suvbw_f
 from .timeseries import UNSTATED, TimeSeries, Timing
 from .tracers import FLUORINE18_HALF_LIFE_S, FLUORINE18_TRACERS
 
-PET_UNITS = {"bq/ml": 1.0, "kbq/ml": 1e3, "mbq/ml": 1e6}
+PET_UNITS = {"bq/ml": 1.0, "bqml": 1.0, "kbq/ml": 1e3, "mbq/ml": 1e6}
 SUV_UNIT = "g/ml"
 _ACTIVITY_UNITS = {"bq": 1.0, "kbq": 1e3, "mbq": 1e6, "gbq": 1e9}
 _TRACERS = (("miso", "FMISO"), ("faza", "FAZA"), ("hx4", "HX4"), ("ef5", "EF5"), ("atsm", "Cu-ATSM"), ("fdg", "FDG"))

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from .errors import InputError, OutputError, RequestError
 from .nifti_image import read_nifti_image
-from .timeseries import PARAMETERS, UNSTATED, ParameterSeries, TimeSeries, Timing
+from .timeseries import PARAMETERS, SAME_PROTOCOL, UNSTATED, ParameterSeries, TimeSeries, Timing
 from .volume import Volume, same_grid
 
 _MR_FIELDS = {  # BIDS in seconds or degrees; facts of this software
@@ -109,15 +109,15 @@ def read_nifti_parameter(paths: list[Path], parameter: str, frame_of_reference_u
     if parameter not in PARAMETERS:
         raise RequestError(f"Parameter {parameter!r} is unknown.", f"Valid: {', '.join(PARAMETERS)}.")
     stacks, values, grid = [], [], None
-    facts: Mapping[str, Any] = {}
+    facts: dict[str, Any] = {}
     for path in paths:
-        facts, frames, own = read_frames(path)
-        found = _values_of(facts, path, parameter)
+        sidecar_facts, frames, own = read_frames(path)
+        found = _values_of(sidecar_facts, path, parameter)
         if len(found) != len(frames):
             raise InputError(f"{path.name}: {len(frames)} images, {len(found)} {parameter} values.", "Give one each.")
         if grid is not None and not same_grid(own, grid):
             raise InputError(f"{path.name} lies on another grid than {paths[0].name}.", "Resample it first.")
-        grid = own
+        grid, facts = own, _one_protocol(facts, _mr_facts(sidecar_facts, path), parameter, path)
         stacks.append(frames)
         values.append(found)
     if grid is None:
@@ -129,7 +129,7 @@ def read_nifti_parameter(paths: list[Path], parameter: str, frame_of_reference_u
     merged = np.stack([_mean(frames[np.isclose(all_values, v, atol=1e-4)], parameter == "b-value") for v in distinct])
     return ParameterSeries(
         frames=merged, grid=grid, quantity="MR signal", unit="[arb'U]", parameter=parameter, values=distinct,
-        facts={**_mr_facts(facts, paths[0]), "file": paths[0].name}, frame_of_reference_uid=frame_of_reference_uid,
+        facts={**facts, "file": paths[0].name}, frame_of_reference_uid=frame_of_reference_uid,
         operations=(f"read {len(all_values)} images at {len(distinct)} {parameter} values",),
     )  # fmt: skip
 
@@ -238,6 +238,18 @@ def _values_of(facts: Mapping[str, Any], path: Path, parameter: str) -> np.ndarr
                     "inversion time": ("InversionTime", 1000.0)}[parameter]  # fmt: skip
     _mr_facts(facts, path)
     return numbers_of(facts, name, path) * factor
+
+
+def _one_protocol(known: dict[str, Any], own: dict[str, Any], parameter: str, path: Path) -> dict[str, Any]:
+    """Sequence parameters of all files so far; refused where another than the one that is varied changes."""
+    varied = {"echo time": "echo_time_ms", "flip angle": "flip_angle_deg", "inversion time": "inversion_time_ms"}
+    for key in (set(known) & set(own)) - {varied.get(parameter)}:
+        if abs(known[key] - own[key]) > SAME_PROTOCOL * max(abs(known[key]), abs(own[key])):
+            raise InputError(
+                f"{path.name}: {key} is {own[key]:g}, before it was {known[key]:g}.",
+                f"Only the {parameter} may change: give files of one protocol.",
+            )
+    return {**own, **known}
 
 
 def _mean(images: np.ndarray, geometric: bool) -> np.ndarray:

@@ -338,6 +338,21 @@ def test_what_the_user_states_about_times_of_a_file_wins(tmp_path):
         read_nifti_dynamic_mr(sidecar(path, TemporalResolution="n/a"))
 
 
+def test_a_second_parameter_may_not_change_with_the_first(tmp_path):
+    for name, tr_s in (("same", (0.005, 0.00501)), ("other", (0.005, 0.015))):
+        paths = [
+            sidecar(
+                write_by_hand(tmp_path / f"{name}{k}.nii", SERIES[k]), FlipAngle=5 * k + 5, RepetitionTimeExcitation=tr
+            )
+            for k, tr in enumerate(tr_s)
+        ]
+        if name == "same":
+            assert read_nifti_parameter(paths, "flip angle").facts["repetition_time_ms"] == 5
+        else:
+            with pytest.raises(InputError, match="repetition_time_ms is 15, before it was 5"):
+                read_nifti_parameter(paths, "flip angle")
+
+
 def test_echo_times_in_ms_and_turned_grids_are_refused(tmp_path):
     with pytest.raises(InputError, match="EchoTime is 5 s"):
         read_nifti_parameter([sidecar(write_by_hand(tmp_path / "e.nii", SERIES), EchoTime=[5, 10, 15])], "echo time")

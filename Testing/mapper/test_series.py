@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from dicom_samples import new_dataset, write_ct, write_mr
+from dicom_samples import new_dataset, write_ct, write_mr, write_pet
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.dicomio.series import read_image_series
 from HypoxiaMapperLib.errors import GeometryError, InputError, MissingPackageError
@@ -59,6 +59,13 @@ def test_oblique_orientation_is_kept(tmp_path):
 def test_rescale_of_every_slice(tmp_path):
     write_ct(tmp_path, np.full((5, 8, 8), 976), RescaleSlope=lambda k: k + 1, RescaleIntercept=lambda k: -k)
     np.testing.assert_allclose(read(tmp_path).volume.array[:, 0, 0], [2000 * (k + 1) - k for k in range(5)])
+
+
+@pytest.mark.parametrize(("write", "keyword"), [(write_ct, "RescaleIntercept"), (write_pet, "RescaleSlope")])
+def test_a_lost_rescale_entry_of_ct_or_pet_is_no_one(tmp_path, write, keyword):
+    write(tmp_path, **{keyword: None})
+    with pytest.raises(InputError, match="the scale of its values is lost"):
+        read_image_series(scan_folder(tmp_path).series[0])
 
 
 def test_single_slice_takes_its_thickness(tmp_path):

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from ..errors import GeometryError, InputError
 from ..methods._base import Progress, no_progress
-from ..timeseries import UNSTATED, ParameterSeries, TimeSeries, Timing
+from ..timeseries import SAME_PROTOCOL, UNSTATED, ParameterSeries, TimeSeries, Timing
 from ..volume import same_grid
 from .frame_times import FrameTimes, carry_midnight, mr_times, pet_times
 from .frames import image_names, read_headers, read_images
@@ -27,9 +27,6 @@ from .pet_dose import require_one_injection
 from .philips_scale import display_factors
 from .series import plane_of, quantity_of, require_one_frame, rescale_of
 from .stack import build_grid
-
-SAME_PROTOCOL = 0.01
-"""Sequence parameters of frames may differ by this share of the larger."""
 
 
 @dataclass(frozen=True)

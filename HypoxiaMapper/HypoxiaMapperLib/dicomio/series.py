@@ -139,13 +139,18 @@ def quantity_of(info: SeriesInfo, header: Dataset) -> tuple[str, str]:
 
 
 def rescale_of(header: Dataset, name: str) -> tuple[float, float]:
-    """Slope and intercept of one slice: an MR map's real-world mapping, else the rescale ones; 1 and 0 when absent."""
+    """Slope and intercept of one slice: an MR map's real-world mapping, else the rescale ones; MR may have none."""
     mapping = real_world_of(header)
     if mapping is not None:
         return mapping.slope, mapping.intercept
     if header.get("ModalityLUTSequence"):
         raise InputError(f"{name}: a Modality LUT (0028,3000) stands for Rescale Slope.", "Export it with a slope.")
     slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
+    if header.get("Modality") in ("CT", "PT") and (slope is None or intercept is None):
+        raise InputError(
+            f"{name}: Rescale Slope (0028,1053) or Intercept (0028,1052) is absent: the scale of its values is lost.",
+            "Export the series again.",
+        )
     slope = 1.0 if slope is None else float(slope)
     if not np.isfinite(slope) or slope == 0:
         raise InputError(f"{name}: Rescale Slope (0028,1053) is {slope}.", "Export the series again.")
