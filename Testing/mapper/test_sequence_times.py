@@ -77,6 +77,16 @@ def test_an_mr_sequence_gets_its_times_from_index_or_user(scene):
         inputs().source(sequence, DCE, "", Stated())
 
 
+def test_a_stated_unit_of_times_is_not_doubted(scene):
+    pet = next(spec for spec in all_methods()["patlak_ki"].inputs if spec.key == "pet")
+    sequence = add_sequence(scene, FRAMES, (0, 600, 1200), "time", "s")
+    state_unit(sequence, SUV)
+    with pytest.raises(HypoxiaError, match="60 times as long"):
+        inputs().source(sequence, pet, "FMISO", Stated(Timing(frame_time="start"), "3x10"))
+    found = inputs().source(sequence, pet, "FMISO", Stated(Timing(frame_time="start", time_unit="s"), "3x10"))
+    np.testing.assert_array_equal(found.frame_mid_s, [5, 605, 1205])
+
+
 def test_flip_angles_come_from_an_index_that_says_so(scene):
     found = mr(scene, (3, 15), "Flip Angle", "deg", FLIP)
     assert isinstance(found, ParameterSeries)

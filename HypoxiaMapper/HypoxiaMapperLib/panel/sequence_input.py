@@ -154,7 +154,7 @@ class SequenceInputs:
         index, count = frame_index(node), node.GetNumberOfDataNodes()
         if spec.kind == "time":
             times = (pet_times if spec.modality == "PT" else mr_times)(index, count, stated, name)
-            facts |= times.facts
+            facts |= {**times.facts, "time_unit_stated": bool(stated.timing.time_unit)}
             if spec.modality == "PT":
                 facts["warnings"] = (f"Times of the PET count from {facts['time_zero']}: this must be the injection.",)
             own: dict[str, Any] = {"frame_start_s": times.start_s, "frame_duration_s": times.duration_s}
