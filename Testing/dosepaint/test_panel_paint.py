@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from HypoxiaDosePaintLib.request import Margins, request_from_json
 from HypoxiaMapperLib.dicomio.scan import scan_folder
@@ -21,7 +22,7 @@ from HypoxiaDosePaintLib.panel.preview import show_targets  # noqa: E402
 from HypoxiaDosePaintLib.panel.scene_run import compute_targets, export_result  # noqa: E402
 from HypoxiaDosePaintLib.panel.texts import deficit_text, equivalents_text, target_rows  # noqa: E402
 from HypoxiaMapperLib.methods import Finding, ModelUse  # noqa: E402
-from HypoxiaMapperLib.mrml import node_to_volume  # noqa: E402
+from HypoxiaMapperLib.mrml import node_to_volume, region_to_segment, segment_to_region  # noqa: E402
 from HypoxiaMapperLib.panel.node_images import NodeImages, suv_line  # noqa: E402
 from paint_samples import as_slicer_loads, make_street  # noqa: E402
 
@@ -220,3 +221,20 @@ def test_a_refusal_names_the_field_of_the_panel_and_no_option_of_the_command_lin
     problem = street.decisions.prescription_problem(high)
     assert 'write in Override (step 2): "dose name: reason"' in problem
     assert "--" not in problem
+
+
+def test_a_reference_may_reach_beyond_the_planning_ct_and_it_is_said(digital_patient):
+    """As in the mapper: of the blood in an aorta the part on the CT counts. A GTV must be there whole."""
+    street = make_street(digital_patient.folder)
+    blood = segment_to_region(street.structures, "Ref_Blood", street.region.mask)
+    longer = sitk.ConstantPad(blood.mask, [0, 0, 0], [0, 0, 4], 0)
+    array = sitk.GetArrayFromImage(longer)
+    array[-4:] = array[np.flatnonzero(array.any(axis=(1, 2)))[0]]
+    mask = sitk.GetImageFromArray(array)
+    mask.CopyInformation(longer)
+    street.structures.GetSegmentation().RemoveSegment("Ref_Blood")
+    named = region_to_segment(street.scene, street.structures, dataclasses.replace(blood, mask=mask), (0, 255, 0))
+    assert named == "Ref_Blood"
+    result = compute_targets(street.choices, street.images).result
+    (said,) = [text for text in result.warnings if "outside the planning image" in text]
+    assert said.endswith("ml of Ref_Blood lie outside the planning image.")

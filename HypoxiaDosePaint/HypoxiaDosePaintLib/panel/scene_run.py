@@ -63,13 +63,14 @@ def compute_targets(choices: PaintChoices, images: NodeImages, progress: Progres
     gtvs = tuple(_region(r, on) for r in choices.of_role("gtv"))
     organs = tuple(_region(r, on) for r in choices.of_role("organ"))
     reference, sphere = _reference(choices, on)
+    cut_off = organs if reference is None else (*organs, reference)  # of others nothing may lie outside the CT
     hypoxic = tuple(_hypoxic_region(r, on) for r in choices.of_role("hypoxic"))
     drawn = replace(union(hypoxic, hypoxic[0].name), source="; ".join(region.source for region in hypoxic))
     pet, aligned, registration = _pet(choices.map_node, facts, planning.volume, images)
     scan = ScanResult(Path(choices.planning.GetAttribute(FOLDER) or "."), (planning.info, pet.info), ())
     inputs = Inputs(
         scan, planning, pet, gtvs, reference, organs, (),
-        (*day_warnings(planning.info, pet.info), *filter(None, map(outside_note, organs))),
+        (*day_warnings(planning.info, pet.info), *filter(None, map(outside_note, cut_off))),
         others=_others(choices, on),
     )  # fmt: skip
     tumours = tuple((g.name, partial(cut, g)) for g in gtvs)
@@ -189,8 +190,9 @@ class Planning:
 
 
 def _region(role: Role, on: Planning) -> Region:
-    """A segment on the planning grid; an organ may reach beyond the CT, as most do."""
-    return region_of_segment(role.node, role.segment_id, on.grid, on.frame, on.as_placed, role.role != "organ")
+    """A segment on the planning grid; an organ or a reference may reach beyond the CT, as most do."""
+    whole = role.role in ("gtv", "hypoxic")
+    return region_of_segment(role.node, role.segment_id, on.grid, on.frame, on.as_placed, whole)
 
 
 def _hypoxic_region(role: Role, on: Planning) -> Region:
