@@ -13,9 +13,8 @@ import SimpleITK as sitk
 from scipy.integrate import quad, solve_ivp
 
 from HypoxiaMapperLib.errors import HypoxiaError, InputError, RequestError
-from HypoxiaMapperLib.fitting import FitCode, choose_model, fit
+from HypoxiaMapperLib.fitting import choose_model, fit
 from HypoxiaMapperLib.fitting.delay import fit_with_delay
-from HypoxiaMapperLib.kinetics.arrival import area_after_arrival, area_error, detect_arrival
 from HypoxiaMapperLib.kinetics.convolution import convolve_exponential
 from HypoxiaMapperLib.kinetics.dce_signal import signal_to_concentration
 from HypoxiaMapperLib.kinetics.graphical import logan, patlak, patlak_dce
@@ -370,32 +369,3 @@ def test_too_few_frames_for_the_model() -> None:
     model = TwoTissueReversible(feng_input(5.0), frames)
     with pytest.raises(RequestError, match="5 frames cannot determine 5 parameters"):
         fit(model, np.ones((5, 3)))
-
-
-def test_smooth_and_held_inputs() -> None:
-    t = np.arange(0, 60, 5.0) / 60
-    coarse = InputFunction(t, np.exp(-((t - 0.4) ** 2) / 0.02), "mmol/L")
-    smooth = coarse.smoothed()
-    np.testing.assert_allclose(smooth.plasma, np.exp(-((smooth.time_min - 0.4) ** 2) / 0.02), atol=0.02)
-    assert np.abs(np.interp(smooth.time_min, t, coarse.plasma) - smooth.plasma).max() > 0.05
-    assert coarse.held_until(1.0).time_min[-1] == 1.0
-    with pytest.raises(RequestError, match=r"ends 1\.08 min before"):
-        coarse.held_until(2.0)
-
-
-def test_arrival_and_area() -> None:
-    frames = Frames.instants(np.arange(0, 180, 2.0), "s")
-    t = frames.mid_min * 60
-    onset = np.array([20.0, 33.0, 50.0])
-    ramp = np.clip((t[:, None] - onset) / 10, 0, 1) * 2.0
-    rng = np.random.default_rng(0)
-    noisy = np.concatenate([ramp, np.zeros((t.size, 1))], axis=1) + 0.02 * rng.standard_normal((t.size, 4))
-    arrival, code = detect_arrival(noisy, frames, slice(0, 9))
-    np.testing.assert_allclose(arrival[:3] * 60, onset, atol=1.0)
-    assert code.tolist() == [FitCode.OK] * 3 + [FitCode.NO_ARRIVAL]
-    area = area_after_arrival(ramp, frames, onset / 60)
-    np.testing.assert_allclose(area, 2 * 60 - 10, rtol=1e-2)
-    assert np.isnan(area_after_arrival(ramp, frames, np.full(3, 170 / 60))).all()
-    many = 0.02 * rng.standard_normal((t.size, 4000))
-    spread = area_after_arrival(many, frames, np.full(4000, 40 / 60)).std()
-    assert np.median(area_error(many, frames, slice(0, 19))) == pytest.approx(spread, rel=0.05)

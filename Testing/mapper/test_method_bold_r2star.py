@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from HypoxiaMapperLib.errors import HypoxiaError, RequestError
+from HypoxiaMapperLib.fitting import FitCode
 from HypoxiaMapperLib.methods.bold_r2star import METHOD
 from kinetic_samples import parameter_series, regions, truth_grid, tumour_mask, volume
 
@@ -40,6 +41,27 @@ def test_validation_row_two_echoes():
     assert found.uncertainty is None
 
 
+def test_two_echoes_give_the_rate_without_an_error():
+    series = series_of(echoes_ms=np.array([5.0, 25.0]))
+    found = METHOD.compute({"echoes": series}, regions("background"), METHOD.make_params({}))
+    np.testing.assert_allclose(found.volume.array.ravel()[INSIDE], TRUTH["R2star"][INSIDE], rtol=1e-3)
+    assert (found.quality.ravel()[INSIDE] == 0).all()
+    assert found.uncertainty is None
+
+
+def test_a_decay_faster_than_the_echoes_is_not_called_determined():
+    echoes_s, rng = np.array([0.002, 0.04, 0.08]), np.random.default_rng(2)
+    clean = 1000 * np.exp(-echoes_s[:, None] * 200) * np.ones(300)
+    noisy = np.hypot(clean + 50 * rng.standard_normal(clean.shape), 50 * rng.standard_normal(clean.shape))
+    series = parameter_series(1000 * echoes_s, noisy, "echo time")
+    found = METHOD.compute({"echoes": series}, regions("vein"), METHOD.make_params({"noise_sd": 50.0}))
+    assert (found.quality.ravel()[INSIDE] == FitCode.OK).mean() < 0.05
+    assert any("do not determine" in w for w in found.warnings)
+    assert any("rest on 1 value" in w and "50 % of them cover the truth once" in w for w in found.warnings)
+    line = METHOD.compute({"echoes": series}, regions("vein"), METHOD.make_params({"fit": "log_linear"}))
+    assert any("late echoes that lie in it bias R2* low" in w for w in line.warnings)
+
+
 def test_noise_floor_from_the_background_removes_the_bias():
     series = series_of(noise=60.0)
     floor = METHOD.compute({"echoes": series}, regions("background"), METHOD.make_params({}))
@@ -53,8 +75,6 @@ def test_noise_floor_from_the_background_removes_the_bias():
 def test_bad_input_is_refused():
     with pytest.raises(RequestError, match="must be a series of echo time values; it is Volume"):
         METHOD.compute({"echoes": volume(np.ones(1), "R2*", "/s")}, regions("vein"), METHOD.make_params({}))
-    with pytest.raises(HypoxiaError, match="cannot determine 2 parameters"):
-        METHOD.compute({"echoes": series_of(echoes_ms=np.array([5.0, 25.0]))}, regions("vein"), METHOD.make_params({}))
     for level in (0.0, -50.0):
         dark = parameter_series(ECHOES_MS, np.full((len(ECHOES_MS), 300), level), "echo time")
         for fit in ("log_linear", "nonlinear"):

@@ -108,6 +108,24 @@ def test_t1_from_flip_angles_with_b1():
         METHOD.compute({**inputs, "b1": volume(100 * b1, "B1", "{ratio}")}, regions("vein"), params)
 
 
+def test_two_flip_angles_are_enough_for_t1_and_radians_are_refused():
+    angles = np.array([3.0, 15.0])
+    vfa = np.stack([spgr_signal(TRUTH["T1"], 1000.0, TR_S, a) for a in angles])
+    series = parameter_series(angles, vfa, "flip angle", facts={"repetition_time_ms": 5.0})
+    params = METHOD.make_params({"t10_source": "flip_angles", "baseline_frames": 10})
+    dce = time_series(signal_of(concentration(), TRUTH["T1"]), FRAMES, quantity="MR signal", unit="[arb'U]",
+                      facts=SEQUENCE)  # fmt: skip
+    by_angles = METHOD.compute({"dce": dce, "flip_angles": series}, regions("vein"), params)
+    known = METHOD.make_params({"t10_source": "map", "baseline_frames": 10})
+    by_map = METHOD.compute(
+        {"dce": dce, "t1": volume(TRUTH["T1"].reshape(5, 6, 10), "T1", "s")}, regions("vein"), known
+    )
+    np.testing.assert_allclose(by_angles.volume.array, by_map.volume.array, rtol=1e-3)
+    with pytest.raises(RequestError, match="not radians"):
+        METHOD.compute({"dce": dce, "t1": volume(np.ones(1), "T1", "s")}, regions("vein"),
+                       METHOD.make_params({"t10_source": "map", "flip_deg": 0.524}))  # fmt: skip
+
+
 def test_public_object_within_ten_percent(hypoxia_data):
     image = sitk.ReadImage(str(hypoxia_data("pkmodeling_dro/DRO5min5secinf.nrrd")))
     signal = np.moveaxis(sitk.GetArrayFromImage(image)[0], -1, 0)[:, None].astype(np.float32)

@@ -220,4 +220,5 @@ def _joined(parts: Sequence[FitResult], frames: int, n_parameters: int, shape: t
     return FitResult(
         whole("values"), whole("errors"), np.concatenate([p.code for p in parts]).reshape(shape),
         squares.reshape(shape), aic.reshape(shape), bic.reshape(shape), first.units, first.device,
+        frames - n_parameters,
     )  # fmt: skip

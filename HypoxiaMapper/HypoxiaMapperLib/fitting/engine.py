@@ -140,7 +140,7 @@ def fit_checked(
         {q.name: row.reshape(shape) for q, row in zip(names, values, strict=True)},
         {q.name: row.reshape(shape) for q, row in zip(names, errors, strict=True)},
         code.reshape(shape), squares.reshape(shape), aic.reshape(shape), bic.reshape(shape),
-        {q.name: q.unit for q in names}, backend.name,
+        {q.name: q.unit for q in names}, backend.name, data.shape[0] - len(model.parameters),
     )  # fmt: skip
 
 

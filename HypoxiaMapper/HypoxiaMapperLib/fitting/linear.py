@@ -69,7 +69,7 @@ def linear_result(values: np.ndarray, errors: np.ndarray, code: np.ndarray, squa
         {q.name: row.reshape(shape) for q, row in zip(parameters, values, strict=True)},
         {q.name: row.reshape(shape) for q, row in zip(parameters, errors, strict=True)},
         code.reshape(shape), squares.reshape(shape), aic.reshape(shape), bic.reshape(shape),
-        {q.name: q.unit for q in parameters}, "cpu, float64",
+        {q.name: q.unit for q in parameters}, "cpu, float64", frames - len(parameters),
     )  # fmt: skip
 
 

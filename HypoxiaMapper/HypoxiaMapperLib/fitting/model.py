@@ -50,12 +50,15 @@ class Model:
         Fitted parameters, in the order of the first axis of every parameter tensor.
     derived_parameters : tuple of Parameter
         Quantities computed from the fitted ones, with standard errors by the delta method.
+    may_be_exact : bool
+        True if as many frames as parameters will do: two flip angles give T1, with no residual and so no error.
     n_frames : int
         Values per voxel.
     """
 
     parameters: tuple[Parameter, ...]
     derived_parameters: ClassVar[tuple[Parameter, ...]] = ()
+    may_be_exact: ClassVar[bool] = False
     n_frames: int
 
     def derived(self, p: torch.Tensor) -> Mapping[str, torch.Tensor]:
@@ -73,9 +76,9 @@ def require_frames(model: Model | type[Model], count: int) -> None:
     Raises
     ------
     RequestError
-        If there are not more frames than parameters.
+        If there are not more frames than parameters, or fewer where an exact solution will do.
     """
-    if count <= len(model.parameters):
+    if count < len(model.parameters) + (not model.may_be_exact):
         name = model.__name__ if isinstance(model, type) else type(model).__name__
         raise RequestError(
             f"{name}: {count} frames cannot determine {len(model.parameters)} parameters "
@@ -166,6 +169,12 @@ class FunctionModel(Model):
     def value(self, p: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
         """Model values (frames, n) of parameters (P, n); ``extra`` (E, n) are given quantities per voxel, e.g. B1."""
         raise NotImplementedError
+
+    def curves(self, p: np.ndarray) -> np.ndarray:
+        """``value`` without given quantities as an array, for display and tests."""
+        import torch
+
+        return self.value(torch.as_tensor(np.asarray(p, dtype=float)), None).numpy()
 
     def start(self, y: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
         """Start parameters (P, n) from the data (frames, n)."""

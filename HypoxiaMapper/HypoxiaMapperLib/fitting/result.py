@@ -31,6 +31,8 @@ class FitResult:
         UCUM unit per parameter.
     device : str
         Where it was computed, in words.
+    freedom : int
+        Frames less parameters: the standard errors follow Student's t of so many degrees of freedom. 0: no errors.
     """
 
     values: Mapping[str, np.ndarray]
@@ -41,6 +43,7 @@ class FitResult:
     bic: np.ndarray
     units: Mapping[str, str]
     device: str
+    freedom: int = 0
 
     def count(self) -> dict[str, int]:
         """Number of voxels per code, by the code's name; codes that do not occur are left out."""

@@ -26,7 +26,8 @@ def standard_errors(model: Model, solution: Solution, n_frames: int) -> tuple[to
 
     p, free = solution.parameters, (~solution.at_bound).to(solution.normal.dtype)
     count = len(p)
-    variance = solution.sum_of_squares / (n_frames - count)
+    free_frames = n_frames - count  # none where the solution is exact: the errors then are unknown
+    variance = solution.sum_of_squares / (free_frames if free_frames > 0 else torch.nan)
     diagonal = torch.diagonal(solution.normal).T
     # Unit diagonal: parameters differ by orders of magnitude, their correlations do not.
     scale = torch.rsqrt(torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)))

@@ -95,10 +95,14 @@ def _integral_to(time: np.ndarray, curve: np.ndarray, running: np.ndarray, at: n
     return base + u * c0 + u**2 / (2 * h) * (c1 - c0)
 
 
-def area_error(concentration: np.ndarray, frames: Frames, baseline: slice, seconds: float = 60.0) -> np.ndarray:
-    """Standard error of the iAUC from the noise of the baseline: sd * sqrt(seconds * mean frame distance).
+def area_error(
+    concentration: np.ndarray, frames: Frames, baseline: slice, seconds: float = 60.0, level_taken: bool = True
+) -> np.ndarray:
+    """Standard error of the iAUC from the noise of the baseline: sd * sqrt(seconds * mean frame distance + level).
 
-    The trapezoid gives every frame of the window one frame distance as weight, and their noise is independent.
+    The trapezoid gives every frame of the window one frame distance as weight, and their noise is independent. Where
+    the mean of the n baseline frames was taken for zero (``level_taken``), its error counts over the whole window:
+    level = seconds^2 / n.
 
     Raises
     ------
@@ -109,4 +113,5 @@ def area_error(concentration: np.ndarray, frames: Frames, baseline: slice, secon
     if before.shape[0] < 2:
         raise RequestError(f"The baseline has {before.shape[0]} frames.", "Name at least two before arrival.")
     distance = float(np.mean(np.diff(frames.mid_min))) * 60.0
-    return before.std(axis=0, ddof=1) * np.sqrt(seconds * distance)
+    level = seconds**2 / before.shape[0] if level_taken else 0.0
+    return before.std(axis=0, ddof=1) * np.sqrt(seconds * distance + level)

@@ -119,7 +119,8 @@ def check_sequence(tr_s: float, flip_deg: np.ndarray | float) -> None:
     if not 0 < tr_s < 1:
         raise RequestError(f"Repetition time is {tr_s} s.", "Give it in seconds; spoiled gradient echo has a few ms.")
     angles = np.atleast_1d(np.asarray(flip_deg, dtype=float))
-    if not np.all((angles >= 0.5) & (angles <= 90)):
+    # Radians of 30 to 90 degrees look like small angles; but nobody measures with these alone.
+    if not np.all((angles >= 0.5) & (angles <= 90)) or angles.max() <= np.pi / 2:
         raise RequestError(f"Flip angle is {angles.tolist()} degrees.", "Give degrees (0.5 to 90), not radians.")
 
 
@@ -138,6 +139,7 @@ class VariableFlipAngle(FunctionModel):
     """
 
     parameters = (T1, M0)
+    may_be_exact = True
 
     def __init__(self, flip_deg: np.ndarray, tr_s: float) -> None:
         check_sequence(tr_s, flip_deg)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import RequestError
 from ..fitting.codes import NO_VALUES, FitCode
-from ..fitting.linear import fit_linear
+from ..fitting.linear import LINEAR_CHUNK, fit_linear
 from ..fitting.model import FunctionModel, Parameter, SeparableModel
 from ..fitting.result import FitResult
 
@@ -144,9 +145,10 @@ class MonoExponential(SeparableModel):
 
 
 class R2StarNoiseFloor(FunctionModel):
-    """S = sqrt(S0^2 exp(-2 TE R2*) + floor^2), log-linear start; the floor of a magnitude image is sqrt(2) sigma.
+    """S0 exp(-TE R2*) as a magnitude image shows it: the mean of the Rician distribution; log-linear start.
 
-    From E[S^2] = A^2 + 2 sigma^2 of Rician noise (Gudbjartsson 1995, doi 10.1002/mrm.1910340618).
+    The mean is sigma sqrt(pi/2) [(1 + 2u) I0(u) + 2u I1(u)] exp(-u), u = (A / 2 sigma)^2, for the signal A without
+    noise (Gudbjartsson 1995, doi 10.1002/mrm.1910340618); it ends in the noise floor of 1.25 sigma.
 
     Parameters
     ----------
@@ -157,26 +159,32 @@ class R2StarNoiseFloor(FunctionModel):
     """
 
     parameters = (S0, R2_STAR)
+    may_be_exact = True
 
     def __init__(self, echo_s: np.ndarray, noise_sd: float) -> None:
         self.measured_at = check_echo_times(echo_s)
         if not (np.isfinite(noise_sd) and noise_sd >= 0):
             raise RequestError(f"Noise is {noise_sd}.", "Give the standard deviation of the noise, zero or more.")
-        self.n_frames, self.floor = self.measured_at.size, float(np.sqrt(2) * noise_sd)
+        self.n_frames, self.noise_sd = self.measured_at.size, float(noise_sd)
 
     def value(self, p: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
         """Signal at every echo."""
         import torch
 
-        echo = self.places(p)
-        return torch.sqrt((p[0] * torch.exp(-echo * p[1])).square() + self.floor**2 + torch.finfo(p.dtype).tiny)
+        clean = p[0] * torch.exp(-self.places(p) * p[1])
+        if self.noise_sd == 0:
+            return clean
+        u = (clean / (2 * self.noise_sd)).square()
+        mean = (1 + 2 * u) * torch.special.i0e(u) + 2 * u * torch.special.i1e(u)
+        return self.noise_sd * float(np.sqrt(np.pi / 2)) * mean
 
     def start(self, y: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
         """Weighted line through the logarithm of the signal without the floor, weights S^2 (constant noise)."""
         import torch
 
         echo = self.places(y)
-        clean = torch.sqrt((y.square() - self.floor**2).clamp(min=0.0)) + 1e-6 * y.abs().amax(0)
+        # E[S^2] = A^2 + 2 sigma^2
+        clean = torch.sqrt((y.square() - 2 * self.noise_sd**2).clamp(min=0.0)) + 1e-6 * y.abs().amax(0)
         weight = clean.square()
         total = weight.sum(0)
         logs = torch.log(clean)
@@ -252,7 +260,7 @@ def ivim_segmented(signal: np.ndarray, b: np.ndarray, least_b: float = LEAST_B, 
     """Segmented IVIM: D and intercept from b >= ``least_b``, f from the intercept and S(b = 0), then D* alone.
 
     The first step is non-linear: where perfusion is nearly all of the signal, nothing but noise is left at high b, and
-    it may be negative. Errors are those of D and of D*; S0 and f carry none.
+    it may be negative. The error of D* is that of the full model at the values found.
 
     Raises
     ------
@@ -263,32 +271,56 @@ def ivim_segmented(signal: np.ndarray, b: np.ndarray, least_b: float = LEAST_B, 
 
     from ..fitting.engine import fit
 
-    values = check_b_values(b)
-    zero, high = values == 0, values >= least_b
-    if not zero.any() or np.unique(values[high]).size < 3:
+    b_values = check_b_values(b)
+    zero, high = b_values == 0, b_values >= least_b
+    if not zero.any() or np.unique(b_values[high]).size < 3:
         raise RequestError(
-            f"Segmented IVIM needs b = 0 and three b-values from {least_b:g} s/mm2; there are {values.tolist()}.",
+            f"Segmented IVIM needs b = 0 and three b-values from {least_b:g} s/mm2; there are {b_values.tolist()}.",
             "Use the full fit or another limit.",
         )
     data = np.asarray(signal, dtype=float)
     s0 = data[zero].mean(axis=0)
-    slow = fit(MonoExponential(values[high], IVIM_D), data[high], **fit_options)
+    slow = fit(MonoExponential(b_values[high], IVIM_D), data[high], **fit_options)
     impossible = np.isin(slow.code, NO_VALUES) | ~np.isfinite(data).all(axis=0) | ~(s0 > 0)
     diffusion = slow.values["D"]
     with np.errstate(invalid="ignore", divide="ignore"):
         fraction = np.clip(1 - slow.values["S0"] / s0, 0.0, 1.0)
     fast = fit(
-        IvimPseudoDiffusion(values),
+        IvimPseudoDiffusion(b_values),
         data,
         extra=(s0, fraction, diffusion),
         preset=np.where(impossible, FitCode.INVALID, FitCode.OK).astype(np.uint8),
         **fit_options,
     )
-    nothing = np.full(s0.shape, np.nan)
     known = np.where(np.isfinite(fast.values["Dstar"]), 1.0, np.nan)
-    return replace(
-        fast,
-        values={"S0": s0 * known, "f": fraction * known, "D": diffusion * known, **fast.values},
-        errors={"S0": nothing, "f": nothing, "D": slow.errors["D"], **fast.errors},
-        units={"S0": S0.unit, "f": IVIM_F.unit, "D": IVIM_D.unit, **fast.units},
-    )
+    values = {"S0": s0 * known, "f": fraction * known, "D": diffusion * known, **fast.values}
+    freedom = b_values.size - len(values)
+    variance = fast.sum_of_squares / max(freedom, 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # The noise is that of all b-values: the few high ones tell it badly.
+        ratio = np.sqrt(variance / (slow.sum_of_squares / slow.freedom))
+        zero_error = np.sqrt(variance / zero.sum())
+        fraction_error = np.hypot(slow.errors["S0"] * ratio, zero_error * (1 - fraction)) / s0
+    errors = {"S0": zero_error, "f": fraction_error * known, "D": slow.errors["D"] * ratio * known,
+              "Dstar": _pseudo_diffusion_error(values, variance, b_values)}  # fmt: skip
+    code = np.where((fast.code == FitCode.OK) & ~impossible, slow.code, fast.code).astype(np.uint8)
+    return replace(fast, values=values, errors=errors, code=code, freedom=freedom,
+                   units={q.name: q.unit for q in Ivim.parameters})  # fmt: skip
+
+
+def _pseudo_diffusion_error(values: Mapping[str, np.ndarray], variance: np.ndarray, b_values: np.ndarray) -> np.ndarray:
+    """Standard error of D* in the full model at these values: its own step takes S0, f and D for exact."""
+    s0, f, slow, fast = (values[q.name].ravel() for q in Ivim.parameters)
+    error = np.full(fast.size, np.nan)
+    known = np.flatnonzero(np.isfinite(fast))
+    b = b_values[:, None]
+    for part in np.array_split(known, max(1, known.size // LINEAR_CHUNK)):
+        d, p = np.exp(-b * slow[part]), np.exp(-b * fast[part])
+        weak, strong = s0[part] * (1 - f[part]), s0[part] * f[part]
+        jacobian = np.stack([(d * weak + p * strong) / s0[part], s0[part] * (p - d), -b * weak * d, -b * strong * p])
+        size = np.sqrt((jacobian**2).sum(axis=1))
+        unit = np.moveaxis(jacobian / np.where(size > 0, size, 1.0)[:, None], -1, 0)
+        inverse = np.linalg.pinv(unit @ unit.swapaxes(1, 2), hermitian=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            error[part] = np.sqrt(variance.ravel()[part] * inverse[:, 3, 3]) / size[3]
+    return np.where(np.isnan(error) & np.isfinite(fast), np.inf, error).reshape(variance.shape)

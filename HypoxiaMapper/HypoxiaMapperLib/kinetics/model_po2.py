@@ -10,6 +10,8 @@ from ..errors import RequestError
 TOMA_DASU_A, TOMA_DASU_B, TOMA_DASU_C_MMHG = 10.9, 10.7, 2.5
 BOWEN_FORMS = ("linear", "polynomial", "sigmoid")
 PROPORTION_LIMITS_MMHG = (2.5, 5.0, 10.0)
+HIGHEST_MMHG = 760.0
+"""The pressure of pure oxygen at sea level."""
 
 
 def toma_dasu(
@@ -17,8 +19,8 @@ def toma_dasu(
 ) -> np.ndarray:
     """Model pO2 in mmHg: the inverse of U = A - B p/(C+p), p = C (A-U)/(B-A+U) (Toma-Dasu 2009).
 
-    ``uptake`` is relative to well-oxygenated tissue. Above A it is 0 mmHg; at or below A - B (0.2), where the formula
-    has no finite answer, NaN.
+    ``uptake`` is relative to well-oxygenated tissue. Above A it is 0 mmHg; at A - B (0.2) the formula goes to infinity:
+    below, and just above where no pressure is possible, NaN.
 
     Raises
     ------
@@ -30,7 +32,8 @@ def toma_dasu(
     u = np.asarray(uptake, dtype=float)
     rest = b - a + u
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(rest > 0, np.maximum(c_mmhg * (a - u) / rest, 0.0), np.nan)
+        pressure = np.maximum(c_mmhg * (a - u) / rest, 0.0)
+        return np.where((rest > 0) & (pressure <= HIGHEST_MMHG), pressure, np.nan)
 
 
 def bowen(uptake: np.ndarray, form: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from math import comb
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def oxygen_enhancing(
     Raises
     ------
     RequestError
-        For an unknown test, shared frames, or fewer than two frames in a phase.
+        For an unknown test, shared frames, fewer than two frames in a phase, or too few for the significance.
     """
     from scipy import stats
 
@@ -80,21 +81,34 @@ def oxygen_enhancing(
             "Give at least two frames for each phase and none to both.",
         )
     if test == "mann-whitney":
+        least = 1 / comb(a.size + b.size, a.size)
+        if least >= significance:
+            raise RequestError(
+                f"With {a.size} air and {b.size} oxygen frames no p of mann-whitney is below {least:.2g}.",
+                "Every voxel would be refractory: take longer phases, or another test.",
+            )
         p_value = stats.mannwhitneyu(change[b], change[a], alternative="greater", axis=0).pvalue
     else:
         equal = test == "student"
         p_value = stats.ttest_ind(change[b], change[a], axis=0, equal_var=equal, alternative="greater").pvalue
     finite = np.isfinite(change[np.r_[a, b]]).all(axis=0)
-    p_value = np.where(finite, p_value, np.nan)
+    # Two phases without any noise and change have no p: nothing speaks for a rise.
+    p_value = np.where(finite, np.nan_to_num(p_value, nan=1.0), np.nan)
     return (p_value < significance) & (change[b].mean(axis=0) > 0), p_value
 
 
-def perfused(area: np.ndarray, area_error: np.ndarray, significance: float = SIGNIFICANCE) -> np.ndarray:
-    """True where iAUC60 is significantly above zero (one-sided normal test of the area over its standard error)."""
+def perfused(
+    area: np.ndarray, area_error: np.ndarray, baseline_frames: int, significance: float = SIGNIFICANCE
+) -> np.ndarray:
+    """True where iAUC60 is significantly above zero: one-sided t-test of the area over its standard error.
+
+    The error comes from the noise of ``baseline_frames`` frames, so t has one degree of freedom less.
+    """
     from scipy import stats
 
+    limit = stats.t.isf(significance, baseline_frames - 1)
     with np.errstate(invalid="ignore"):
-        return np.nan_to_num(area, nan=-1.0) > stats.norm.isf(significance) * np.nan_to_num(area_error, nan=np.inf)
+        return np.nan_to_num(area, nan=-1.0) > limit * np.nan_to_num(area_error, nan=np.inf)
 
 
 def oxygen_classes(enhancing: np.ndarray, is_perfused: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -116,13 +116,15 @@ class DceData:
         ``FitCode`` per voxel: INVALID where T1, B1 or the signal is impossible.
     baseline : slice
         Frames before arrival.
+    from_signal : bool
+        False for a series that holds concentrations, whose zero is not the baseline's mean.
     """
 
     voxels: Voxels
     frames: Frames
     code: np.ndarray
     baseline: slice
-    t10_s: np.ndarray
+    from_signal: bool
     notes: tuple[str, ...] = ()
 
 
@@ -239,7 +241,7 @@ def to_concentration(
     """
     if series.unit == CONCENTRATION_UNIT:
         code = np.where(np.isfinite(voxels.data).all(axis=0), FitCode.OK, FitCode.INVALID).astype(np.uint8)
-        return DceData(voxels, frames, code, baseline, np.full(code.shape, np.nan))
+        return DceData(voxels, frames, code, baseline, False)
     tr_s, flip_deg = sequence_of(series, params)
     t10, notes = t1_before(inputs, voxels, params)
     b1 = _b1_of(inputs, voxels) if "b1" in inputs else np.ones_like(t10)
@@ -253,7 +255,7 @@ def to_concentration(
         return found.astype(np.float32), code
 
     data, code = in_blocks(convert, voxels.data, t10, b1)
-    return DceData(replace(voxels, data=data), frames, code, baseline, t10, tuple(notes))
+    return DceData(replace(voxels, data=data), frames, code, baseline, True, tuple(notes))
 
 
 def arrivals(data: DceData) -> tuple[np.ndarray, np.ndarray]:
@@ -318,7 +320,9 @@ def dce_input(
         if missing:
             raise RequestError(f"input_source=csv needs {', '.join(missing)}.", "Units are asked for, never guessed.")
         unit = params.input_csv_unit
-        return InputFunction.from_csv(Path(params.input_csv), time_unit=params.input_csv_time_unit, unit=unit), []
+        found = InputFunction.from_csv(Path(params.input_csv), time_unit=params.input_csv_time_unit, unit=unit)
+        found.require_beginning()
+        return found, []
     return _from_artery(series, data, regions, params), [
         "The input function was read from the images: inflow and partial volume may distort it."
     ]

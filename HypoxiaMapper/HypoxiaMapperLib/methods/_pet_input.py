@@ -149,6 +149,7 @@ def _from_csv(series: TimeSeries, params: PetInputParams) -> InputFunction:
         raise RequestError(f"input_source=csv needs {', '.join(missing)}.", "Units are asked for, never guessed.")
     unit = params.input_csv_unit
     found = InputFunction.from_csv(Path(params.input_csv), time_unit=params.input_csv_time_unit, unit=unit)
+    found.require_beginning()
     if unit != series.unit:
         factor = _conversion(unit, series)
         blood = None if found.blood is None else found.blood * factor

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
+from scipy import ndimage, special
 
 from ..errors import InputError, RequestError
 from ..fitting.codes import NO_VALUES, FitCode
@@ -26,6 +26,8 @@ NO_THRESHOLD_WARNING = (
     "No published threshold parts hypoxic from other tissue on this map: give your own (--threshold), and say where it "
     "comes from."
 )
+MANY_FREEDOM = 10
+"""From so many degrees of freedom on standard errors cover what those of the normal distribution do, within 3 %."""
 CODE_TEXT = {
     FitCode.BOUND_HIT: "a parameter ended on its bound",
     FitCode.NOT_CONVERGED: "the fit did not converge",
@@ -270,6 +272,7 @@ def fit_map(
     # A fit error may be infinite (undetermined): a map holds numbers or NaN.
     error = np.where(np.isfinite(result.errors[main]), result.errors[main], np.nan)
     known = bool(np.isfinite(error).any())
+    warnings = [*warnings, *_few_frames_note(result.freedom if known else 0)]
     spread = voxels.volume(error, f"standard error of {quantity}", unit, operation) if known else None
     value, comparison, source = threshold or (float("nan"), "<" if falls else ">", NO_THRESHOLD)
     notes = [*warnings, *voxels.series.facts.get("motion_warnings", ()), *code_warnings(result.code, voxels.gtv)]
@@ -281,6 +284,17 @@ def fit_map(
         tuple(notes if threshold else [*notes, NO_THRESHOLD_WARNING]),
         {**(details or {}), "voxels_by_code": result.count(), "computed_on": result.device}, extra, curves,
     )  # fmt: skip
+
+
+def _few_frames_note(freedom: int) -> list[str]:
+    """What standard errors from few frames mean: Student's t and not the normal distribution."""
+    if not 0 < freedom < MANY_FREEDOM:
+        return []
+    one, two = (1 - 2 * special.stdtr(freedom, -limit) for limit in (1.0, 1.96))
+    return [
+        f"The standard errors rest on {freedom} value(s) beyond the number of parameters: {100 * one:.0f} % of them "
+        f"cover the truth once and {100 * two:.0f} % 1.96 times, not 68 % and 95 %."
+    ]
 
 
 def plain_result(

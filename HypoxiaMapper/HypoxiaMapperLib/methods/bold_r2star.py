@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError, RequestError
-from ..fitting import fit
+from ..fitting import FitCode, fit
 from ..kinetics.decay import R2StarNoiseFloor, r2_star_log_linear
 from ..volume import Region
 from ._base import HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progress, parameter
@@ -20,6 +20,14 @@ RAYLEIGH_MEAN_PER_SD = float(np.sqrt(np.pi / 2))
 NOT_SPECIFIC_NOTE = (
     "R2* also rises with blood volume, iron, air and field inhomogeneity: it is no direct measure of hypoxia."
 )
+
+
+NO_FLOOR_NOTE = (
+    "The noise floor was not taken into account (fit=nonlinear with noise_sd or the region background does): late "
+    "echoes that lie in it bias R2* low."
+)
+DETECTED_SDS = 3.0
+"""A magnitude above this many noise standard deviations shows signal; without any, one in ninety is above."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class BoldR2starParams(FitParams):
 
 
 class BoldR2star(Method):
-    """S = sqrt(S0^2 exp(-2 TE R2*) + floor^2)."""
+    """S0 exp(-TE R2*) with the noise floor of a magnitude image."""
 
     name = "bold_r2star"
     title = "BOLD MRI: R2* from multi-echo gradient echoes"
@@ -67,7 +75,7 @@ class BoldR2star(Method):
         Raises
         ------
         RequestError
-            Fewer than three echoes for the non-linear fit, or echo times in a wrong unit.
+            Fewer than two echoes, or echo times in a wrong unit.
         InputError
             No voxel that can be fitted.
         """
@@ -88,12 +96,13 @@ class BoldR2star(Method):
             mean = r2_star_log_linear(voxels.shown_mean()[:, None], echo_s)
             fitted = np.exp(mean.values["lnS0"] - echo_s * mean.values["R2star"])
         else:
-            if not noise:
-                notes.append("No noise level was given: late echoes in the noise floor bias R2* low.")
             model = R2StarNoiseFloor(echo_s, noise)
             result = fit(model, voxels.data, options=params.options(), progress=progress)
             mean = fit(model, voxels.shown_mean()[:, None])
-            fitted = np.sqrt((mean.values["S0"] * np.exp(-echo_s * mean.values["R2star"])) ** 2 + 2 * noise**2)
+            fitted = model.curves(np.array([mean.values["S0"], mean.values["R2star"]]))[:, 0]
+        if params.fit == "log_linear" or not noise:
+            notes.append(NO_FLOOR_NOTE)
+        result = replace(result, code=_undetermined(result.code, voxels.data, noise))
         if not np.isfinite(result.values["R2star"]).any():
             raise RequestError("No voxel has a positive signal at every echo.", "Check the series and the region.")
         curve = curve_of(voxels.shown_name, series.values, voxels.shown_mean(), fitted, "echo time (ms)", "signal")
@@ -102,6 +111,12 @@ class BoldR2star(Method):
             f"R2* {params.fit}, {len(echo_s)} echoes {1000 * echo_s[0]:g} to {1000 * echo_s[-1]:g} ms", warnings=notes,
             curves=(curve,), details={"noise_sd": noise, "echo_times_ms": series.values.tolist()},
         )  # fmt: skip
+
+
+def _undetermined(code: np.ndarray, data: np.ndarray, noise_sd: float) -> np.ndarray:
+    """Codes, UNDETERMINED where fewer than two of the echoes (echoes, voxels) rise above the noise."""
+    few = (data > DETECTED_SDS * noise_sd).sum(axis=0) < 2
+    return np.where((code == FitCode.OK) & few, FitCode.UNDETERMINED, code).astype(np.uint8)
 
 
 METHOD = BoldR2star()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..kinetics.model_po2 import hypoxic_proportions
+from ..kinetics.model_po2 import HIGHEST_MMHG, hypoxic_proportions
 from ..volume import Region, require_same_grid
 from ._base import HypoxiaMap, InputSpec, Method, Progress, RegionSpec, no_progress, parameter
 from ._maps import arithmetic_code, missing_note, require_map, require_one_grid
@@ -17,7 +17,6 @@ from ._voxelwise import NO_THRESHOLD, NO_THRESHOLD_WARNING
 
 PRESSURE_UNITS = {"mm[Hg]": 1.0, "kPa": 7.500617, "Pa": 7.500617e-3, "%{O2}": 7.6}
 """Factors to mmHg; 1 % O2 is 7.6 mmHg (METHODS 0.9), 1 kPa 7.500617 mmHg."""
-HIGHEST_MMHG = 760.0
 
 
 @dataclass(frozen=True)
