@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from .errors import InputError, OutputError, RequestError
 from .nifti_image import read_nifti_image
-from .timeseries import PARAMETERS, SAME_PROTOCOL, UNSTATED, ParameterSeries, TimeSeries, Timing
+from .timeseries import PARAMETERS, SAME_PROTOCOL, UNSTATED, ParameterSeries, TimeSeries, Timing, require_measured
 from .volume import Volume, same_grid
 
 _MR_FIELDS = {  # BIDS in seconds or degrees; facts of this software
@@ -66,6 +66,7 @@ def read_nifti_dynamic_mr(
         If no field tells the times, naming what to state.
     """
     facts, frames, grid = read_frames(path)
+    require_measured(frames, path.name)
     start, source = _mr_times(facts, path, len(frames), timing)
     known = {**_mr_facts(facts, path), "file": path.name, "time_zero": "first frame", "time_source": source}
     return TimeSeries(
@@ -112,6 +113,7 @@ def read_nifti_parameter(paths: list[Path], parameter: str, frame_of_reference_u
     facts: dict[str, Any] = {}
     for path in paths:
         sidecar_facts, frames, own = read_frames(path)
+        require_measured(frames, path.name)
         found = _values_of(sidecar_facts, path, parameter)
         if len(found) != len(frames):
             raise InputError(f"{path.name}: {len(frames)} images, {len(found)} {parameter} values.", "Give one each.")

@@ -268,6 +268,21 @@ def require_ordered(start_s: np.ndarray, duration_s: np.ndarray, what: str) -> N
         )
 
 
+def require_measured(frames: np.ndarray, what: str) -> None:
+    """Refuse MR frames of zeros alone: an aborted scan leaves them.
+
+    Raises
+    ------
+    InputError
+        Naming the first.
+    """
+    for k, frame in enumerate(frames):
+        if not frame.any():
+            raise InputError(
+                f"{what}: frame {k + 1} of {len(frames)} holds only zeros.", "It was not measured: leave it out."
+            )
+
+
 def require_one_unit(start_s: np.ndarray, duration_s: np.ndarray, what: str) -> None:
     """Refuse frame lengths that fill the time between the starts only when read in another unit.
 
@@ -280,7 +295,7 @@ def require_one_unit(start_s: np.ndarray, duration_s: np.ndarray, what: str) -> 
         Naming the unit the lengths seem to be in.
     """
     steps, lengths = np.diff(start_s), duration_s[:-1]
-    if len(steps) < 2 or not (lengths > 0).all():
+    if not len(steps) or not (lengths > 0).all():
         return
     for factor, longest_s in UNIT_SLIPS.items():
         gapless = np.abs(steps - factor * lengths) <= GAPLESS * steps

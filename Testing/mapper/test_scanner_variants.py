@@ -166,6 +166,30 @@ def test_trigger_times_that_contradict_the_acquisition_are_told(tmp_path):
         assert ("Trigger Time" in " ".join(series.facts["warnings"])) == told
 
 
+def test_a_stated_interval_that_contradicts_the_acquisition_is_told(tmp_path):
+    tags = {"AcquisitionTime": [clock(5 * t) for t in range(4)], "AcquisitionDate": "20250101"}
+    info = write_mr_frames(tmp_path, FRAMES, **tags)
+    for interval_s, told in ((50.0, True), (5.0, False)):
+        series = read_time_series([info], Timing(frame_interval_s=interval_s))
+        np.testing.assert_allclose(series.frame_start_s, interval_s * np.arange(4))
+        assert ("acquisition times span 15 s" in " ".join(series.facts["warnings"])) == told
+
+
+def test_trigger_times_of_a_single_slice_in_seconds_are_asked_about(tmp_path):
+    info = write_mr_frames(tmp_path, FRAMES[:, :1], TriggerTime=[0, 5, 10, 15], **NO_TIME)
+    with pytest.raises(InputError, match="too short"):
+        read_time_series([info])
+
+
+@pytest.mark.parametrize("read", [read_time_series, lambda infos: read_parameter_series(infos, "echo time")])
+def test_a_frame_of_zeros_was_not_measured(tmp_path, read):
+    frames = FRAMES * np.array([1, 1, 0, 1])[:, None, None, None]
+    varied = {"EchoTime": [5.0, 10.0, 15.0, 20.0]} if read is not read_time_series else {}
+    info = write_mr_frames(tmp_path, frames, **varied, TriggerTime=[0, 5000, 10000, 15000], **NO_TIME)
+    with pytest.raises(InputError, match="frame 3 of 4 holds only zeros"):
+        read([info])
+
+
 def test_a_modality_lut_is_no_slope(tmp_path):
     lut = Dataset()
     lut.LUTDescriptor, lut.ModalityLUTType, lut.LUTData = [4, 0, 16], "US", [0, 10, 20, 30]

@@ -77,6 +77,11 @@ def test_a_unit_that_is_stated_is_not_doubted():
     np.testing.assert_allclose(series.frame_mid_s, [5, 605, 1205])
 
 
+def test_two_frames_are_enough_to_tell_a_slip_of_units():
+    with pytest.raises(InputError, match="1000 times as long"):
+        series_of(np.ones((2, 4, 6, 8), np.float32), np.array([0.0, 1200.0]), np.full(2, 1.2))
+
+
 def test_a_frame_of_nan_is_refused_and_single_nans_are_not():
     frames = np.ones((3, 4, 6, 8), np.float32)
     frames[1, 0] = np.nan

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from ..errors import GeometryError, InputError
 from ..methods._base import Progress, no_progress
-from ..timeseries import SAME_PROTOCOL, UNSTATED, ParameterSeries, TimeSeries, Timing
+from ..timeseries import SAME_PROTOCOL, UNSTATED, ParameterSeries, TimeSeries, Timing, require_measured
 from ..volume import same_grid
 from .frame_times import FrameTimes, carry_midnight, mr_times, pet_times
 from .frames import image_names, read_headers, read_images
@@ -74,6 +74,8 @@ def read_time_series(
                           "use a parameter series.")  # fmt: skip
     times = _times(info, frames, timing)
     array = _read_voxels(frames, progress)
+    if info.role == "mr":
+        require_measured(array, what)
     quantity, unit = quantity_of(info, frames.slices[0][0].header)
     return TimeSeries(
         frames=array, frame_start_s=times.start_s, frame_duration_s=times.duration_s,
@@ -152,6 +154,7 @@ def read_parameter_series(
     names = [name for name in _PROTOCOL if name != PARAMETER_KEYWORDS[parameter][0]]
     _require_one_protocol(frames, names, f"Only the {parameter} may change: give images of one protocol.")
     array = _read_voxels(frames, progress)
+    require_measured(array, what)
     values = np.array([value for value, _ in groups])
     counts = [len(repeats) for _, repeats in groups]
     operations = f"read {len(values)} {parameter} values, rescale slope and intercept per slice"

@@ -23,7 +23,7 @@ from .pet_time import acquisition_time, injection_time, series_time, set_acquisi
 SHORTEST_PET_FRAME_MS = 1000.0
 """No PET frame is shorter than a second: smaller numbers were written in seconds."""
 SHORTEST_MR_STEP_MS = 50.0
-"""A volume of several slices takes longer: smaller steps were written in seconds."""
+"""No frame of a dynamic MRI is shorter, a single slice neither: smaller steps were written in seconds."""
 TILING_TOLERANCE_S = 0.5
 """Frames that follow each other within this time count as gapless when start and mid-time are told apart."""
 CONTRADICTION = 0.1
@@ -52,8 +52,7 @@ def pet_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
         If durations or starts are missing, or can be read in two ways and ``timing`` does not decide.
     """
     duration_s, duration_source = _durations(frames, timing, what)
-    moments = [min((t.time for h in group if (t := acquisition_time(h))), default=None) for group in frames]
-    known = [m for m in moments if m is not None]
+    known = _moments(frames)
     said: tuple[str, ...] = ()
     if len(known) == len(frames) and len(set(known)) == len(frames):
         _require_one_bed(frames, duration_s, what)
@@ -94,20 +93,21 @@ def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
     zeros = np.zeros(count)
     if timing.frame_interval_s is not None:
         start = _positions(frames) * timing.frame_interval_s
-        return _relative(start, zeros, f"stated by the user: {timing.frame_interval_s:g} s", "first frame")
+        times = _relative(start, zeros, f"stated by the user: {timing.frame_interval_s:g} s", "first frame")
+        return replace(times, warnings=_contradiction(start, _clock_s(frames), "acquisition times span"))
     offsets = _first_numbers(frames, "TemporalPositionTimeOffset")
     if offsets is not None and len(set(offsets)) == count:
         return _relative(offsets, zeros, "Temporal Position Time Offset (0020,930D), s", "first frame")
     trigger = _first_numbers(frames, "TriggerTime")
-    moments = [min((t.time for h in group if (t := acquisition_time(h))), default=None) for group in frames]
-    known = [m for m in moments if m is not None]
+    known = _moments(frames)
     if len(known) == count and len(set(known)) == count:
         start = np.array([(m - known[0]).total_seconds() for m in known])
         times = _relative(start, zeros, "acquisition date and time of each frame", "first frame", shift=False)
-        return replace(times, warnings=_contradiction(start, trigger))
+        other_s = None if trigger is None else trigger / 1000.0
+        return replace(times, warnings=_contradiction(start, other_s, "Trigger Time (0018,1060) spans"))
     if trigger is not None and len(set(trigger)) == count:
         unit = timing.time_unit or _plausible_unit(np.diff(trigger), SHORTEST_MR_STEP_MS, "Trigger Time (0018,1060)",
-                                                   len(frames[0]), what)  # fmt: skip
+                                                   what)  # fmt: skip
         start = trigger / 1000.0 if unit == "ms" else trigger
         return _relative(start, zeros, f"Trigger Time (0018,1060), taken as {unit}", "first frame")
     resolution = _first_numbers(frames, "TemporalResolution")
@@ -170,15 +170,27 @@ def _positions(frames: Headers) -> np.ndarray:
     return (positions - positions[0]) / np.diff(positions).min(initial=np.inf)
 
 
-def _contradiction(start_s: np.ndarray, trigger: np.ndarray | None) -> tuple[str, ...]:
-    """What to say where Trigger Time, in ms, makes another time axis than the one that was taken."""
-    if trigger is None or (np.diff(trigger) <= 0).any():
+def _moments(frames: Headers) -> list[datetime]:
+    """Acquisition time of each frame that has one: of its first slice."""
+    moments = [min((t.time for h in group if (t := acquisition_time(h))), default=None) for group in frames]
+    return [m for m in moments if m is not None]
+
+
+def _clock_s(frames: Headers) -> np.ndarray | None:
+    """Acquisition times in seconds after the first; None where frames lack one."""
+    known = _moments(frames)
+    return np.array([(m - known[0]).total_seconds() for m in known]) if len(known) == len(frames) else None
+
+
+def _contradiction(start_s: np.ndarray, other_s: np.ndarray | None, spans: str) -> tuple[str, ...]:
+    """What to say where another entry makes another time axis than the one that was taken."""
+    if other_s is None or (np.diff(other_s) <= 0).any():
         return ()
-    span_s, other_s = start_s[-1], (trigger[-1] - trigger[0]) / 1000.0
-    if abs(other_s - span_s) <= CONTRADICTION * span_s:
+    span_s, other_span_s = start_s[-1], other_s[-1] - other_s[0]
+    if abs(other_span_s - span_s) <= CONTRADICTION * span_s:
         return ()
-    return (f"Acquisition times span {span_s:g} s, Trigger Time (0018,1060) spans {other_s:g} s: the first were taken. "
-            "State the seconds from frame to frame if they are wrong.",)  # fmt: skip
+    return (f"Times were taken over {span_s:g} s, but {spans} {other_span_s:g} s: look which is right, and state the "
+            "seconds from frame to frame if need be.",)  # fmt: skip
 
 
 def _durations(frames: Headers, timing: Timing, what: str) -> tuple[np.ndarray, str]:
@@ -189,7 +201,7 @@ def _durations(frames: Headers, timing: Timing, what: str) -> tuple[np.ndarray, 
             f"{what}: Actual Frame Duration (0018,1242) is missing.", "Export the series with its frame durations."
         )
     unit = timing.time_unit or _plausible_unit(values, SHORTEST_PET_FRAME_MS, "Actual Frame Duration (0018,1242)",
-                                               2, what)  # fmt: skip
+                                               what)  # fmt: skip
     if unit == "s":
         for group, value in zip(frames, values, strict=True):
             for header in group:
@@ -197,9 +209,9 @@ def _durations(frames: Headers, timing: Timing, what: str) -> tuple[np.ndarray, 
     return (values / 1000.0 if unit == "ms" else values), f"durations from Actual Frame Duration, taken as {unit}"
 
 
-def _plausible_unit(steps: np.ndarray, least_ms: float, entry: str, slices: int, what: str) -> str:
+def _plausible_unit(steps: np.ndarray, least_ms: float, entry: str, what: str) -> str:
     """Milliseconds, as DICOM says, where that is possible; else the user is asked."""
-    if slices > 1 and np.median(steps) < least_ms:
+    if np.median(steps) < least_ms:
         raise InputError(
             f"{what}: {entry} gives frames of {np.median(steps):g}; DICOM says ms, which is too short.",
             "State the unit of the times (time_unit s or ms).",
