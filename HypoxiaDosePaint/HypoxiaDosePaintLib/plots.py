@@ -29,8 +29,8 @@ def histogram_svg(result: Result) -> str:
     _threshold_line(axes, result)
     axes.set_xlabel(_readable(result.histogram.x_label))
     axes.set_ylabel(_readable(result.histogram.y_label))
-    axes.legend(frameon=False, fontsize=9, loc="upper right")
-    return _svg(figure, "histogram")
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
+    return _svg(figure, "histogram", "Histogram of the map inside the gross tumour, with the threshold as a line")
 
 
 def volume_by_threshold_svg(result: Result) -> str:
@@ -51,7 +51,8 @@ def volume_by_threshold_svg(result: Result) -> str:
     if gtv_ml > 0:
         share = axes.secondary_yaxis("right", functions=(lambda v: 100 * v / gtv_ml, lambda v: v * gtv_ml / 100))
         share.set_ylabel("% of GTV")
-    return _svg(figure, "volume")
+    words = text.replace("\n", ", ")
+    return _svg(figure, "volume", f"Volume beyond the threshold against the threshold; at the one used {words}")
 
 
 def fit_curve_svg(curve: FitCurve, name: str) -> str:
@@ -80,7 +81,7 @@ def fit_curve_svg(curve: FitCurve, name: str) -> str:
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e4e7ea")
-    return _svg(figure, name)
+    return _svg(figure, name, f"Measured points, fitted curve and residual of {curve.name}")
 
 
 def _hypoxic(x: np.ndarray, result: Result) -> np.ndarray:
@@ -116,8 +117,13 @@ def _figure() -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any, name: str) -> str:
-    """The figure as an SVG element: the same bytes every time, its ids unique on the page, letters as shapes."""
+def _svg(figure: Any, name: str, words: str) -> str:
+    """The figure as an SVG element: the same bytes every time, its ids unique on the page, letters as shapes.
+
+    ``words`` is what a screen reader says of it.
+    """
+    from html import escape
+
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
@@ -127,4 +133,5 @@ def _svg(figure: Any, name: str) -> str:
         FigureCanvasSVG(figure).print_svg(stream, metadata=no_metadata)
     text = stream.getvalue()
     text = text[text.index("<svg") :].replace('id="', f'id="{name}_').replace('="#', f'="#{name}_')
+    text = text.replace("<svg", f'<svg role="img" aria-label="{escape(words)}"', 1)
     return text.replace("url(#", f"url(#{name}_")

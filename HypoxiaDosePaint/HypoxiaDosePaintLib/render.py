@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import HypoxiaMapperLib
 from HypoxiaMapperLib.errors import OutputError
 
 from .pictures.frame import Picture, checkerboard, compose
+from .pictures.labels import description
 from .pictures.plain_views import plain_pane
 from .pictures.plan import TILES_PER_PAGE, Pane, Plan, make_plan
 from .result import Result
-from .wording import volume_word
+from .wording import unit_text, volume_word
 
 PANE_PIXELS = 600
 CHILD_SECONDS = 180.0
@@ -28,11 +30,17 @@ ORIENTATIONS = ("axial", "coronal", "sagittal")
 
 
 class Pictures(dict[str, bytes]):
-    """PNG files by name (``axial``, ``three_d``, ``slices_1`` ...), and what a reader must know about them."""
+    """PNG files by name (``axial``, ``three_d``, ``slices_1`` ...), and what a reader must know about them.
 
-    def __init__(self, files: dict[str, bytes], warnings: tuple[str, ...] = ()) -> None:
+    ``descriptions`` says by name, for those who cannot see a picture, where its slices lie and what is drawn in them.
+    """
+
+    def __init__(
+        self, files: dict[str, bytes], warnings: tuple[str, ...] = (), descriptions: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(files)
         self.warnings = warnings
+        self.descriptions = dict(descriptions or {})
 
 
 def render_pictures(result: Result, out: Path | None = None, size: int = PANE_PIXELS) -> Pictures:
@@ -63,15 +71,18 @@ def render_pictures(result: Result, out: Path | None = None, size: int = PANE_PI
         if pane.key.startswith("registration_pet_"):
             ct = views[pane.key.replace("_pet_", "_ct_")]
             views[pane.key.replace("_pet_", "_checker_")] = checkerboard(ct, views[pane.key], pane)
-    layout = _layout(plan, set(views), volume_word(result.images.map.surrogate))
+    pet_unit = unit_text(result.images.pet.unit) if result.images.pet else ""
+    layout = _layout(plan, set(views), volume_word(result.images.map.surrogate), pet_unit)
     files = {name: compose(p, views, plan, result, not failure) for name, p in layout.items()}
     warning = f"The pictures were not rendered by Slicer, and there is no 3D view: {failure}. {HINT}" if failure else ""
     if out is not None:
         _write(files, out)
-    return Pictures(files, (warning,) if warning else ())
+    return Pictures(
+        files, (warning,) if warning else (), {n: description(p.panes, plan, p.group) for n, p in layout.items()}
+    )
 
 
-def _layout(plan: Plan, available: set[str], volume: str) -> dict[str, Picture]:
+def _layout(plan: Plan, available: set[str], volume: str, pet_unit: str = "") -> dict[str, Picture]:
     """Which panes make which picture, in the order of the report; ``volume`` is the word for what they show."""
     panes = {p.key: p for p in plan.panes}
 
@@ -93,7 +104,8 @@ def _layout(plan: Plan, available: set[str], volume: str) -> dict[str, Picture]:
         layout[f"slices_{number}"] = Picture(f"Every slice of the {volume} ({len(tiles)}){of}", rows)
     if "registration_pet_axial" in panes:
         checker = tuple(replace(p, key=p.key.replace("_pet_", "_checker_")) for p in row("registration_pet"))
-        title = "Registration to sign off: PET with CT outlines (top), CT and PET in squares (bottom)"
+        black = f"{plan.windows['pet'][1]:.3g} {pet_unit}".strip()
+        title = f"Registration to sign off: PET (black {black}) with CT outlines; below, CT and PET in squares"
         layout["registration"] = Picture(title, (row("registration_outlined"), checker), colour_bar=False, group="body")
     return layout
 

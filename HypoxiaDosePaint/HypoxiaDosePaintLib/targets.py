@@ -41,8 +41,8 @@ AIR_HU = -300.0
 """CT numbers below it count as air or lung in the report; a reporting choice of this software."""
 
 _GTV_COLOURS = ((255, 255, 0), (255, 170, 0), (200, 220, 120))
-_COLOURS = {
-    "hypoxic": (255, 0, 255), "boost": (255, 64, 64), "base": (64, 160, 255),
+_COLOURS = {  # told apart without red or green sight, too (tested)
+    "hypoxic": (255, 0, 195), "boost": (255, 64, 64), "base": (64, 160, 255),
     "reference": (0, 220, 120),
 }  # fmt: skip
 

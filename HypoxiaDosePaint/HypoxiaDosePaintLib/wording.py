@@ -8,6 +8,7 @@ import re
 from HypoxiaMapperLib.methods import HypoxiaMap
 
 RESEARCH_USE = "Research use only"
+NO_PERSON = "(digital patient, no person)"  # ends what demonstrations write where a person's name would stand
 SURROGATE_LABEL = "SURROGATE, not a measurement of hypoxia"
 _UNITS = {"[hnsf'U]": "HU", "mm[Hg]": "mmHg", "1": "", "{ratio}": "ratio"}
 
@@ -86,6 +87,16 @@ def percent_text(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
+def change_text(percent: float) -> str:
+    """A deviation in per cent with its sign, e.g. ``+3.3 %``."""
+    return f"{percent:+.1f} %"
+
+
+def css_text(text: str) -> str:
+    """Any text as a CSS string, every character escaped, for what stands at the edge of printed pages."""
+    return '"' + "".join(f"\\{ord(character):06x}" for character in text) + '"'
+
+
 def number_text(value: object) -> str:
     """Any value of a table: numbers to four significant digits, booleans as yes/no, the rest as text."""
     if isinstance(value, bool):
@@ -120,11 +131,14 @@ _ENDINGS = (
     ("_percent", "%"), ("_mm", "mm"), ("_ml", "ml"), ("_gy", "Gy"), ("_mmhg", "mmHg"), ("_g_ml", "g/ml"), ("_kg", "kg"),
     ("_g_per_ml", "g/ml"), ("_s", "s"), ("_min", "min"), ("_mbq", "MBq"), ("_bq_ml", "Bq/ml"), ("_cm", "cm"),
 )  # fmt: skip
+_LABELS = {"suv_factor": "SUV factor (SUV per unit in the file)"}
 _ACRONYMS = {w.lower(): w for w in ("SUV", "UID", "PET", "CT", "MR", "ROI", "ROIs", "GTV", "PTV", "SOP", "ID")}
 
 
 def label_text(key: str, capital: bool = True) -> str:
     """A field name as a label: ``hypoxic_volume_ml`` gives ``Hypoxic volume (ml)``."""
+    if key in _LABELS:
+        return _LABELS[key]
     unit = ""
     for ending, text in sorted(_ENDINGS, key=lambda e: -len(e[0])):
         if key.lower().endswith(ending):

@@ -51,7 +51,7 @@ def test_report_shows_the_model_beside_the_map(result):
     html = report_html(result, {})
     head = html[: html.index("<main>")]
     assert LABEL in head
-    section = html[html.index("<h2>Model</h2>") : html.index("<h2>Targets</h2>")]
+    section = html[html.index("<h2>Model</h2>") : html.index("<h2>Patient and series</h2>")]
     model = sample_model()
     for text in (
         model.title, model.training_data, model.licence, "FDG PET, CT", "hypoxia PET, ADC", "5.31 ml",
@@ -88,6 +88,8 @@ def test_terminal_json_and_table_carry_the_label(result, tmp_path):
                  "2 of 2 checks passed: FDG PET 1, CT 1; see report",
                  "scaled FDG: 6.10 ml", DIGESTS[0][:12]):  # fmt: skip
         assert text in lines
+    asked = replace(result, request=replace(result.request, inputs={"adc": "none"}))
+    assert "without hypoxia_pet, adc (left out as asked)" in result_lines(asked, tmp_path)
     facts = result_facts(result, tmp_path)
     assert facts["model"]["weights_sha256"] == list(DIGESTS)
     assert LABEL in facts["map_label"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes.util
 import io
+import re
 import stat
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from HypoxiaDosePaintLib import render
-from HypoxiaDosePaintLib.pictures import frame
+from HypoxiaDosePaintLib.pictures import frame, labels
 from HypoxiaDosePaintLib.pictures.frame import edge_letters
 from HypoxiaDosePaintLib.pictures.plain_views import plain_pane
 from HypoxiaDosePaintLib.pictures.plan import central_voxel, make_plan
@@ -228,29 +229,84 @@ def test_a_volume_at_the_edge_of_the_image_gets_closed_outlines():
     assert plain_pane(plan, pane(plan, "axial")).shape == (240, 240, 3)
 
 
-def test_the_canvas_ends_with_the_images_and_the_legend_stays_on_it(plan):
-    overview = render._layout(plan, set(), "hypoxic volume")["overview"]
-    bar_only = frame.BAR_HEIGHT
-    for count, height, wanted in ((2, 400, [2]), (9, 400, [0, 9]), (40, 400, [0, 14, 14, 12]), (2, bar_only, [0, 2])):
-        many = replace(plan, contours=(plan.contours[0],) * count)
-        columns = frame.legend_columns(overview, many, height)
-        assert [len(c) for c in columns] == wanted
-        for number, column in enumerate(columns):
-            assert len(column) * frame.LEGEND_LINE <= height - (0 if number else bar_only)
-    without = replace(overview, colour_bar=False)
-    assert [len(c) for c in frame.legend_columns(without, replace(plan, contours=(plan.contours[0],) * 9), 400)] == [9]
+def test_a_legend_lists_what_is_in_its_slice_and_nothing_else(result, plan):
+    """Against the masks themselves, voxel by voxel, on the slice that the pane shows as a whole."""
+    k = central_voxel(result.images.hypoxic)[2]
+    p = pane(plan, "overview_axial")
+    structures = [s.region for s in result.images.structures] + list(result.images.organs)
+    here = [r.name for r in structures if r.array[k].any()]
+    assert [c.name for c in labels.shown_contours([p], plan, "targets")] == here
+    zoomed = [c.name for c in labels.shown_contours([pane(plan, "axial")], plan, "targets")]
+    assert zoomed == [name for name in here if name != "SpinalCord"]  # in the slice, but beside what the pane shows
+    assert "Blood" in {r.name for r in structures} - set(here)
+    far = replace(p, centre_mm=tuple(np.array(p.centre_mm) + np.array((0, 0, 300))))
+    assert labels.shown_contours([far], plan, "targets") == []
+    assert len(labels.shown_contours([far, p], plan, "targets")) == len(here)
 
 
-def test_an_overview_is_no_higher_than_its_images(result):
+def test_a_3d_legend_leaves_out_what_is_not_drawn_or_not_in_view(plan):
+    p = pane(plan, "solid_coronal")
+    shown = [c.name for c in labels.shown_contours([p], plan, "targets")]
+    assert {"GTVp", "GTVp_Hyp", "PTV_7000", "PTV_7700"} <= set(shown)
+    assert "Blood" not in shown  # opacity 0
+    aside = replace(p, centre_mm=tuple(np.array(p.centre_mm) + np.array(p.right) * 2 * p.width_mm))
+    assert labels.shown_contours([aside], plan, "targets") == []
+
+
+def test_a_description_names_place_and_structures_drawn_and_not_drawn(plan):
+    text = labels.description([pane(plan, "axial")], plan, "targets")
+    assert text.startswith(re.sub(" +", " ", pane(plan, "axial").title) + ". Drawn: GTVp, GTVp_Hyp,")
+    assert text.endswith("Not in it: Blood, SpinalCord.")
+    tiles = [p for p in plan.panes if p.key.startswith("slice_")]
+    assert f"{len(tiles)} slices, {tiles[0].title} to {tiles[-1].title}. Drawn:" in labels.description(
+        tiles, plan, "targets"
+    )
+
+
+@pytest.mark.parametrize("key", ["axial", "coronal", "sagittal"])
+def test_names_begin_at_their_lines_and_do_not_cover_each_other(result, key):
+    plan = make_plan(result, 600)
+    p = pane(plan, key)
+    found = labels.place_labels(p, plan)
+    assert [c.contour.name for c in sorted(found, key=lambda f: f.contour.name)] == sorted(
+        c.name for c in labels.shown_contours([p], plan, "targets")
+    )
+    for label in found:
+        x, y = label.start
+        mask = labels.mask_in(label.contour, p)
+        assert mask[y, x]
+        assert not mask[max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4].all()  # at its edge, not within
+        assert 0 <= label.end[1] <= 600
+    heights = sorted(label.end[1] for label in found)
+    assert min(np.diff(heights)) >= labels.LABEL_LINE
+    assert labels.place_labels(pane(make_plan(result, PIXELS), key), plan) == []  # too small a pane
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 40])
+@pytest.mark.parametrize("width", [600, 1232])
+@pytest.mark.parametrize("colour_bar", [False, True])
+def test_the_legend_stays_on_its_strip_and_off_the_colour_bar(count, width, colour_bar):
+    height, places = frame.strip_places(count, width, colour_bar)
+    assert len(set(places)) == len(places) == count
+    for x, y in places:
+        assert x + frame.LEGEND_WIDTH <= width + frame.GAP
+        assert y + frame.LEGEND_LINE <= height
+        assert not colour_bar or x >= frame.BLOCK_WIDTH or y >= frame.BAR_HEIGHT
+    assert height >= (frame.BAR_HEIGHT if colour_bar else 0)
+
+
+def test_a_crowded_picture_grows_downwards_only(result):
     from PIL import Image
 
-    organs = result.images.organs * 20
-    crowded = replace(result, images=replace(result.images, organs=organs))
-    plan = make_plan(crowded, 600)
+    plan = make_plan(result, 600)
+    crowded = replace(plan, contours=plan.contours[:1] * 40)
     views = {p.key: np.zeros((p.pixels, p.pixels, 3), np.uint8) for p in plan.panes}
     overview = render._layout(plan, set(), "hypoxic volume")["overview"]
-    size = Image.open(io.BytesIO(frame.compose(overview, views, plan, crowded, True))).size
-    assert size[1] == 400 + frame.HEADER + frame.FOOTER
+    few, many = (
+        Image.open(io.BytesIO(frame.compose(overview, views, used, result, True))).size for used in (plan, crowded)
+    )
+    assert many[0] == few[0] == 3 * 400 + 4 * frame.GAP
+    assert many[1] > few[1]
 
 
 def test_titles_of_a_surrogate_are_not_called_hypoxic(monkeypatch):
@@ -261,6 +317,10 @@ def test_titles_of_a_surrogate_are_not_called_hypoxic(monkeypatch):
     assert "Axial slice through the surrogate volume" in titles
     assert any(t.startswith("Every slice of the surrogate volume") for t in titles)
     assert not [t for t in titles if "hypoxic" in t.lower()]
+
+
+def test_the_picture_to_sign_off_says_what_black_is(plan):
+    assert "PET (black 6 g/ml)" in render._layout(plan, set(), "hypoxic volume", "g/ml")["registration"].title
 
 
 def test_many_slices_go_on_several_pages(plan):

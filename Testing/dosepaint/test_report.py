@@ -14,11 +14,12 @@ from HypoxiaDosePaintLib.pipeline import margins_not_set
 from HypoxiaDosePaintLib.plots import histogram_svg, volume_by_threshold_svg
 from HypoxiaDosePaintLib.prescription import get_protocol, make_prescription
 from HypoxiaDosePaintLib.render import Pictures
-from HypoxiaDosePaintLib.report import PICTURE_CAPTIONS, report_html, write_report
+from HypoxiaDosePaintLib.report import PICTURE_CAPTIONS, object_check, report_html, write_report
 from HypoxiaDosePaintLib.request import Margins, Request, request_from_json
-from HypoxiaDosePaintLib.result import Curve, Dropped
+from HypoxiaDosePaintLib.result import Curve, Dropped, ProofRow
 from HypoxiaDosePaintLib.sidecar import result_to_json, write_targets_csv
 from HypoxiaDosePaintLib.wording import (
+    NO_PERSON,
     SURROGATE_LABEL,
     date_text,
     gtv_words,
@@ -103,10 +104,12 @@ def test_numbers_of_the_prescription_are_the_published_ones(result):
 
 
 def test_choices_of_the_request_are_told(result):
+    result = replace(result, details={**result.details, "base_margin": "5 mm", "boost_margin": "4 mm"})
     text = Page(report_html(result, PICTURES)).text
     for part in (
         "Reference sphere of 9 mm at -35, 10, -40 mm LPS", "Organs at risk SpinalCord", "Distance to organs (mm) 3",
-        "Subvolume: minimum component (ml) 0.5", "Margin of boost 4 mm on every side", "Margin of base protocol's own",
+        "Subvolume: minimum component (ml) 0.5", "Margin of boost 4 mm on every side",
+        "Margin of base 5 mm (the protocol's own)",
     ):  # fmt: skip
         assert part in text
     uneven = replace(result, request=replace(result.request, base_margins=Margins(3, 3, 3, 3, 6, 6)))
@@ -198,6 +201,81 @@ def test_warnings_of_the_pictures_and_their_absence_are_shown(result):
     assert "Read first: 2 warnings" in text
     assert "no EGL" in text
     assert "No pictures could be made" in text
+
+
+def test_a_demonstration_is_not_shown_as_accepted(result):
+    demo = replace(result, accepted_by=f"Demonstration {NO_PERSON}")
+    html = report_html(demo, PICTURES)
+    assert '<div class="state demo"><strong>DEMONSTRATION, accepted by no person</strong>' in html
+    assert '<div class="state ok">' not in html
+    assert '<div class="state ok"><strong>Accepted by Dr A. Example</strong>' in report_html(result, PICTURES)
+
+
+def test_cropped_is_a_number_for_every_planning_target_and_for_nothing_else(result):
+    details = {**result.details, "cropped_from_PTV_7000_ml": {"SpinalCord": 0.37}, "packages": {"numpy": "2.4.6"}}
+    html = report_html(replace(result, details=details), PICTURES)
+    text = Page(html).text
+    rows = re.findall(r"<td><b>(\w+)</b></td>.*?<td class=\"n\">([^<]*)</td></tr>", html)
+    assert rows == [("GTVp", "–"), ("GTVp_Hyp", "–"), ("PTV_7700", "0.00 ml"), ("PTV_7000", "0.37 ml"), ("Blood", "–")]
+    assert "cropped by organ: SpinalCord 0.37 ml" in text
+    assert "Cropped from" not in text  # once, beside the target, is enough
+    assert "CONTROL is the reference region of the map, neither target nor organ at risk" in text
+    assert "of which none was given" not in text
+    assert "Python packages numpy 2.4.6" in text
+    none = replace(result, request=replace(result.request, organ_rois=()))
+    assert "removed in and next to organs at risk, of which none was given" in Page(report_html(none, PICTURES)).text
+
+
+def test_whole_objects_have_a_table_of_their_own_that_says_what_was_compared(result):
+    nan = float("nan")
+    whole = [ProofRow(n, nan, nan, nan, nan, True) for n in ("RTSTRUCT", "MAP_UNCERTAINTY", "file RTPLAN.dcm")]
+    text = Page(report_html(replace(result, proof=(*result.proof, *whole)), PICTURES)).text
+    structures, objects = text.split("Object or file What was compared Result")
+    assert "RTSTRUCT" not in structures[structures.rindex("Centre moved") :]
+    assert "RTSTRUCT it refers to the slices of the planning CT" in objects
+    assert "MAP_UNCERTAINTY quantity, unit and the value of every voxel" in objects
+    assert "file RTPLAN.dcm bytes are those delivered" in objects
+
+
+def test_every_check_of_the_proof_is_explained():
+    names = ("identity", "label of the model", "RTSTRUCT", "SEG", "RTPLAN", "MAP", "MAP_ALEATORIC_SD", "PRESCRIPTION",
+             "RTDOSE", "file SEG.dcm")  # fmt: skip
+    assert [name for name in names if not object_check(name)] == []
+
+
+def test_the_truth_is_explained_and_has_units(result):
+    truth = {"found_ml": 8.592, "blurred_truth_ml": 8.316, "error_against_blurred_percent": 3.319,
+             "dice_against_unblurred": 0.82888}  # fmt: skip
+    text = Page(report_html(replace(result, truth=truth), PICTURES)).text
+    assert "Found by this run 8.59 ml Blurred truth 8.32 ml Error against the blurred truth +3.3 %" in text
+    assert "Overlap (Dice) with the unblurred truth, 1 is perfect 0.829" in text
+    assert "Blurred truth : the same after the blur of this PET but without its noise" in text
+
+
+def test_the_deficit_stands_beside_the_one_of_the_other_constant(result):
+    text = Page(report_html(result, PICTURES)).text
+    assert (
+        "m 3 and K 3 mmHg for any patient; with K 2.5 mmHg, as others have it, 16 mmHg and 3.8, 13.0, 28.0 Gy" in text
+    )
+
+
+def test_pictures_have_words_for_those_who_cannot_see_them(result):
+    said = "Axial z = 4 mm (slice 3/9). Drawn: GTVp."
+    html = report_html(result, Pictures({"axial": b"png"}, (), {"axial": said}))
+    assert f'alt="Axial slice of the planning image through the hypoxic volume, with the map. {said}"' in html
+    for svg in re.findall("<svg[^>]*>", html):
+        assert 'role="img"' in svg
+        assert re.search('aria-label="[^"]{20,}"', svg)
+
+
+def test_every_printed_page_says_research_use_and_whose_it_is(result):
+    evil = '"; } body { display: none } </style><b>'
+    html = report_html(replace(result, patient={"id": evil, "name": "A"}), PICTURES)
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert '@bottom-left { content: "Research use only"; }' in style
+    assert "display: none" not in style
+    found = re.search(r'@bottom-center { content: "([^"]*)"; }', style).group(1)
+    assert re.sub(r"\\([0-9a-f]{6})", lambda m: chr(int(m[1], 16)), found) == f"Patient ID {evil}"
 
 
 def test_override_is_told(result):

@@ -149,6 +149,58 @@ def test_verify_proves_the_set_from_the_files_alone(street, digital_patient, tmp
     assert "PTV_7700" in capsys.readouterr().err
 
 
+def test_left_and_right_in_the_pictures_are_the_patients(street, digital_patient):
+    """The letters drawn at the edges against where the tumour is known to lie: on the right, in front of the spine."""
+    from HypoxiaDosePaintLib.pictures.frame import edge_letters
+    from HypoxiaDosePaintLib.pictures.labels import mask_in
+    from HypoxiaDosePaintLib.pictures.plan import make_plan
+
+    result = street[1]
+    plan = make_plan(result, 300)
+    masks = {r.name: r for r in (*result.images.gtvs, *result.images.organs)}
+
+    def centre(name):
+        index = np.argwhere(masks[name].array).mean(0)[::-1].tolist()
+        return np.array(masks[name].mask.TransformContinuousIndexToPhysicalPoint(index))
+
+    tumour, cord = centre("GTVp"), centre("SpinalCord")
+    assert tumour[0] < cord[0] - 5  # x runs to the left: the tumour is on the patient's right
+    assert tumour[1] < cord[1] - 20  # y runs to posterior: it is anterior
+    contours = {c.name: c for c in plan.contours}
+    letters = {p.key: edge_letters(p) for p in plan.panes}
+    axial = next(p for p in plan.panes if p.key == "overview_axial")
+    place = {n: np.argwhere(mask_in(contours[n], axial)).mean(0) for n in ("GTVp", "SpinalCord")}
+    side = "left" if place["GTVp"][1] < place["SpinalCord"][1] else "right"
+    end = "top" if place["GTVp"][0] < place["SpinalCord"][0] else "bottom"
+    assert (letters["overview_axial"][side], letters["overview_axial"][end]) == ("R", "A")
+    for key, found in letters.items():
+        if "coronal" in key:
+            assert (found["left"], found["right"], found["top"]) == ("R", "L", "S"), key
+        elif "sagittal" in key:
+            assert (found["left"], found["right"], found["top"]) == ("A", "P", "S"), key
+        else:
+            assert (found["left"], found["right"], found["top"]) == ("R", "L", "A"), key
+
+
+def test_the_picture_in_the_readme_has_the_look_of_the_pictures(street):
+    """Made anew by ``hypoxia demo``: copy ``pictures/axial.png`` of its result. This patient has other noise."""
+    from PIL import Image
+
+    from HypoxiaDosePaintLib.pictures.frame import HEADER
+    from HypoxiaDosePaintLib.render import PANE_PIXELS
+
+    if any("not rendered by Slicer" in w for w in street[1].warnings):
+        pytest.skip("no off-screen Slicer here")
+    folder = Path(__file__).parents[2] / "Resources" / "screenshots"
+    shipped, made = (
+        np.asarray(Image.open(p).convert("RGB"), float)
+        for p in (folder / "demo-axial.png", street[0] / "pictures" / "axial.png")
+    )
+    assert shipped.shape == made.shape
+    below = slice(HEADER + PANE_PIXELS, None)  # colour bar, legend, banner: the volumes in the legend differ
+    assert (np.abs(shipped - made)[below].max(axis=2) < 8).mean() > 0.97
+
+
 def test_without_acceptance_everything_but_dicom(digital_patient, tmp_path):
     out = tmp_path / "out"
     result = run(_request(digital_patient, out, accepted_by="  "))

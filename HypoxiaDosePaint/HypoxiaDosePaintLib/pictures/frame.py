@@ -1,4 +1,7 @@
-"""The frame around the views: orientation letters, position, ruler, colour bar, legend, research-use banner."""
+"""The frame around the views: orientation letters, position, ruler, names; below them colour bar and legend.
+
+Texts are written on dark boxes: an outline of letters alone looks doubled over bone.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ import numpy as np
 
 from ..result import Result
 from ..wording import RESEARCH_USE, map_mark, threshold_text, unit_text, volume_word
+from .labels import draw_labels, place_labels, shown_contours
 from .plain_views import overlay_colours
-from .plan import Contour, Pane, Plan
+from .plan import MAP_MARGIN_MM, Contour, Pane, Plan
 
 BACKGROUND, INK, FAINT, AMBER = (17, 19, 24), (240, 240, 240), (165, 170, 180), (255, 190, 60)
-GAP, SIDE_WIDTH, HEADER, FOOTER = 8, 280, 62, 34
-BAR_HEIGHT, LEGEND_LINE = 334, 28  # pixels that the colour bar with its texts, and a line of the legend, take
+GAP, HEADER, MARK_LINE, FOOTER = 8, 62, 24, 36
+BLOCK_WIDTH, BAR_HEIGHT, BAR_THICKNESS = 584, 116, 18  # pixels of the colour bar with its texts
+LEGEND_WIDTH, LEGEND_LINE = 292, 27  # pixels of a column and of a line of the legend
+SMALL_PIXELS = 300  # tiles of one scale: the first alone has a ruler
 CHECKER_MM = 30.0
 BY_SLICER = "Views rendered by 3D Slicer libraries"
 NOT_BY_SLICER = "NOT rendered by Slicer: plain resampling"
@@ -34,6 +40,11 @@ class Picture:
     group: str = "targets"
     overlay: str = "map"
 
+    @property
+    def panes(self) -> list[Pane]:
+        """Panes of all rows."""
+        return [pane for row in self.rows for pane in row]
+
 
 def compose(picture: Picture, views: Mapping[str, np.ndarray], plan: Plan, result: Result, by_slicer: bool) -> bytes:
     """PNG of a picture.
@@ -47,31 +58,47 @@ def compose(picture: Picture, views: Mapping[str, np.ndarray], plan: Plan, resul
     """
     from PIL import Image, ImageDraw
 
+    marks = [part for part in map_mark(result.images.map).split("; ") if part]
+    header = HEADER + MARK_LINE * len(marks)
     heights = [max(p.pixels for p in row) for row in picture.rows]
-    panes_width = max(sum(p.pixels + GAP for p in row) for row in picture.rows) - GAP
-    body = max(sum(heights) + GAP * (len(heights) - 1), BAR_HEIGHT if picture.colour_bar else 0)
-    columns = legend_columns(picture, plan, body)
-    width, height = panes_width + 3 * GAP + SIDE_WIDTH * len(columns), HEADER + body + FOOTER
+    width = 2 * GAP + max(BLOCK_WIDTH, *(sum(p.pixels + GAP for p in row) - GAP for row in picture.rows))
+    contours = shown_contours(picture.panes, plan, picture.group)
+    strip, places = strip_places(len(contours), width, picture.colour_bar)
+    strip_top = header + sum(h + GAP for h in heights)
+    height = strip_top + strip + FOOTER
     canvas = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    _header(draw, picture, result, width)
-    top = HEADER
+    _header(draw, picture, result, width, marks)
+    top = header
     for row, row_height in zip(picture.rows, heights, strict=True):
         left = GAP
         for pane in row:
             canvas.paste(Image.fromarray(views[pane.key]), (left, top))
-            _annotate(draw, pane, left, top)
+            _annotate(draw, pane, plan, left, top, ruler=pane.pixels >= SMALL_PIXELS or pane is picture.panes[0])
             left += pane.pixels + GAP
         top += row_height + GAP
     if picture.colour_bar:
-        _colour_bar(draw, canvas, picture.overlay, plan, result, panes_width + 2 * GAP)
-    for number, column in enumerate(columns):
-        top = HEADER + (BAR_HEIGHT if picture.colour_bar and number == 0 else 0)
-        _legend(draw, column, panes_width + 2 * GAP + number * SIDE_WIDTH, top)
+        _colour_bar(draw, canvas, picture.overlay, plan, result, strip_top)
+    for contour, (x, y) in zip(contours, places, strict=True):
+        _legend_entry(draw, contour, x, strip_top + y)
     note = BY_SLICER if by_slicer else NOT_BY_SLICER
-    draw.text((GAP, height - 26), RESEARCH_USE, AMBER, _font(16, bold=True))
+    draw.text((GAP, height - 28), RESEARCH_USE, AMBER, _font(17, bold=True))
     draw.text((width - GAP, height - 26), f"{note}  ·  {result.software}", FAINT, _font(13), anchor="ra")
     return png_bytes(canvas)
+
+
+def strip_places(count: int, width: int, colour_bar: bool) -> tuple[int, list[tuple[int, int]]]:
+    """Height of the strip below the panes, and where in it each of ``count`` entries of the legend begins.
+
+    The legend stands to the right of the colour bar where there is room, else below it; it fills row by row.
+    """
+    bar = BLOCK_WIDTH + 2 * GAP if colour_bar else GAP
+    beside = (width - bar) // LEGEND_WIDTH
+    left, top = (bar, 0) if beside else (GAP, BAR_HEIGHT)
+    columns = beside or max(1, (width - GAP) // LEGEND_WIDTH)
+    places = [(left + LEGEND_WIDTH * (n % columns), top + LEGEND_LINE * (n // columns)) for n in range(count)]
+    bottom = max((y + LEGEND_LINE for _, y in places), default=0)
+    return max(bottom, BAR_HEIGHT if colour_bar else 0), places
 
 
 def png_bytes(image: Any) -> bytes:
@@ -100,17 +127,16 @@ def edge_letters(pane: Pane) -> dict[str, str]:
     return {"right": letter(right), "left": letter(-right), "top": letter(up), "bottom": letter(-up)}
 
 
-def _header(draw: Any, picture: Picture, result: Result, width: int) -> None:
-    """Title, patient identifier, map and surrogate label."""
-    volume = result.images.map.volume
-    patient = f"Patient ID {result.patient.get('id', '')}"
-    label = map_mark(result.images.map)
-    text = f"{volume.quantity}  ·  {result.method.get('title', '')}"
-    for y, left, right, colour, size in ((8, picture.title, patient, INK, 20), (36, text, label, AMBER, 15)):
-        right_font, left_font = _font(15, bold=bool(right == label)), _font(size, bold=size == 20)
-        room = width - 4 * GAP - draw.textlength(right, right_font)
-        draw.text((width - GAP, y + 1), right, colour, right_font, anchor="ra")
-        draw.text((GAP, y), _fitted(draw, left, left_font, room), INK if size == 20 else FAINT, left_font)
+def _header(draw: Any, picture: Picture, result: Result, width: int, marks: list[str]) -> None:
+    """Title, map and patient identifier, and in lines of their own what must stand at every map."""
+    room = width - 2 * GAP
+    draw.text((GAP, 8), _fitted(draw, picture.title, _font(20, bold=True), room), INK, _font(20, bold=True))
+    patient = _fitted(draw, f"Patient ID {result.patient.get('id', '')}", _font(15), room / 2)
+    draw.text((width - GAP, 36), patient, INK, _font(15), anchor="ra")
+    left = room - 2 * GAP - draw.textlength(patient, _font(15))
+    draw.text((GAP, 36), _fitted(draw, result.images.map.volume.quantity, _font(15), left), FAINT, _font(15))
+    for number, mark in enumerate(marks):
+        draw.text((GAP, HEADER - 2 + MARK_LINE * number), mark, AMBER, _font(15, bold=True))
 
 
 def _fitted(draw: Any, text: str, font: Any, width: float) -> str:
@@ -122,78 +148,72 @@ def _fitted(draw: Any, text: str, font: Any, width: float) -> str:
     return f"{text}…"
 
 
-def _annotate(draw: Any, pane: Pane, left: int, top: int) -> None:
-    """Orientation letters, title and ruler on one pane."""
-    n, small = pane.pixels, pane.pixels < 300
-    halo = {"stroke_width": 2, "stroke_fill": (0, 0, 0)}
-    font = _font(13 if small else 19, bold=True)
-    letters = edge_letters(pane)
+def _annotate(draw: Any, pane: Pane, plan: Plan, left: int, top: int, ruler: bool) -> None:
+    """Names of contours, orientation letters, title and ruler on one pane."""
+    n, small = pane.pixels, pane.pixels < SMALL_PIXELS
+    draw_labels(draw, place_labels(pane, plan), left, top, _font(14, bold=True), BACKGROUND)
+    letters, font = edge_letters(pane), _font(13 if small else 19, bold=True)
     middle = n // 2
-    places = {"left": (6, middle, "lm"), "right": (n - 6, middle, "rm"), "top": (middle, 5, "ma"),
-              "bottom": (middle, n - 5, "md")}  # fmt: skip
+    places = {"left": (6, middle, "lm"), "right": (n - 6, middle, "rm"), "top": (middle, 6, "ma"),
+              "bottom": (middle, n - 6, "md")}  # fmt: skip
     for edge, (x, y, anchor) in places.items():
         if not (small and edge == "top"):
-            draw.text((left + x, top + y), letters[edge], INK, font, anchor=anchor, **halo)
-    y = 5 if small else 28
-    draw.text((left + 7, top + y), pane.title, INK, _font(13 if small else 15), **halo)
+            _boxed(draw, (left + x, top + y), letters[edge], font, anchor)
+    y = 5 if small else 34
+    _boxed(draw, (left + 7, top + y), pane.title, _font(13 if small else 15), "la")
+    if not ruler:
+        return
     length = max(mm for mm in (1, 2, 5, 10, 20, 50, 100) if mm <= max(1.0, pane.width_mm * 0.3))
     pixels = round(length / pane.width_mm * n)
     x, y = left + 10, top + n - 12
-    draw.line((x - 1, y, x + pixels + 1, y), (0, 0, 0), 5)
+    draw.rectangle((x - 4, y - 5, x + pixels + 4, y + 5), BACKGROUND)
     draw.line((x, y, x + pixels, y), INK, 3)
-    draw.text((x, y - 5), f"{length} mm", INK, _font(12 if small else 14), anchor="ld", **halo)
+    _boxed(draw, (x, y - 9), f"{length} mm", _font(12 if small else 14), "ld")
 
 
-def legend_columns(picture: Picture, plan: Plan, height: int) -> list[list[Contour]]:
-    """Contours of the legend, column by column; the first stands under the colour bar, if the picture has one.
-
-    The legend goes into columns of its own where it would reach below the images (``height`` in pixels).
-    """
-    contours = [c for c in plan.contours if c.group == picture.group]
-    under_bar = (height - (BAR_HEIGHT if picture.colour_bar else 0)) // LEGEND_LINE
-    if len(contours) <= under_bar:
-        return [contours]
-    lines = max(1, height // LEGEND_LINE)
-    columns = [contours[i : i + lines] for i in range(0, len(contours), lines)]
-    return [[], *columns] if picture.colour_bar else columns
+def _boxed(draw: Any, place: tuple[int, int], text: str, font: Any, anchor: str) -> None:
+    """Text on a dark box."""
+    x0, y0, x1, y1 = draw.textbbox(place, text, font, anchor=anchor)
+    draw.rectangle((x0 - 4, y0 - 3, x1 + 4, y1 + 3), BACKGROUND)
+    draw.text(place, text, INK, font, anchor=anchor)
 
 
-def _colour_bar(draw: Any, canvas: Any, overlay: str, plan: Plan, result: Result, left: int) -> None:
+def _colour_bar(draw: Any, canvas: Any, overlay: str, plan: Plan, result: Result, top: int) -> None:
     """Colour bar with its window, and the threshold on it and in words."""
     from PIL import Image
 
     low, high = plan.windows[overlay]
-    of_map = overlay == "map"
-    top, height = HEADER + 34, 240
-    strip = np.repeat((overlay_colours(overlay)[::-1] * 255).astype(np.uint8)[:, None], 26, axis=1)
-    canvas.paste(Image.fromarray(strip).resize((26, height)), (left + 6, top))
-    draw.rectangle((left + 5, top - 1, left + 32, top + height), outline=FAINT)
-    heading = f"{'Map' if of_map else 'Standard deviation'} ({unit_text(plan.map_unit)})"
-    draw.text((left + 4, top - 32), heading, INK, _font(16, bold=True))
-    marked = of_map and low <= result.threshold <= high
-    threshold_y = round(top + height * (1 - (result.threshold - low) / (high - low))) if marked else 0
+    of_map, left, width = overlay == "map", GAP + 24, BLOCK_WIDTH - 52
+    draw.text((GAP, top), f"{'Map' if of_map else 'Standard deviation of the map'} ({unit_text(plan.map_unit) or '1'})",
+              INK, _font(15, bold=True))  # fmt: skip
+    y = top + 42
+    strip = np.repeat((overlay_colours(overlay) * 255).astype(np.uint8)[None], BAR_THICKNESS, axis=0)
+    canvas.paste(Image.fromarray(strip).resize((width, BAR_THICKNESS)), (left, y))
+    draw.rectangle((left - 1, y - 1, left + width, y + BAR_THICKNESS), outline=FAINT)
     for fraction in (0, 0.25, 0.5, 0.75, 1):
-        y = top + height * (1 - fraction)
-        draw.line((left + 32, y, left + 38, y), FAINT, 1)
-        if not (marked and abs(y - threshold_y) < 16):  # the threshold is written there
-            draw.text((left + 43, y), f"{low + fraction * (high - low):.3g}", INK, _font(14), anchor="lm")
-    if marked:
-        draw.line((left + 1, threshold_y, left + 38, threshold_y), (255, 255, 255), 3)
-        draw.text((left + 43, threshold_y), f"{result.threshold:.3g} threshold", INK, _font(14, bold=True), anchor="lm")
-    text = threshold_text(result.threshold, result.comparison, plan.map_unit)
-    label = f"{volume_word(result.images.map.surrogate)}: {text}" if of_map else "uncertainty of the map"
-    draw.text((left + 4, top + 250), _fitted(draw, label, _font(14), SIDE_WIDTH - 12), INK, _font(14))
-    draw.text((left + 4, top + 270), f"window {low:g} to {high:g}", FAINT, _font(13))
+        x = left + round(width * fraction)
+        draw.line((x, y + BAR_THICKNESS, x, y + BAR_THICKNESS + 5), FAINT, 1)
+        value = f"{low + fraction * (high - low):.3g}"
+        draw.text((x, y + BAR_THICKNESS + 7), value, INK, _font(14), anchor="ma")
+    if of_map and low <= result.threshold <= high:
+        x = left + round(width * (result.threshold - low) / (high - low))
+        draw.line((x, y - 6, x, y + BAR_THICKNESS + 3), (255, 255, 255), 3)
+        text, font = f"threshold {result.threshold:.4g}", _font(14, bold=True)
+        half = draw.textlength(text, font) / 2
+        draw.text((min(max(x, left + half), left + width - half), y - 8), text, INK, font, anchor="md")
+    text = f"drawn up to {MAP_MARGIN_MM:g} mm around tumour and targets"
+    if of_map:
+        threshold = threshold_text(result.threshold, result.comparison, plan.map_unit)
+        text = f"{volume_word(result.images.map.surrogate)}: {threshold};  {text}"
+    draw.text((GAP, y + BAR_THICKNESS + 29), _fitted(draw, text, _font(13), BLOCK_WIDTH), FAINT, _font(13))
 
 
-def _legend(draw: Any, contours: list[Contour], left: int, top: int) -> None:
-    """Colours and names of contours, one a line."""
-    for number, contour in enumerate(contours):
-        y = top + 12 + LEGEND_LINE * number
-        draw.line((left + 6, y, left + 34, y), contour.colour, 5)
-        draw.text(
-            (left + 44, y), _fitted(draw, contour.legend, _font(15), SIDE_WIDTH - 52), INK, _font(15), anchor="lm"
-        )
+def _legend_entry(draw: Any, contour: Contour, left: int, top: int) -> None:
+    """Colour and name of a contour."""
+    y = top + LEGEND_LINE // 2
+    draw.line((left + 4, y, left + 30, y), contour.colour, 5)
+    text = _fitted(draw, contour.legend, _font(15), LEGEND_WIDTH - 44)
+    draw.text((left + 38, y), text, INK, _font(15), anchor="lm")
 
 
 @cache

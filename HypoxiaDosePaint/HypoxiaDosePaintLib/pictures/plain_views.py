@@ -30,13 +30,13 @@ def plain_pane(plan: Plan, pane: Pane) -> np.ndarray:
     if pane.overlay:
         low, high = plan.windows[pane.overlay]
         hidden = 2 * low - high
-        values = _cut(plan.images[pane.overlay], pane, sitk.sitkNearestNeighbor, hidden)
+        values = cut(plan.images[pane.overlay], pane, sitk.sitkNearestNeighbor, hidden)
         level = np.clip((values - low) / (high - low), 0, 1)
         colours = overlay_colours(pane.overlay)[np.round(level * 255).astype(int)]
         shown = (values > (low + hidden) / 2)[..., None]
         picture = np.where(shown, (1 - MAP_OPACITY) * picture + MAP_OPACITY * colours, picture)
     for contour in plan.drawn(pane.contours):
-        mask = _cut(contour.mask, pane, sitk.sitkNearestNeighbor, 0) > 0
+        mask = cut(contour.mask, pane, sitk.sitkNearestNeighbor, 0) > 0
         picture[_outline(mask)] = np.array(contour.colour) / 255
     return np.round(picture * 255).astype(np.uint8)
 
@@ -44,10 +44,10 @@ def plain_pane(plan: Plan, pane: Pane) -> np.ndarray:
 def _scaled(plan: Plan, pane: Pane, name: str, interpolator: int, outside: float) -> np.ndarray:
     """Gray values 0-1 of a background image, shape (pixels, pixels)."""
     low, high = plan.windows[name]
-    return np.clip((_cut(plan.images[name], pane, interpolator, outside) - low) / (high - low), 0, 1)
+    return np.clip((cut(plan.images[name], pane, interpolator, outside) - low) / (high - low), 0, 1)
 
 
-def _cut(image: sitk.Image, pane: Pane, interpolator: int, outside: float) -> np.ndarray:
+def cut(image: sitk.Image, pane: Pane, interpolator: int, outside: float) -> np.ndarray:
     """Values of an image on the pixels of a pane, first row on top, shape (pixels, pixels)."""
     right, up = np.array(pane.right), np.array(pane.up)
     step = pane.width_mm / pane.pixels

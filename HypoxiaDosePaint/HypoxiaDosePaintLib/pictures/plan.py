@@ -16,7 +16,7 @@ from HypoxiaMapperLib.volume import Region, Volume, image_like
 
 from ..result import Result
 from ..structures import HYPOXIC_CODE, SURROGATE_CODE
-from ..wording import ml_text
+from ..wording import ml_text, prescribed_text
 
 SOFT_TISSUE_HU = (-160.0, 240.0)  # window 400, level 40: the usual soft-tissue setting
 SUV_WINDOW = (0.0, 6.0)  # window 6, level 3: what PET readers ask for
@@ -26,7 +26,7 @@ MAP_MARGIN_MM = 5.0  # the map is shown this far outside targets
 WHOLE_MAX_VOXELS = 192  # per axis, for overview pictures
 WHOLE_MAX_MM = 500.0
 TILES_PER_PAGE = 30
-ORGAN_COLOURS = ((64, 224, 208), (205, 133, 63), (176, 196, 222), (147, 112, 219), (143, 188, 143))  # no target's
+ORGAN_COLOURS = ((105, 105, 255), (165, 225, 255), (30, 150, 60), (180, 240, 105), (210, 90, 135))  # no target's
 
 SCREEN_AXES = {  # screen right and screen up in LPS; patient right is on screen left, anterior up or left
     "Axial": ((1, 0, 0), (0, -1, 0)),
@@ -204,7 +204,8 @@ def _contours(result: Result, small: dict[str, sitk.Image]) -> tuple[Contour, ..
         )
         if structure.dose and structure.dose.label == "boost":
             solid = 0.3
-        legend = f"{structure.name}  {ml_text(structure.region.volume_ml)}"
+        dose = f"  {prescribed_text(structure.dose.dose_gy)}" if structure.dose else ""
+        legend = f"{structure.name}{dose}  {ml_text(structure.region.volume_ml)}"
         out.append((structure.region, legend, structure.colour, solid))
     for number, organ in enumerate(result.images.organs):
         legend = f"{organ.name}  {ml_text(organ.volume_ml)}"
