@@ -17,7 +17,7 @@ PANELS = {
 # From the headers of Qt 5.15, CTK Libs/Widgets, Slicer Libs/MRML/Widgets and SubjectHierarchy/Widgets.
 WIDGET = {"enabled", "visible", "toolTip", "minimumHeight", "maximumHeight"}
 BUTTON = WIDGET | {"text", "checked", "clicked", "toggled", "click"}
-SPIN = WIDGET | {"value", "minimum", "maximum", "valueChanged", "suffix", "decimals", "singleStep"}
+SPIN = WIDGET | {"value", "minimum", "maximum", "valueChanged", "suffix", "decimals", "singleStep", "pageStep"}
 MEMBERS = {
     "QLabel": WIDGET | {"text"},
     "QPushButton": BUTTON,

@@ -323,12 +323,12 @@ def test_further_maps_uncertainty_and_codes_are_overlays_in_one_folder(patient):
 
 def test_the_view_of_a_map_holds_the_gtv_alone_at_the_same_place(patient):
     node = map_to_node(patient.scene, run_here(patient), "M", {}, "tracer_ratio")
-    view = inside_only(patient.scene, node, GTV, "1")
+    view = inside_only(patient.scene, node, node_to_volume(node), GTV, "1")
     volume = node_to_volume(view)
     assert volume.array.shape == (8, 8, 8)
     x, y, z = grid().TransformIndexToPhysicalPoint((15, 10, 9))
     assert value_at(view, (-x, -y, z)) == pytest.approx(value_at(node, (-x, -y, z)))
-    assert inside_only(patient.scene, node, GTV, "1") is view
+    assert inside_only(patient.scene, node, node_to_volume(node), GTV, "1") is view
 
 
 @pytest.mark.parametrize(

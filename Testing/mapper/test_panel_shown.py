@@ -14,7 +14,8 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 
 from HypoxiaMapperLib.mrml import make_segmentation, node_to_volume, region_to_segment, volume_to_node  # noqa: E402
 from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
-from HypoxiaMapperLib.panel.map_display import inside_only  # noqa: E402
+from HypoxiaMapperLib.panel.map_display import cut_to_gtv, inside_only  # noqa: E402
+from HypoxiaMapperLib.panel.node_images import state_unit  # noqa: E402
 from HypoxiaMapperLib.panel.patient_scope import all_nodes  # noqa: E402
 from HypoxiaMapperLib.panel.plots import ThresholdPlots  # noqa: E402
 from HypoxiaMapperLib.panel.removal_watch import RemovalWatch  # noqa: E402
@@ -74,11 +75,11 @@ def test_one_hidden_node_shows_whichever_map_is_cut_to_the_gtv(patient):
     first, second = (volume_to_node(scene, scaled(pet_volume(), by), f"x {by}") for by in (1.0, 2.0))
     before = seen.pop()
     seen.clear()
-    view = inside_only(scene, first, GTV, "1")
+    view = inside_only(scene, first, node_to_volume(first), GTV, "1")
     assert view.GetName() == "x 1.0"
     assert seen == [before], "it was hidden when it came into the scene"
     highest = np.nanmax(node_to_volume(view).array)
-    assert inside_only(scene, second, GTV, "2") is view
+    assert inside_only(scene, second, node_to_volume(second), GTV, "2") is view
     assert view.GetName() == "x 2.0"
     assert np.nanmax(node_to_volume(view).array) == pytest.approx(2.0 * highest)
     assert not view.GetSaveWithScene()
@@ -138,3 +139,31 @@ def test_selector_lets_go_before_the_lists_hear_of_a_removal(patient):
     watch.stop()
     scene.RemoveNode(pet)
     assert selectors[1].node is pet
+
+
+def test_a_map_is_read_about_the_gtv_alone(patient):
+    node = volume_to_node(patient.scene, pet_volume(), "map")
+    segments = make_segmentation(patient.scene, "RTSTRUCT")
+    identifier = region_to_segment(patient.scene, segments, GTV, (255, 0, 0))
+    whole = make_threshold_table(node_to_volume(node), GTV, ">")
+    volume, gtv = cut_to_gtv(node, segments, identifier)
+    assert volume.array.shape == (12, 12, 12), "the box of 8 voxels and what may touch it"
+    assert volume.image.GetOrigin() == pytest.approx(grid().TransformIndexToPhysicalPoint((6, 6, 6)))
+    about = make_threshold_table(volume, gtv, ">")
+    for threshold in (1.0, 1.3, 1.9):
+        assert about.volume_ml(threshold) == pytest.approx(whole.volume_ml(threshold))
+        assert about.fraction(threshold) == pytest.approx(whole.fraction(threshold))
+
+
+def test_a_planning_ct_without_dicom_needs_its_unit_stated(patient):
+    plain, choices = patient.ct, patient.choices
+    for name in plain.GetAttributeNames():
+        plain.RemoveAttribute(name)
+    assert patient.decisions.missing_images(choices)[0].startswith("'CT': unit unknown.")
+    state_unit(plain, "hounsfield")
+    assert patient.decisions.missing_images(choices) == []
+
+
+def test_another_image_is_no_planning_ct(patient):
+    taken = replace(patient.choices, planning=patient.pet)
+    assert patient.decisions.missing_images(taken) == ["'PET FMISO' is SUVbw, no CT: choose the planning CT."]

@@ -76,7 +76,7 @@ class ctkSliderWidget(PythonQtObject, QtWidgets.QWidget):  # noqa: N801
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
-        self._slider = QtWidgets.QSlider(QtCore.Qt.Horizontal)
+        self._slider, self._page = QtWidgets.QSlider(QtCore.Qt.Horizontal), 10.0
         self._spin = QtWidgets.QDoubleSpinBox()
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -92,6 +92,7 @@ class ctkSliderWidget(PythonQtObject, QtWidgets.QWidget):  # noqa: N801
 
     minimum = Property(float, lambda self: self._spin.minimum(), lambda self, v: self._spin.setMinimum(v))
     maximum = Property(float, lambda self: self._spin.maximum(), lambda self, v: self._spin.setMaximum(v))
+    pageStep = Property(float, lambda s: s._page, lambda s, v: setattr(s, "_page", v))  # noqa: N815
     singleStep = Property(float, lambda s: s._spin.singleStep(), lambda s, v: s._spin.setSingleStep(v))  # noqa: N815
     decimals = Property(int, lambda self: self._spin.decimals(), lambda self, v: self._spin.setDecimals(v))
     value = Property(float, lambda self: self._spin.value(), lambda self, v: self._spin.setValue(v))
@@ -101,7 +102,6 @@ class ctkDirectoryButton(PythonQtObject, QtWidgets.QPushButton):  # noqa: N801
     """ctkDirectoryButton.h: ``directory``, ``directoryChanged(QString)``."""
 
     directoryChanged = Signal(str)  # noqa: N815
-
     _directory = "."
 
     def _set(self, value: str) -> None:

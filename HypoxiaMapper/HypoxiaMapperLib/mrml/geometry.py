@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +72,16 @@ def to_vtk_matrix(matrix: np.ndarray) -> Any:
 def from_vtk_matrix(matrix: Any) -> np.ndarray:
     """Array (4, 4) of a vtkMatrix4x4."""
     return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+
+
+def spans_about(grid: sitk.Image, index_to_ras_matrix: np.ndarray, size: tuple[int, ...]) -> list[slice]:
+    """Voxels (i, j, k) of a labelmap that a grid may touch, and one more on each side."""
+    corners = product(*((-0.5, n - 0.5) for n in grid.GetSize()))
+    places = [to_ras(grid.TransformContinuousIndexToPhysicalPoint(corner)) for corner in corners]
+    found = np.linalg.solve(index_to_ras_matrix, np.c_[places, np.ones(8)].T)[:3]
+    low = np.clip(np.floor(found.min(axis=1)).astype(int) - 1, 0, size)
+    high = np.clip(np.ceil(found.max(axis=1)).astype(int) + 2, low, size)
+    return [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
 
 
 def fill_image_data(data: Any, array: np.ndarray) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from .geometry import (
     index_to_ras,
     require_no_transform,
     set_geometry,
-    to_ras,
+    spans_about,
     to_vtk_matrix,
 )
 
@@ -121,11 +120,13 @@ def segment_part(segmentation_node: Any, segment_id: str, grid: sitk.Image) -> R
 
 def _on_grid(mask: sitk.Image | None, grid: sitk.Image) -> sitk.Image:
     """A mask brought onto a grid by nearest neighbour; None is an empty one. Only where it may lie is resampled."""
-    if mask is not None and same_grid(mask, grid):
-        return mask
     array = np.zeros(tuple(reversed(grid.GetSize())), np.uint8)
-    spans = _spans_about(mask, index_to_ras(grid), grid.GetSize()) if mask is not None else []
-    if spans and all(span.stop > span.start for span in spans):
+    if mask is None:
+        return image_like(array, grid)
+    if same_grid(mask, grid):
+        return mask
+    spans = spans_about(mask, index_to_ras(grid), grid.GetSize())
+    if all(span.stop > span.start for span in spans):
         first, size = [span.start for span in spans], [span.stop - span.start for span in spans]
         origin = grid.TransformIndexToPhysicalPoint(first)
         part = sitk.Resample(
@@ -173,7 +174,7 @@ def _labelmap_image(labelmap: Any, value: int, near: sitk.Image | None) -> sitk.
     index_matrix[:3, 3] += index_matrix[:3, :3] @ first
     array = image_data_array(labelmap)
     if near is not None:
-        i, j, k = spans = _spans_about(near, index_matrix, array.shape[::-1])
+        i, j, k = spans = spans_about(near, index_matrix, array.shape[::-1])
         array = array[k, j, i]
         index_matrix[:3, 3] += index_matrix[:3, :3] @ [float(span.start) for span in spans]
     if array.size == 0:
@@ -183,14 +184,16 @@ def _labelmap_image(labelmap: Any, value: int, near: sitk.Image | None) -> sitk.
     return image
 
 
-def _spans_about(grid: sitk.Image, index_to_ras_matrix: np.ndarray, size: tuple[int, ...]) -> list[slice]:
-    """Voxels (i, j, k) of a labelmap that a grid may touch, and one more on each side."""
-    corners = product(*((-0.5, n - 0.5) for n in grid.GetSize()))
-    places = [to_ras(grid.TransformContinuousIndexToPhysicalPoint(corner)) for corner in corners]
-    found = np.linalg.solve(index_to_ras_matrix, np.c_[places, np.ones(8)].T)[:3]
-    low = np.clip(np.floor(found.min(axis=1)).astype(int) - 1, 0, size)
-    high = np.clip(np.ceil(found.max(axis=1)).astype(int) + 2, low, size)
-    return [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
+def segment_box(segmentation_node: Any, segment_id: str) -> sitk.Image | None:
+    """Mask of a segment cut to the box of its voxels; None for an empty one, errors as ``segment_to_region``."""
+    mask = segment_mask(segmentation_node, segment_id)
+    if mask is None:
+        return None
+    inside = sitk.GetArrayViewFromImage(mask)
+    k, j, i = (np.flatnonzero(inside.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    if not k.size:
+        return None
+    return mask[int(i[0]) : int(i[-1]) + 1, int(j[0]) : int(j[-1]) + 1, int(k[0]) : int(k[-1]) + 1]
 
 
 def segment_tag(segment: Any, key: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import RequestError
+from ..errors import GeometryError, RequestError
 from ..volume import LARGEST_SHIFT_MM, Volume
 from .geometry import (
     LPS_TO_RAS,
@@ -18,6 +18,7 @@ from .geometry import (
     index_to_ras,
     require_no_transform,
     set_geometry,
+    spans_about,
     to_vtk_matrix,
 )
 
@@ -73,8 +74,8 @@ def put_volume(node: Any, volume: Volume) -> None:
         node.SetAttribute(key, value)
 
 
-def node_to_volume(node: Any) -> Volume:
-    """Volume of a scalar volume node; voxels are copied.
+def node_to_volume(node: Any, near: sitk.Image | None = None) -> Volume:
+    """Volume of a scalar volume node, or only its part about the grid ``near``; voxels are copied.
 
     Quantity and unit come from the attributes that ``volume_to_node`` writes, else from the coded quantity and the
     UCUM unit that Slicer's DICOM readers set on the node.
@@ -84,7 +85,7 @@ def node_to_volume(node: Any) -> Volume:
     RequestError
         If quantity or unit is unknown (never guessed), or the node holds no voxels.
     GeometryError
-        If the node stands under a transform or its axes are sheared.
+        If the node stands under a transform, its axes are sheared, or none of it lies about ``near``.
     """
     if node.GetImageData() is None:
         raise RequestError(f"Volume {node.GetName()!r} holds no voxels.", "Load or compute it first.")
@@ -94,8 +95,15 @@ def node_to_volume(node: Any) -> Volume:
 
     matrix = vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
-    image = sitk.GetImageFromArray(np.array(image_data_array(node.GetImageData())))
-    set_geometry(image, from_vtk_matrix(matrix))
+    array, place = image_data_array(node.GetImageData()), from_vtk_matrix(matrix)
+    if near is not None:
+        i, j, k = spans = spans_about(near, place, array.shape[::-1])
+        array = array[k, j, i]
+        place[:3, 3] += place[:3, :3] @ [float(span.start) for span in spans]
+    if array.size == 0:
+        raise GeometryError(f"No voxel of {node.GetName()!r} lies there.", "Choose images and segments of one place.")
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    set_geometry(image, place)
     return Volume(
         image,
         quantity,

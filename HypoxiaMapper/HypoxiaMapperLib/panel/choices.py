@@ -20,7 +20,7 @@ from ..tumour_overlap import refuse_tumour_reference
 from ..volume import Region, Volume
 from .i18n import _
 from .map_nodes import Fingerprints, region_words
-from .node_images import NodeImages
+from .node_images import CT_NUMBER, NodeImages
 from .patient_scope import why_not_one_patient
 from .segment_regions import other_tumours, region_of_segment, transformed
 from .sequence_input import SequenceInputs, why_no_tracer
@@ -131,7 +131,7 @@ class MapperDecisions:
     def missing_images(self, choices: MapperChoices) -> list[str]:
         """What step 1 still needs, one line each; empty when it is complete."""
         method = self.method(choices)
-        lines = [] if choices.planning is not None else [_("Choose the planning CT.")]
+        lines = self._problems_of_planning(choices.planning)
         infos: list[SeriesInfo] = []
         for spec in method.inputs:
             sequence, text = choices.sequences.get(spec.key), choices.series.get(spec.key)
@@ -168,6 +168,18 @@ class MapperDecisions:
                 text = _("Choose the region {key} ({description}).")
                 lines.append(text.format(key=spec.key, description=spec.description))
         return lines
+
+    def _problems_of_planning(self, node: Any) -> list[str]:
+        """Why the planning image cannot be used; empty when it can. A CT of DICOM need not be read for that."""
+        if node is None:
+            return [_("Choose the planning CT.")]
+        info = self.images.info(node)
+        try:
+            quantity = CT_NUMBER if info is not None and info.modality == "CT" else self.images.describe(node)[0]
+        except HypoxiaError as error:
+            return [str(error)]
+        text = _("{name!r} is {quantity}, no CT: choose the planning CT.")
+        return [] if quantity == CT_NUMBER else [text.format(name=node.GetName(), quantity=quantity)]
 
     def _problems_of_input(self, spec: Any, choices: MapperChoices) -> list[str]:
         """Why a chosen input cannot be used; empty when it can."""

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..mrml import node_to_volume, put_volume
 from ..mrml.geometry import image_data_array
-from ..volume import Region, image_like
+from ..mrml.segments import segment_box, segment_part
+from ..volume import Region, Volume, image_like
 from .patient_scope import all_nodes
 
 INSIDE = "Hypoxia.InsideGtv"  # attribute of the view cut to the GTV: what it was made of
@@ -22,6 +23,7 @@ COLOUR_TABLE = "Hypoxia colours"
 MAP_COLOURS = ((0.0, 0.0, 0.3), (0.0, 0.3, 0.9), (0.1, 0.8, 0.7), (0.9, 0.9, 0.1), (0.95, 0.4, 0.05), (0.6, 0.0, 0.0))
 """From low to high, blended in between; perceptibly ordered in light and dark, and for red-green blindness."""
 _SHADES = 64
+_ENOUGH_VOXELS = 1_000_000  # for the percentiles of a first window
 
 
 def colour_map(shades: int = _SHADES) -> list[tuple[float, float, float]]:
@@ -67,7 +69,8 @@ def window_of(node: Any) -> tuple[float, float]:
     if text:
         low, high = json.loads(text)
         return float(low), float(high)
-    values = image_data_array(node.GetImageData())
+    values = image_data_array(node.GetImageData()).ravel()
+    values = values[:: max(1, values.size // _ENOUGH_VOXELS)]
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return 0.0, 1.0
@@ -91,15 +94,29 @@ def view_inside_gtv(scene: Any) -> Any:
     return next((node for node in all_nodes(scene, "vtkMRMLScalarVolumeNode") if node.GetAttribute(INSIDE)), None)
 
 
-def inside_only(scene: Any, node: Any, gtv: Region, known: str) -> Any:
+def cut_to_gtv(node: Any, segmentation: Any, segment_id: str) -> tuple[Volume, Region]:
+    """A map about the GTV and the GTV on its voxels: numbers, plots and views of the panel need no more of it.
+
+    Raises
+    ------
+    HypoxiaError
+        As ``node_to_volume`` and ``segment_to_region``.
+    """
+    volume = node_to_volume(node, segment_box(segmentation, segment_id))
+    return volume, segment_part(segmentation, segment_id, volume.image)
+
+
+def inside_only(scene: Any, node: Any, volume: Volume, gtv: Region, known: str) -> Any:
     """A map with values inside the GTV alone, cut to its box: a view of it, not saved with the scene.
 
     The scene has one such node. It is filled anew, never removed: a list that is about to tell of a node must find it.
 
     Parameters
     ----------
+    volume : Volume
+        The map about the GTV.
     gtv : Region
-        On the grid of the node.
+        On its grid.
     known : str
         Fingerprint of map and GTV: the view is filled anew when it differs.
     """
@@ -108,7 +125,6 @@ def inside_only(scene: Any, node: Any, gtv: Region, known: str) -> Any:
     view = view_inside_gtv(scene)
     if view is not None and view.GetAttribute(INSIDE) == known:
         return view
-    volume = node_to_volume(node)
     places = np.argwhere(gtv.array)
     if len(places) == 0:
         return node

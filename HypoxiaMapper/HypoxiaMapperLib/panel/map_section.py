@@ -21,7 +21,7 @@ from .hypoxic_segment import (
     write_hypoxic_segment,
 )
 from .i18n import _
-from .map_display import set_window, window_decimals
+from .map_display import cut_to_gtv, set_window, window_decimals
 from .map_nodes import FACTS, UNCERTAINTY, changed_inputs, map_facts, why_not_as_made
 from .model_text import model_html
 from .overlay_section import OverlaySection
@@ -33,7 +33,7 @@ from .words import shown_words
 if TYPE_CHECKING:
     from .widget import MapperPanel
 
-_STEPS_OF_SLIDER = 500  # over the range of the map in the GTV
+_PAGES_OF_SLIDER = 20  # clicks beside the handle over the range of the map in the GTV; an arrow key moves a digit
 _PLOT_MS = 100  # a chart takes as long to draw as all slices together: it follows the slider ten times a second
 
 
@@ -74,7 +74,8 @@ class MapSection:
 
     def show_new_map(self, node: Any) -> None:
         """A map that has just been computed: window from its values, overlay, legend, cross-hair, plots."""
-        self.refresh(self.panel.choices())
+        choices = self.panel.choices()
+        self.refresh(choices)
         if self.table is not None:
             low, high = self.table.limits()
             set_window(node, (min(0.0, low), high if high > min(0.0, low) else low + 1.0))
@@ -82,9 +83,8 @@ class MapSection:
         link_crosshair(self.scene)
         uncover(self.scene)
         self.overlay.show()
-        gtv = self.panel.choices().gtv
-        if gtv.exists():
-            centre_slices(self.scene, segment_to_region(gtv.node, gtv.segment_id, node_to_volume(node).image))
+        if self.table is not None:
+            centre_slices(self.scene, cut_to_gtv(node, choices.gtv.node, choices.gtv.segment_id)[1])
 
     def on_map_changed(self, *_args: Any) -> None:
         """Another map was chosen."""
@@ -137,8 +137,7 @@ class MapSection:
             return
         self._table_of, facts = key, map_facts(node)
         try:
-            volume = node_to_volume(node)
-            gtv = segment_to_region(choices.gtv.node, choices.gtv.segment_id, volume.image)
+            volume, gtv = cut_to_gtv(node, choices.gtv.node, choices.gtv.segment_id)
             self.table = make_threshold_table(volume, gtv, facts["comparison"])
         except HypoxiaError as error:
             self.table, self.ui.hypoxicLabel.text = None, str(error)
@@ -159,7 +158,8 @@ class MapSection:
         slider = self.ui.thresholdSlider
         slider.decimals = window_decimals((low, high))
         slider.minimum, slider.maximum = min(low, threshold), max(high, threshold)
-        slider.singleStep = (slider.maximum - slider.minimum) / _STEPS_OF_SLIDER
+        slider.singleStep = 10.0**-slider.decimals
+        slider.pageStep = (slider.maximum - slider.minimum) / _PAGES_OF_SLIDER
         slider.value = threshold
         self._updating = False
 

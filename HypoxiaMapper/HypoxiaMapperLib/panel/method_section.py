@@ -214,7 +214,9 @@ class MethodSection:
         node = map_to_node(
             self.scene, result, name, self._job_prints, choices.method, nodes, choices.params, choices.used_regions()
         )
+        self.panel.updating = True  # the list of maps would show it a first time
         self.panel.parameters.map_volume = node
+        self.panel.updating = False
         self.panel.map_section.show_new_map(node)
         return "\n".join([_("Map ready."), *result.map.warnings])
 

@@ -30,9 +30,10 @@ FileLookup = Callable[[Sequence[str]], Sequence[str]]
 INSTANCE_UIDS = "DICOM.instanceUIDs"  # written by Slicer's own DICOM readers, separated by blanks
 FOLDER = "Hypoxia.DicomFolder"  # where this extension read the series from
 SERIES = "Hypoxia.SeriesInstanceUID"
+CT_NUMBER = "CT number"
 STATED_UNITS = {
     "suv": ("SUVbw", "g/ml"),
-    "hounsfield": ("CT number", "[hnsf'U]"),
+    "hounsfield": (CT_NUMBER, "[hnsf'U]"),
     "ratio": ("tissue-to-blood ratio", "{ratio}"),
     "mr_map": ("MR map", "[arb'U]"),
     "activity": ("Activity concentration", "Bq/ml"),

@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from ..mrml import node_to_volume, segment_to_region
 from ..mrml.geometry import to_lps
-from .map_display import INSIDE, inside_only, set_window, show_map, view_inside_gtv, window_decimals, window_of
+from .map_display import (
+    INSIDE,
+    cut_to_gtv,
+    inside_only,
+    set_window,
+    show_map,
+    view_inside_gtv,
+    window_decimals,
+    window_of,
+)
 from .map_nodes import curves_of, map_facts, parts_of
 from .plots import show_curve
 from .views import (
@@ -131,8 +139,7 @@ class OverlaySection:
         view = view_inside_gtv(self.scene)
         if view is not None and view.GetAttribute(INSIDE) == known:
             return view
-        volume = node_to_volume(part)
-        return inside_only(self.scene, part, segment_to_region(gtv.node, gtv.segment_id, volume.image), known)
+        return inside_only(self.scene, part, *cut_to_gtv(part, gtv.node, gtv.segment_id), known)
 
     def follow_threshold(self, threshold: float) -> None:
         """Show what lies beyond the slider; at once, so that views, slider and numbers are painted together.

@@ -243,10 +243,14 @@ class MapperPanel(ModulePanel):
         restrict(self.scene, item, [ui.planningSelector, *self.rows.volumes.values()], segments)
 
     def on_state_unit(self) -> None:
-        """Take the user's word for the unit of the first input."""
-        node = self._without_unit(self.choices())
-        if node is not None:
-            state_unit(node, self.ui.unitComboBox.currentData)
+        """Take the user's word for the unit of the first image without one."""
+        choices, ui = self.choices(), self.ui
+        node, key = self._without_unit(choices), ui.unitComboBox.currentData
+        if node is not None and node is choices.planning and key != "hounsfield":
+            text = _("{name} is the planning CT: its unit is CT number (HU).").format(name=node.GetName())
+            ui.imagesStatusLabel.text = text
+        elif node is not None:
+            state_unit(node, key)
             self.refresh()
 
     def _without_unit(self, choices: MapperChoices) -> Any:
@@ -254,8 +258,9 @@ class MapperPanel(ModulePanel):
         for node in filter(None, choices.sequences.values()):
             if self.decisions.sequences.needs_unit(node):
                 return node
-        for node in choices.inputs.values():
-            if node is not None:
+        for node in (*choices.inputs.values(), choices.planning):
+            # A planning CT of DICOM says its unit, and need not be read for that.
+            if node is not None and not (node is choices.planning and self.images.info(node)):
                 try:
                     self.images.describe(node)
                 except HypoxiaError:
