@@ -24,8 +24,12 @@ from .request import Margins, Registration, Request, Sphere, SubvolumeOptions, r
 DEMO_ORGANS = ("SpinalCord", "Brainstem")
 DEMO_METHODS: dict[str, dict[str, Any]] = {
     "tracer_ratio": {},
-    # The digital patient's T1 has thicker slices than the model was trained on: its check would stop the export.
     "learned_ratio": {"inputs": {"t1": "none"}},
+}
+DEMO_NOTES = {
+    "tracer_ratio": "",
+    "learned_ratio": "\nThe T1 of the digital patient has thicker slices than the network was trained on, which would "
+    "stop the\nexport: the demonstration leaves it out (--input t1=none).",
 }
 
 
@@ -48,7 +52,8 @@ def demo(arguments: Namespace, progress: Progress) -> str:
         **DEMO_METHODS[arguments.method],
     )
     result = run_request(request, lambda f, t: progress(0.2 + 0.8 * f, t), lambda r: text.truth_facts(patient, r))
-    return text.shown(arguments, text.result_facts(result, out / "result"), text.result_lines(result, out / "result"))
+    lines = text.result_lines(result, out / "result") + DEMO_NOTES[arguments.method]
+    return text.shown(arguments, text.result_facts(result, out / "result"), lines)
 
 
 def scan(arguments: Namespace, progress: Progress) -> str:

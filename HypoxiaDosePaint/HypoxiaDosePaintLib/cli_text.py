@@ -17,6 +17,7 @@ from HypoxiaMapperLib.tracers import TracerProtocol
 
 from .alignment import TRANSFORM_FILE
 from .limits import distribution_override, override_to_type
+from .method_inputs import NONE
 from .planqa import dice
 from .prescription import Protocol
 from .result import ProofRow, Result
@@ -139,11 +140,13 @@ def _model_lines(result: Result) -> list[str]:
     if not model.in_distribution:
         way = f"Overridden by {override}" if override else f"To lift it: {override_to_type(result.images.map)}"
         state = f"FAILED: {'; '.join(failed) or 'nothing was compared'}. {way}"
+    asked = {key for key, wanted in result.request.inputs.items() if wanted == NONE}
+    missing = ", ".join(f"{key} (left out as asked)" if key in asked else key for key in model.images_missing)
     return [
         f"Model            {model.title} ({model.name} {model.version}): {model.label}",
         f"  identity       {model.identity or 'not known'}",
         f"  trained on     {model.training_data}",
-        f"  images         {', '.join(model.images_used)}; without {', '.join(model.images_missing) or 'none'}",
+        f"  images         {', '.join(model.images_used)}; without {missing or 'none'}",
         f"  volume         {model.hypoxic_volume_ml:.2f} ml, all islands, {band_text(model.hypoxic_volume_band_ml)}; "
         f"{model_threshold_text(model.threshold_text, result.threshold, result.comparison)}",
         f"  distribution   {state}",
