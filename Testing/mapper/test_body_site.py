@@ -41,7 +41,18 @@ def test_tags_of_head_and_neck_pass(stated):
 
 
 @pytest.mark.parametrize(
-    "stated", ["EXTREMITY", "LEG", "BRAIN", "CHEST", "CHESTABDPELVIS", "PELVIS", "Neck of femur [29627003]", "HALS"]
+    "stated",
+    [
+        "EXTREMITY",
+        "LEG",
+        "BRAIN",
+        "CHEST",
+        "CHESTABDPELVIS",
+        "PELVIS",
+        "Neck of femur [29627003]",
+        "[61685007]",
+        "HALS",
+    ],
 )
 def test_another_site_fails_and_is_named(stated):
     found = finding(CT=("HEADNECK",), PET=(stated,))

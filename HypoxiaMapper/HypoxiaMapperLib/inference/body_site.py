@@ -51,7 +51,8 @@ def term_of(stated: str) -> str:
     code = re.search(r"\[([^\]]*)\]\s*$", stated)
     if code and code[1] in CODES:
         return CODES[code[1]]
-    return re.sub(r"[^A-Z0-9]", "", stated[: code.start() if code else None].upper())
+    meaning = re.sub(r"[^A-Z0-9]", "", stated[: code.start() if code else None].upper())
+    return meaning or (code[1] if code else "")
 
 
 def body_site_finding(facts: Mapping[str, Mapping[str, Any]], trained: Sequence[str] | None) -> Finding:
