@@ -12,9 +12,11 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import get_decoder, pixel_array
 
 from ..errors import InputError, MissingPackageError
+
+PYDICOM_2 = pydicom.__version__.startswith("2.")
+"""What Slicer 5.10 brings; it has no ``pydicom.pixels``."""
 
 _GROUPS = {  # functional group: {keyword in it: classic keyword}
     "PixelMeasuresSequence": {"PixelSpacing": "PixelSpacing", "SliceThickness": "SliceThickness"},
@@ -33,7 +35,7 @@ _GROUPS = {  # functional group: {keyword in it: classic keyword}
     "MRModifierSequence": {"InversionTimes": "InversionTime"},
     "MRDiffusionSequence": {"DiffusionBValue": "DiffusionBValue", "DiffusionDirectionality": "DiffusionDirectionality"},
     "CardiacSynchronizationSequence": {"NominalCardiacTriggerDelayTime": "TriggerTime"},
-    "MRImageFrameTypeSequence": {"FrameType": "ImageType"},
+    "MRImageFrameTypeSequence": {"FrameType": "ImageType", "ComplexImageComponent": "ComplexImageComponent"},
     "FrameAnatomySequence": {"AnatomicRegionSequence": "AnatomicRegionSequence"},
 }  # fmt: skip
 _ENHANCED_PET = "1.2.840.10008.5.1.4.1.1.130"
@@ -72,12 +74,21 @@ def read_images(path: Path) -> Iterator[tuple[Dataset, np.ndarray]]:
     _functional_groups(dataset, path)
     _require_decoder(dataset, path)
     try:
-        pixels = pixel_array(dataset, view_only=True)  # no copy: nothing here or after writes into it
+        pixels = _stored_values(dataset)
     except (ValueError, RuntimeError, AttributeError, TypeError, EOFError) as error:
         raise InputError(f"{path}: pixel data cannot be decoded ({error}).", "Replace the file.") from error
     del dataset.PixelData
     headers = _split(dataset, path)
     yield from zip(headers, pixels if pixels.ndim == 3 else pixels[None], strict=True)
+
+
+def _stored_values(dataset: Dataset) -> np.ndarray:
+    """Pixels as stored, without a copy where pydicom can do so: nothing here or after writes into them."""
+    if PYDICOM_2:
+        return dataset.pixel_array
+    from pydicom.pixels import pixel_array
+
+    return pixel_array(dataset, view_only=True)
 
 
 def image_names(paths: Sequence[Path], counts: Sequence[int]) -> list[str]:
@@ -218,8 +229,10 @@ def _require_decoder(dataset: Dataset, path: Path) -> None:
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None:
         raise InputError(f"{path.name}: Transfer Syntax UID (0002,0010) is absent.", "Replace the file.")
-    if not syntax.is_compressed or syntax.is_deflated:
+    if not syntax.is_compressed or syntax.is_deflated or PYDICOM_2:
         return
+    from pydicom.pixels import get_decoder
+
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:

@@ -29,7 +29,9 @@ _PRIVATE_B_VALUES = (
     ("Philips Imaging DD 001", 0x2001, 0x03),
 )
 _SIEMENS_SEQUENCE = re.compile(r"\*?ep_b(\d+)")  # as in "*ep_b800t", where only the CSA header has the b-value
-_MAP = re.compile(r"(E?ADC|FA|TENSOR)\b|.*[ _]MAP$")  # in Image Type: computed from the signals beside it
+_MAP = re.compile(r"(E?ADC|FA|TENSOR|CALC_BVALUE)\b|.*[ _]MAP$")  # in Image Type: computed from the signals beside it
+_COMPONENT = re.compile(r"([MPRI]|MAG|MAGNITUDE|PHASE|REAL|IMAGINARY)( MAP|_[A-Z0-9]+)?$")
+_GE_COMPONENT = ("GEMS_PARM_01", 0x0043, 0x2F)  # 0 to 3: magnitude, phase, real, imaginary
 _WHOLE_SECONDS = 1.0  # by which acquisition times without fraction may differ from slice to slice
 _GE_B_VALUE_FLAG = 1e9  # GE adds it to mark a b-value it computed
 
@@ -67,7 +69,7 @@ def by_time(slices: Sequence[Slice], what: str) -> list[list[Slice]]:
         raise InputError(
             f"{what}: incomplete frames, slice position {odd[0].plane.position} has {len(odd)} images and "
             f"{places[0][0].plane.position} has {len(places[0])}.",
-            "Send the complete series, or leave out the unfinished frame.",
+            "Send the complete series, or leave out the unfinished frame, images sent twice, and projections.",
         )
     if counts == [1]:
         raise InputError(
@@ -201,7 +203,8 @@ def _places(slices: Sequence[Slice]) -> list[list[Slice]]:
 def _magnitude(slices: Sequence[Slice]) -> list[Slice]:
     """Magnitude images only, where the series also holds phase, real or imaginary ones."""
     kinds = [_component(s.header) for s in slices]
-    return [s for s, kind in zip(slices, kinds, strict=True) if kind == "M"] if "M" in kinds else list(slices)
+    wanted = next((kind for kind in ("M", "") if kind in kinds), None)
+    return [s for s, kind in zip(slices, kinds, strict=True) if wanted in (None, kind)]
 
 
 def _signals(slices: Sequence[Slice]) -> list[Slice]:
@@ -211,13 +214,16 @@ def _signals(slices: Sequence[Slice]) -> list[Slice]:
 
 
 def _component(header: Dataset) -> str:
-    """M, P, R or I from Complex Image Component or the third value of Image Type; empty when it says neither."""
+    """M, P, R or I by Complex Image Component, Image Type (``P``, ``PHASE MAP``, ``M_FFE``), or GE; else empty."""
     word = str(header.get("ComplexImageComponent", "") or "")
-    if word:
+    if word and word != "MIXED":
         return word[0]
-    image_type = [str(v) for v in header.get("ImageType") or []]
-    names = {"M": "M", "MAG": "M", "MAGNITUDE": "M", "M_FFE": "M", "P": "P", "PHASE": "P", "PHASE MAP": "P"}
-    return next((names[v] for v in image_type[2:] if v in names), "")
+    for value in [str(v) for v in header.get("ImageType") or []][2:]:
+        named = _COMPONENT.match(value)
+        if named:
+            return value[0]
+    number = _private_number(header, *_GE_COMPONENT)
+    return "" if number is None else dict(enumerate("MPRI")).get(int(number), "")
 
 
 def _trace_only(slices: Sequence[Slice]) -> list[Slice]:
