@@ -78,3 +78,23 @@ def test_writing_to_the_database_changes_its_stamp(tmp_path, monkeypatch):
     assert len({closed, opened, database_stamp()}) == 3
     database.databaseFilename = ":memory:"
     assert database_stamp() is None
+
+
+def test_a_series_that_is_imported_later_is_offered(tmp_path):
+    """The database did not know the patient's dynamic series when it was asked first."""
+    dicom = DynamicFiles(tmp_path)
+    known, asked, version = [], [], [0]
+
+    def files_of_patient(uid):
+        asked.append(uid)
+        return known
+
+    catalogue = SeriesCatalogue(files_of_patient, NodeImages(lambda uids: []).scan, lambda: version[0])
+    node = plain_volume(slicer.vtkMRMLScene(), np.zeros((2, 3, 4)), ["1"])
+    assert [catalogue.infos([node]), catalogue.infos([node])] == [(), ()]
+    assert len(asked) == 1
+    known.append([str(file) for file in dicom.files.values()])
+    version[0] = 1
+    assert [info.series_uid for info in catalogue.infos([node])] == [dicom.info.series_uid]
+    assert catalogue.infos([node])
+    assert len(asked) == 2

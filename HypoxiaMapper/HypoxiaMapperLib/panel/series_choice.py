@@ -49,11 +49,18 @@ class SeriesCatalogue:
         See ``StudyFiles``.
     scan : callable
         Series of a folder (``NodeImages.scan``).
+    stamp : callable, optional
+        Gives something else when ``patient_files`` may know more than before.
     """
 
-    def __init__(self, patient_files: StudyFiles, scan: Callable[[Path], tuple[SeriesInfo, ...]]) -> None:
-        self._patient_files, self._scan = patient_files, scan
-        self._patients: dict[str, tuple[SeriesInfo, ...]] = {}
+    def __init__(
+        self,
+        patient_files: StudyFiles,
+        scan: Callable[[Path], tuple[SeriesInfo, ...]],
+        stamp: Callable[[], Any] = lambda: None,
+    ) -> None:
+        self._patient_files, self._scan, self._stamp = patient_files, scan, stamp
+        self._patients: dict[str, tuple[Any, tuple[SeriesInfo, ...]]] = {}
 
     def clear(self) -> None:
         """Forget everything, when the scene closes."""
@@ -73,10 +80,14 @@ class SeriesCatalogue:
 
     def _of_database(self, node: Any) -> tuple[SeriesInfo, ...]:
         uid = (node.GetAttribute(INSTANCE_UIDS) or "").partition(" ")[0]
-        if uid and uid not in self._patients:
+        if not uid:
+            return ()
+        now = self._stamp()
+        if uid not in self._patients or self._patients[uid][0] != now:
             files = [[Path(f) for f in series] for series in self._patient_files(uid) if series]
-            self._patients[uid] = tuple(itertools.chain.from_iterable(self._of_files(series) for series in files))
-        return self._patients.get(uid, ())
+            found = itertools.chain.from_iterable(self._of_files(series) for series in files)
+            self._patients[uid] = (now, tuple(found))
+        return self._patients[uid][1]
 
     def _of_files(self, files: Sequence[Path]) -> list[SeriesInfo]:
         """The series that some files hold."""

@@ -26,7 +26,7 @@ from .map_section import MapSection
 from .method_form import MethodForm
 from .method_section import MethodSection
 from .module_panel import ModulePanel
-from .node_images import state_unit, suv_line
+from .node_images import database_stamp, state_unit, suv_line
 from .node_watch import NodeWatch
 from .parameters import INPUT_ROLE, REGION, SEQUENCE_ROLE, TRACER_CHOICES, MapperParameters
 from .patient_loader import Loaded, load_patient
@@ -44,7 +44,7 @@ class MapperPanel(ModulePanel):
 
     def __init__(self, ui: Any, scene: Any) -> None:
         super().__init__(ui, scene)
-        self.catalogue = SeriesCatalogue(database_patient_files, self.images.scan)
+        self.catalogue = SeriesCatalogue(database_patient_files, self.images.scan, database_stamp)
         self.decisions = MapperDecisions(self.images, self.catalogue)
         self.rows = InputRows(ui.inputsWidget, scene, self._on_selection)
         self.watch = SequenceWatch(scene, self.refresh)
