@@ -106,12 +106,14 @@ def test_terms_that_name_no_site_are_refused(found):
 
 
 def test_a_training_says_its_body_sites():
+    from evaluation_samples import plain_case
+    from HypoxiaMapperLib.training.bundle_text import metadata_of
     from HypoxiaMapperLib.training.config import check_config
 
     texts = dict.fromkeys(("name", "title", "training_data", "intended_use", "licence", "label"), "ours")
     pairs = {"source": "pairs", "folder": "patients"}
     told = {"bundle": {**texts, "body_parts": ["CERVIX"]}, "data": pairs}
-    assert check_config(told).bundle.body_parts == ("CERVIX",)
+    assert metadata_of(check_config(told), [plain_case(1)])["hypoxia"]["body_parts"] == ["CERVIX"]
     with pytest.raises(RequestError, match=r"bundle\.body_parts is missing"):
         check_config({"bundle": texts, "data": pairs})
     with pytest.raises(InputError, match="'WHOLEBODY'"):

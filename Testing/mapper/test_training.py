@@ -69,6 +69,7 @@ def test_a_training_gives_a_bundle(trained):
 
     bundle = load_bundle(trained / "bundle")
     assert bundle.label == "synthetic-trained, not clinically validated"
+    assert bundle.hypoxia["body_parts"] == ["HEADNECK"]
     assert bundle.hypoxia["threshold"] == 1.2
     assert set(bundle.hypoxia["ranges"]) == set(KEYS)
     assert bundle.distribution is not None, "a bundle without its gate"
