@@ -17,10 +17,26 @@ def fit_labels(*labels: Any) -> None:
 
 def tab_after(first: Any, container: Any) -> None:
     """The Tab key goes from a widget into the rows of a container, which were made after all others."""
+    reach_by_key(container)
     before = (_stops(first) or [first])[-1]
     for widget in _stops(container):
         qt.QWidget.setTabOrder(before, widget)
         before = widget
+
+
+def reach_by_key(parent: Any) -> None:
+    """Let the Tab key stop at node selectors: in Slicer their list hands the focus to a frame that takes no key."""
+    for child in parent.children():
+        if getattr(child, "isWidgetType", bool)():
+            if child.focusProxy() == parent and not _takes_tab(parent):
+                child.setFocusProxy(None)
+            reach_by_key(child)
+
+
+def _takes_tab(widget: Any) -> bool:
+    """True if the Tab key stops at a widget."""
+    policy = widget.focusPolicy() if callable(widget.focusPolicy) else widget.focusPolicy
+    return bool(policy & qt.Qt.TabFocus)
 
 
 def _stops(parent: Any) -> list[Any]:
@@ -28,6 +44,5 @@ def _stops(parent: Any) -> list[Any]:
     found = []
     for child in parent.children():
         if getattr(child, "isWidgetType", bool)():
-            policy = child.focusPolicy() if callable(child.focusPolicy) else child.focusPolicy
-            found += [child] if policy & qt.Qt.TabFocus else _stops(child)  # a spin box has a line edit inside
+            found += [child] if _takes_tab(child) else _stops(child)  # a spin box has a line edit inside
     return found

@@ -36,6 +36,9 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(ui_widget)
         ui_widget.setMRMLScene(slicer.mrmlScene)
         self.logic, self.panel = self.make_panel()
+        from .labels import reach_by_key
+
+        reach_by_key(ui_widget)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.on_scene_start_close)
         self.addObserver(scene, scene.EndCloseEvent, self.on_scene_end_close)
