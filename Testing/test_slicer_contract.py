@@ -27,7 +27,7 @@ MEMBERS = {
     | {"currentIndex", "currentData", "currentText", "currentIndexChanged"},
     "QSpinBox": SPIN,
     "QDoubleSpinBox": SPIN,
-    "QLineEdit": WIDGET | {"text", "textChanged"},
+    "QLineEdit": WIDGET | {"text", "textChanged", "editingFinished"},
     "QProgressBar": WIDGET | {"value"},
     "QWidget": WIDGET | {"layout", "children"},
     "QTableWidget": WIDGET | {"rowCount", "columnCount", "item", "setItem", "cellWidget", "setCellWidget"},
@@ -39,7 +39,7 @@ MEMBERS = {
        "currentSegmentChanged"},
     "qMRMLSubjectHierarchyComboBox": WIDGET | {"currentItem", "setCurrentItem", "currentItemChanged"},
     "ctkSliderWidget": SPIN,
-    "ctkDirectoryButton": WIDGET | {"directory", "directoryChanged"},
+    "ctkDirectoryButton": WIDGET | {"directory", "directorySelected", "text"},
 }  # fmt: skip
 
 

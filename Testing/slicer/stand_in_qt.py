@@ -99,15 +99,15 @@ class ctkSliderWidget(PythonQtObject, QtWidgets.QWidget):  # noqa: N801
 
 
 class ctkDirectoryButton(PythonQtObject, QtWidgets.QPushButton):  # noqa: N801
-    """ctkDirectoryButton.h: ``directory``, ``directoryChanged(QString)``."""
+    """ctkDirectoryButton.h: ``directory``, ``directorySelected(QString)``."""
 
-    directoryChanged = Signal(str)  # noqa: N815
+    directorySelected = Signal(str)  # noqa: N815
     _directory = "."
 
     def _set(self, value: str) -> None:
         self._directory = value
         self.setText(value)
-        self.directoryChanged.emit(value)
+        self.directorySelected.emit(value)
 
     directory = Property(str, lambda self: self._directory, _set)
 

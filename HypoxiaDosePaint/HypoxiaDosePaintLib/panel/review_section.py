@@ -24,7 +24,7 @@ from .texts import proof_columns, proof_rows
 if TYPE_CHECKING:
     from .widget import PaintPanel
 
-EXPORT_PACKAGES = ("highdicom", "jinja2", "matplotlib")
+EXPORT_PACKAGES = ("pydicom", "highdicom", "jinja2", "matplotlib")
 SET_NAME = "hypoxia-set"
 
 
@@ -34,15 +34,19 @@ class ReviewSection:
     def __init__(self, panel: PaintPanel) -> None:
         self.panel, self.ui = panel, panel.ui
         self.exported: Path | None = None
+        self.folder = ""  # the button names the working directory until a folder is chosen
         self._told = ""  # of the last export, while nothing has changed
+        self._ticked_by = ""  # the reviewer's name when the boxes were ticked
         ui = self.ui
         boxes = (ui.registrationCheckBox, ui.contoursCheckBox, ui.dosesCheckBox)
         self._tips = tuple((box, box.toolTip) for box in boxes)
         fill_table(ui.proofTable, proof_columns(), [])
         for box in boxes:
-            box.toggled.connect(panel.refresh)
+            box.toggled.connect(self._on_tick)
         ui.reviewerLineEdit.textChanged.connect(panel.refresh)
-        ui.folderButton.directoryChanged.connect(panel.refresh)
+        ui.reviewerLineEdit.editingFinished.connect(self._on_name)
+        ui.folderButton.text = _("Choose a folder...")
+        ui.folderButton.directorySelected.connect(self._on_folder)
         ui.exportButton.clicked.connect(self.on_export)
         ui.reportButton.clicked.connect(self.on_report)
 
@@ -60,6 +64,24 @@ class ReviewSection:
         for box, _tip in self._tips:
             box.checked = False
 
+    def _on_tick(self, *_args: Any) -> None:
+        """A box was ticked or cleared: by whom."""
+        name = self.ui.reviewerLineEdit.text.strip()
+        ticked = any(box.checked for box, _tip in self._tips)
+        self._ticked_by = (self._ticked_by or name) if ticked else ""
+        self.panel.refresh()
+
+    def _on_name(self) -> None:
+        """A name was written: what another person ticked is not this one's review."""
+        if self._ticked_by and self._ticked_by != self.ui.reviewerLineEdit.text.strip():
+            self._untick()
+        self._on_tick()
+
+    def _on_folder(self, folder: str) -> None:
+        """A folder was chosen."""
+        self.folder = self.ui.folderButton.text = str(folder)
+        self.panel.refresh()
+
     def acceptance(self) -> Acceptance:
         """The tick list as it stands."""
         ui = self.ui
@@ -70,8 +92,12 @@ class ReviewSection:
 
     def why_not_export(self) -> str:
         """Why Export is off; empty when it may be pressed."""
-        panel, folder = self.panel, self.ui.folderButton.directory
-        return panel.decisions.why_not_export(panel.result, panel.preview.changed(), self.acceptance(), folder)
+        panel, acceptance = self.panel, self.acceptance()
+        reason = panel.decisions.why_not_export(panel.result, panel.preview.changed(), acceptance, self.folder)
+        if reason or self._ticked_by in ("", acceptance.reviewer.strip()):
+            return reason
+        said = _("{first} ticked the boxes: {second} has to tick them anew.")
+        return said.format(first=self._ticked_by, second=acceptance.reviewer.strip())
 
     def refresh(self) -> None:
         """What may be ticked and pressed; ticks go when something changed."""
@@ -97,7 +123,7 @@ class ReviewSection:
         """Export into a new folder of the chosen one."""
         said = _("The export failed; nothing was kept.")
         with slicer.util.tryWithErrorDisplay(said, waitCursor=True), self.panel.busy():
-            self.export(Path(self.ui.folderButton.directory) / f"{SET_NAME}-{datetime.now():%Y%m%d-%H%M%S}")
+            self.export(Path(self.folder) / f"{SET_NAME}-{datetime.now():%Y%m%d-%H%M%S}")
 
     def export(self, out: Path) -> None:
         """Export the accepted targets into a new folder; the reason is shown when that is not possible."""
@@ -123,6 +149,7 @@ class ReviewSection:
         target = Path(directory)
         with tempfile.TemporaryDirectory(prefix="hypoxia-set-") as folder:
             exported, reason = self._export(export_dicom, Path(folder) / SET_NAME)
+            self.ui.progressBar.value = 0
             if exported is None:
                 return reason
             return copy_new(sorted((Path(folder) / SET_NAME / "dicom").iterdir()), target)

@@ -155,7 +155,7 @@ def _require_in_place(node: Any, planning: ImageSeries, images: NodeImages) -> N
     if images.displacement(node) is not None:
         raise GeometryError(
             _("Planning CT {name!r} was moved in the scene.").format(name=node.GetName()),
-            _("Take its transform off: contours must lie where the original slices are."),
+            _("Take its transform off, or load it again: contours must lie where the original slices are."),
         )
     if sorted(shown.image.GetSize()) != sorted(planning.volume.image.GetSize()):
         raise GeometryError(

@@ -107,7 +107,9 @@ def check_preview(test: Any, panel: Any) -> None:
 def check_acceptance(test: Any, panel: Any, folder: str) -> None:
     """Export stays off, with the reason, until everything is ticked and signed."""
     ui = panel.ui
+    test.assertIn("Choose a folder.", ui.exportButton.toolTip)
     ui.folderButton.directory = folder
+    test.assertNotIn("Choose a folder.", ui.exportButton.toolTip)
     for box, word in (
         (ui.registrationCheckBox, "registration"), (ui.contoursCheckBox, "contours"), (ui.dosesCheckBox, "doses"),
     ):  # fmt: skip
@@ -115,6 +117,13 @@ def check_acceptance(test: Any, panel: Any, folder: str) -> None:
         test.assertFalse(ui.exportButton.enabled)
         box.checked = True
     test.assertIn("reviewer", ui.exportButton.toolTip)
+    ui.reviewerLineEdit.text = REVIEWER
+    test.assertTrue(ui.exportButton.enabled, ui.exportButton.toolTip)
+    ui.dosesCheckBox.checked = False
+    ui.dosesCheckBox.checked = True
+    ui.reviewerLineEdit.text = "Another"
+    test.assertIn(f"{REVIEWER} ticked the boxes", ui.exportButton.toolTip)
+    test.assertFalse(ui.exportButton.enabled)
     ui.reviewerLineEdit.text = REVIEWER
     test.assertTrue(ui.exportButton.enabled, ui.exportButton.toolTip)
 

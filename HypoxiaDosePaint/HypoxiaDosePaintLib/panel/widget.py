@@ -9,6 +9,7 @@ from typing import Any
 
 from HypoxiaMapperLib.panel.busy import busy, draw_progress
 from HypoxiaMapperLib.panel.labels import fit_labels
+from HypoxiaMapperLib.panel.map_nodes import made_of
 from HypoxiaMapperLib.panel.module_panel import ModulePanel
 
 from ..pipeline import Computed
@@ -71,6 +72,16 @@ class PaintPanel(ModulePanel):
         p = self.parameters
         values = {f.name: getattr(p, f.name) for f in fields(PaintChoices) if f.name not in NODE_FIELDS}
         return PaintChoices(p.planning_volume, p.map_volume, tuple(self.targets.roles()), **values)
+
+    def node_selectors(self) -> list[Any]:
+        """Selectors of step 1."""
+        ui = self.ui
+        return [ui.planningSelector, ui.mapSelector, ui.structuresSelector, ui.hypoxiaSelector]
+
+    def watched(self, choices: PaintChoices) -> list[Any]:
+        """What targets are made of, and what their map was made of."""
+        made = made_of(choices.map_node).values() if choices.map_node is not None else ()
+        return [choices.planning, choices.map_node, *made, *(role.node for role in choices.roles)]
 
     def export_for_dialog(self, directory: str) -> str:
         """Export into a folder of Slicer's export dialog; why not, or empty."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .node_images import database_images
+from .node_watch import NodeWatch
+from .removal_watch import RemovalWatch
 
 
 class ModulePanel:
@@ -24,18 +26,24 @@ class ModulePanel:
         self.images = database_images()
         self.updating = False  # while labels and lists are written, no signal of theirs is a user's
         self._gui_tag: Any = None
+        self.watch_inputs = NodeWatch(self.refresh)
+        self.removals = RemovalWatch(scene, self.node_selectors)
 
     def pause(self) -> None:
         """The user goes to another module: nothing is shown, what runs goes on."""
         if self.parameters is not None and self._gui_tag is not None:
             self.parameters.disconnectGui(self._gui_tag)
         self._gui_tag = None
+        self.watch_inputs.follow([])
 
     def set_parameters(self, parameters: Any) -> None:
         """Show another parameter node; None for none."""
         self.pause()
         self.parameters = parameters
-        if parameters is not None:
+        if parameters is None:
+            self.removals.stop()
+        else:
+            self.removals.start()
             self._gui_tag = parameters.connectGui(self.ui)
             self.begin()
             self.refresh()
@@ -49,12 +57,22 @@ class ModulePanel:
             return
         self.updating = True
         try:
-            self.show(self.choices())
+            choices = self.choices()
+            self.watch_inputs.follow(self.watched(choices))
+            self.show(choices)
         finally:
             self.updating = False
 
     def choices(self) -> Any:
         """What the parameter node holds."""
+        raise NotImplementedError
+
+    def node_selectors(self) -> list[Any]:
+        """Selectors whose node may be removed from the scene."""
+        raise NotImplementedError
+
+    def watched(self, choices: Any) -> list[Any]:
+        """Nodes whose change is to be seen at once."""
         raise NotImplementedError
 
     def show(self, choices: Any) -> None:

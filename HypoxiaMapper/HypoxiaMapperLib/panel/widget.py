@@ -27,11 +27,9 @@ from .method_form import MethodForm
 from .method_section import MethodSection
 from .module_panel import ModulePanel
 from .node_images import database_stamp, state_unit, suv_line
-from .node_watch import NodeWatch
-from .parameters import INPUT_ROLE, REGION, SEQUENCE_ROLE, TRACER_CHOICES, MapperParameters
+from .parameters import INPUT_ROLE, REGION, SEQUENCE_ROLE, TRACER_CHOICES
 from .patient_loader import Loaded, load_patient
 from .patient_scope import nodes_in
-from .removal_watch import RemovalWatch
 from .sequence_input import sequences_in
 from .sequence_watch import SequenceWatch
 from .series_choice import SeriesCatalogue, database_patient_files
@@ -48,8 +46,6 @@ class MapperPanel(ModulePanel):
         self.decisions = MapperDecisions(self.images, self.catalogue)
         self.rows = InputRows(ui.inputsWidget, scene, self._on_selection)
         self.watch = SequenceWatch(scene, self.refresh)
-        self.inputs_watch = NodeWatch(self.refresh)
-        self.removals = RemovalWatch(scene, self._node_selectors)
         self.method_section = MethodSection(self)
         self.map_section = MapSection(self)
         self._fill_lists()
@@ -92,7 +88,6 @@ class MapperPanel(ModulePanel):
         """The user goes to another module: nothing is shown, a running computation goes on."""
         super().pause()
         self.watch.stop()
-        self.inputs_watch.follow([])
 
     def forget(self) -> None:
         """The scene closes: let go of everything that came from it."""
@@ -103,15 +98,8 @@ class MapperPanel(ModulePanel):
         self.decisions = MapperDecisions(self.images, self.catalogue)
         self.map_section.forget()
 
-    def set_parameters(self, parameters: MapperParameters | None) -> None:
-        """Show another parameter node; None for none."""
-        super().set_parameters(parameters)
-        if parameters is None:
-            self.removals.stop()
-
     def begin(self) -> None:
         """Lists in the user's language, what is watched, and the rows of the method."""
-        self.removals.start()
         for number, text in enumerate(frame_time_texts()):  # Slicer filled in the choices as they are stored
             self.ui.frameTimeComboBox.setItemText(number, text)
         self.watch.start()
@@ -208,11 +196,15 @@ class MapperPanel(ModulePanel):
         """Sequences of the chosen patient or study, or of the whole scene."""
         return sequences_in(self.scene, self.ui.patientSelector.currentItem())
 
-    def _node_selectors(self) -> list[Any]:
+    def node_selectors(self) -> list[Any]:
         """Selectors whose node may be removed from the scene."""
         ui, rows = self.ui, self.rows
         own = [ui.planningSelector, ui.gtvSelector, ui.referenceSelector, ui.roiSelector, ui.mapSelector]
         return [*own, *rows.volumes.values(), *rows.regions.values()]
+
+    def watched(self, choices: MapperChoices) -> list[Any]:
+        """The chosen nodes, and the sphere."""
+        return [*choices.nodes(), choices.reference_roi]
 
     def on_patient(self, *_args: Any) -> None:
         """Another patient or study: only its nodes are offered, others are let go of; what is empty is filled in."""
@@ -316,7 +308,6 @@ class MapperPanel(ModulePanel):
 
     def show(self, choices: MapperChoices) -> None:
         """Every label, list and button."""
-        self.inputs_watch.follow([*choices.nodes(), choices.reference_roi])
         self._show_choices(choices)
         missing = self.decisions.missing_images(choices)
         self.ui.imagesStatusLabel.text = "\n".join(missing) or _("Complete.")
