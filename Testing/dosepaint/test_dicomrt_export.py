@@ -6,11 +6,11 @@ from dataclasses import replace
 import pydicom
 import pytest
 
-from HypoxiaDosePaintLib.dicomrt import rtstruct
+from HypoxiaDosePaintLib.dicomrt import export, rtstruct
 from HypoxiaDosePaintLib.dicomrt.common import private_provenance
 from HypoxiaDosePaintLib.dicomrt.export import export_set, without_folders
 from HypoxiaDosePaintLib.dicomrt.rtstruct import write_rtstruct
-from HypoxiaMapperLib.errors import OutputError, ProofError, RequestError
+from HypoxiaMapperLib.errors import MissingPackageError, OutputError, ProofError, RequestError
 from rt_samples import CREATED, PROVENANCE, iod_errors, make_ct, make_run, painted_structures, write_ct
 
 
@@ -52,6 +52,16 @@ def test_a_full_disk_leaves_nothing(tmp_path):
             export_set(result, planning, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_old_pydicom_says_what_to_do(tmp_path, monkeypatch):
+    """In Slicer 5.10 until pydicom 3 was installed and Slicer restarted."""
+    result, planning = make_run(tmp_path)
+    monkeypatch.setattr(export, "PYDICOM_2", True)
+    with pytest.raises(MissingPackageError) as error:
+        export_set(result, planning, tmp_path / "out")
+    assert "restart Slicer" in error.value.hint
     assert not (tmp_path / "out").exists()
 
 

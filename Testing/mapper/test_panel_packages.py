@@ -80,9 +80,9 @@ def test_packages_are_installed_after_one_question_with_the_versions_of_the_requ
 ):
     desktop = Desktop(monkeypatch, {"highdicom", "jinja2"}, newest)
     assert packages.install(["highdicom", "jinja2", "numpy"], "Hypoxia") == []
-    assert desktop.done == [(["highdicom~=0.28", "jinja2~=3.1"], "")]
+    assert desktop.done == [(["highdicom~=0.27", "jinja2~=3.1"], "")]
     (question,) = desktop.questions
-    assert "highdicom~=0.28" in question
+    assert "highdicom~=0.27" in question
     assert "numpy" not in question
 
 
@@ -141,6 +141,6 @@ def test_every_package_of_a_method_has_a_version_and_the_command_line_asks_for_t
 
 def test_a_package_that_is_too_old_is_missing(monkeypatch):
     assert packages.missing_packages(["highdicom", "matplotlib"]) == []
-    for version, missing in (("0.27.1", ["highdicom"]), ("0.28.0", []), ("0.30.0+local", []), ("1.0", [])):
+    for version, missing in (("0.26.1", ["highdicom"]), ("0.27.0", []), ("0.30.0+local", []), ("1.0", [])):
         monkeypatch.setattr(packages.importlib.metadata, "version", lambda name, v=version: v)
         assert packages.missing_packages(["highdicom"]) == missing, version

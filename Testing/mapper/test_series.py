@@ -151,7 +151,7 @@ def test_compressed_series_names_the_package(tmp_path, monkeypatch):
         dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
         dataset.save_as(path)
     decoder = type("Decoder", (), {"is_available": False})
-    monkeypatch.setattr("HypoxiaMapperLib.dicomio.frames.get_decoder", lambda syntax: decoder)
+    monkeypatch.setattr("pydicom.pixels.get_decoder", lambda syntax: decoder)
     with pytest.raises(MissingPackageError, match="pip install pylibjpeg"):
         read(tmp_path)
 

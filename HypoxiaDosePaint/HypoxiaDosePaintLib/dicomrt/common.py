@@ -33,6 +33,7 @@ MANUFACTURER = "SlicerHypoxia"
 MODEL = "Hypoxia"
 SOFTWARE_VERSION = f"slicer-hypoxia {__version__}"
 RESEARCH_TEXT = "Research use only"
+CHARACTER_SET = "ISO_IR 192"  # UTF-8
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_ELEMENT = 0x0071, "SLICERHYPOXIA", 0x01
 MAX_SHORT_TEXT = 1024  # VR ST
 MAX_LONG_STRING = 64  # VR LO
@@ -95,7 +96,8 @@ def new_object(
 
 
 def finish_object(ds: Dataset, provenance: Mapping[str, Any], created: datetime, series: str) -> None:
-    """Series text, dates and provenance, the same for every object however it was made."""
+    """Character set, series text, dates and provenance, the same for every object however it was made."""
+    ds.SpecificCharacterSet = CHARACTER_SET
     ds.SeriesDescription = title(provenance, series, RESEARCH_TEXT)
     ds.SeriesDate = ds.InstanceCreationDate = created.strftime("%Y%m%d")
     ds.SeriesTime = ds.InstanceCreationTime = created.strftime("%H%M%S")
@@ -127,7 +129,7 @@ def quiet_about_copied_values() -> Iterator[None]:
 def patient_and_study(header: Dataset) -> Dataset:
     """Patient and study attributes of an image header, as text in UTF-8 so that any name and description fits."""
     ds = Dataset()
-    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.SpecificCharacterSet = CHARACTER_SET
     with quiet_about_copied_values():
         for keyword in (*_PATIENT_STUDY, *_PATIENT_STUDY_OPTIONAL):
             if keyword in header and header[keyword].VR == "PN":
@@ -263,7 +265,6 @@ def highdicom_equipment(created: datetime) -> dict[str, Any]:
         "manufacturer_model_name": MODEL,
         "software_versions": SOFTWARE_VERSION,
         "device_serial_number": __version__,  # type 1 in Enhanced General Equipment; software has no other serial
-        "specific_character_set": "ISO_IR 192",
         "content_date": created.date(),
         "content_time": created.time().replace(microsecond=0),
     }

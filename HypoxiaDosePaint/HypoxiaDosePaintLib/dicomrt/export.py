@@ -14,9 +14,11 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
+import pydicom
 
+from HypoxiaMapperLib.dicomio.frames import PYDICOM_2
 from HypoxiaMapperLib.dicomio.model import ImageSeries
-from HypoxiaMapperLib.errors import OutputError, ProofError, RequestError
+from HypoxiaMapperLib.errors import MissingPackageError, OutputError, ProofError, RequestError
 from HypoxiaMapperLib.methods import Progress, no_progress
 from HypoxiaMapperLib.volume import Volume
 
@@ -63,6 +65,8 @@ def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progr
         If nobody accepted the result, or no structure carries a dose.
     LimitError
         If a learned map failed its distribution check and nobody overrode it.
+    MissingPackageError
+        If pydicom is too old.
     OutputError
         If the output exists or cannot be written.
     ProofError
@@ -71,6 +75,11 @@ def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progr
     if not result.accepted_by.strip():
         raise RequestError("The result was not accepted by a person.", 'Give --accepted-by "Name" to export DICOM.')
     require_distribution(result.images.map, result.request)
+    if PYDICOM_2:
+        raise MissingPackageError(
+            f"pydicom {pydicom.__version__} is in use; the export needs pydicom 3.",
+            "Slicer 5.10 brings the old one: PythonSlicer -m pip install pydicom~=3.0, then restart Slicer.",
+        )
     target = out / FOLDER
     if target.exists():
         raise OutputError(f"{target} exists already.", "Nothing is overwritten: choose another output folder.")

@@ -7,6 +7,7 @@ allows in Float Pixel Data, and NaN is named as Float Pixel Padding Value: no re
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -53,6 +54,7 @@ QUANTITY_CODES = {
     "OEF": Code("126392", "DCM", "Oxygen Extraction Fraction"),
 }
 PRIVATE_SCHEME = "99HYPOX"
+WINDOW_FUNCTION = "LINEAR_EXACT"  # LINEAR cannot be narrower than 1, and a ratio map often is (PS3.3 C.11.2.1.2)
 WHOLE_BODY = Code("38266002", "SCT", "Entire body")
 
 
@@ -127,6 +129,7 @@ def write_parametric_map(
         )
     ds.FloatPixelPaddingValue = ds.FloatPixelPaddingRangeLimit = float("nan")
     ds.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_frame_anatomy()]
+    ds.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0].VOILUTFunction = WINDOW_FUNCTION
     finish_object(ds, provenance, created, label)
     ds.ImageComments = f"{label}. Voxels without a value are NaN. {RESEARCH_TEXT}."[:MAX_SHORT_TEXT]
     return save(ds, path)
@@ -134,7 +137,6 @@ def write_parametric_map(
 
 def _values(voxels: np.ndarray, label: str, quantity: Code, unit: Code) -> dict[str, Any]:
     """What the stored values mean, and a window that shows all of them."""
-    from highdicom import VOILUTTransformation
     from highdicom.pm import RealWorldValueMapping
 
     low, high = float(np.nanmin(voxels)), float(np.nanmax(voxels))
@@ -142,9 +144,17 @@ def _values(voxels: np.ndarray, label: str, quantity: Code, unit: Code) -> dict[
         lut_label=re.split("[:,]", label)[0][:16], lut_explanation=label[:64], unit=coded(unit),
         value_range=(low, high), slope=1.0, intercept=0.0, quantity_definition=coded(quantity),
     )  # fmt: skip
-    # LINEAR_EXACT, as LINEAR cannot be narrower than 1 and a ratio map often is (PS3.3 C.11.2.1.2)
-    window = VOILUTTransformation((low + high) / 2, max(high - low, 1e-9), voi_lut_function="LINEAR_EXACT")
-    return {"real_world_value_mappings": [mapping], "voi_lut_transformations": [window]}
+    return {"real_world_value_mappings": [mapping], **_window((low + high) / 2, max(high - low, 1e-9))}
+
+
+def _window(centre: float, width: float) -> dict[str, Any]:
+    """The window as highdicom takes it; 0.27, which Slicer 5.12 brings, takes no transformation."""
+    from highdicom import VOILUTTransformation
+    from highdicom.pm import ParametricMap
+
+    if "voi_lut_transformations" not in inspect.signature(ParametricMap.__init__).parameters:
+        return {"window_center": centre, "window_width": width}
+    return {"voi_lut_transformations": [VOILUTTransformation(centre, width, voi_lut_function=WINDOW_FUNCTION)]}
 
 
 def _frame_anatomy() -> Dataset:

@@ -21,6 +21,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from ..dicomio.frames import PYDICOM_2
 from ..tracers import FLUORINE18_HALF_LIFE_S
 from .imaging import WEIGHT_KG, PetScan
 from .settings import BODY_PART
@@ -170,7 +171,12 @@ def new_dataset(
 
 def save(ds: Dataset, path: Path) -> None:
     """Write one dataset as a DICOM file; an existing file is an error."""
-    ds.save_as(path, enforce_file_format=True, overwrite=False)
+    with path.open("xb") as stream:
+        if PYDICOM_2:
+            ds.is_little_endian, ds.is_implicit_VR = True, False
+            ds.save_as(stream, write_like_original=False)
+        else:
+            ds.save_as(stream, enforce_file_format=True)
 
 
 def clock(seconds: float) -> str:
