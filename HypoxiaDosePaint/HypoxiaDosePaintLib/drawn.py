@@ -48,11 +48,13 @@ def part_inside(
     if not found.any():
         raise LimitError(f"{drawn.name} has no voxel in {gtv_names}.", "Draw it inside the GTV.")
     outside_ml = (np.count_nonzero(whole) - np.count_nonzero(found)) * voxel_ml
-    differing_ml = np.count_nonzero(found ^ (hits(volume.array[place]) & gtv)) * voxel_ml
+    beyond = hits(volume.array[place]) & gtv
+    left_out_ml, taken_in_ml = (np.count_nonzero(part) * voxel_ml for part in (beyond & ~found, found & ~beyond))
     notes = [f"{outside_ml:.2f} ml of {drawn.name} lie outside {gtv_names} and were left out."] if outside_ml else []
-    if differing_ml:
+    if left_out_ml or taken_in_ml:
         notes.append(
-            f"{differing_ml:.2f} ml of {drawn.name} differ from the threshold: the region is "
+            f"{drawn.name} differs from the threshold in {gtv_names}: {left_out_ml:.2f} ml beyond it are not in the "
+            f"region, {taken_in_ml:.2f} ml of the region are not beyond it. The region is "
             f"{drawn.source or 'of unknown origin'}."
         )
     return found, notes

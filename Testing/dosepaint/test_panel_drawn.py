@@ -40,7 +40,10 @@ GTV = region("GTVp", 3, 15)
 def test_what_was_drawn_is_taken_and_the_difference_is_told():
     found = find_subvolume(hypoxia_map(), [GTV], OPTIONS, drawn=region("Mine", 5, 11))
     assert found.hypoxic_volume_ml == pytest.approx(6**3 * 0.01)
-    assert "0.91 ml of Mine differ from the threshold: the region is Mine source." in " ".join(found.warnings)
+    assert (
+        "Mine differs from the threshold in GTVp: 0.00 ml beyond it are not in the region, 0.91 ml of the region are "
+        "not beyond it. The region is Mine source."
+    ) in " ".join(found.warnings)
     assert "Mine source (Mine), within GTVp" in found.region.source
     assert found.threshold == 1.2
 

@@ -94,8 +94,8 @@ def test_two_gtvs_cut_at_different_thresholds_are_no_hand_edit(street):
     """Each is said with its own threshold, in the request and in the warnings of the result."""
     result = compute_targets(with_node(street, 1.1), street.images).result
     assert result.request.not_repeatable == ("the hypoxic region in GTVn was cut at 1.1, not at 1.2",)
-    (warning,) = [text for text in result.warnings if "differ from the threshold" in text]
-    assert "the region is ratio > 1.2 in GTVp; ratio > 1.1 in GTVn" in warning
+    (warning,) = [text for text in result.warnings if "differs from the threshold" in text]
+    assert "The region is ratio > 1.2 in GTVp; ratio > 1.1 in GTVn" in warning
 
 
 def with_node(street, threshold: float, **changes):
