@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from HypoxiaMapperLib.errors import HypoxiaError, InputError, RequestError
+from HypoxiaMapperLib.kinetics.input_function import InputFunction
 from HypoxiaMapperLib.methods import get_method
 from HypoxiaMapperLib.timeseries import TimeSeries
 from kinetic_samples import (
@@ -90,6 +91,14 @@ def test_whole_image_and_margin(tmp_path):
     params = csv_params(tmp_path, fit_margin_mm=2.5)
     found = np.isfinite(METHOD.compute({"pet": exact_series()}, regions(), params).volume.array)
     np.testing.assert_array_equal(found[0, 0], [False, True] + [True] * 8)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_a_table_in_a_unit_a_thousand_times_off_is_refused(tmp_path, factor):
+    params, source = csv_params(tmp_path), pet_input()
+    write_input_csv(tmp_path / "input.csv", InputFunction(source.time_min, source.plasma * factor, "g/ml", source="x"))
+    with pytest.raises(InputError, match="peak is an SUV of"):
+        METHOD.compute({"pet": exact_series()}, regions(), params)
 
 
 @pytest.mark.parametrize(

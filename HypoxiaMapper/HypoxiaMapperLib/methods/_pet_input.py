@@ -136,6 +136,10 @@ def _from_region(
     return InputFunction(time, plasma, series.unit, samples, source), notes
 
 
+POSSIBLE_PEAK_SUV = (0.5, 1000.0)
+"""A choice: spread over the whole body the tracer has an SUV of 1, in a thousandth of it (70 ml) one of 1000."""
+
+
 def _from_csv(series: TimeSeries, params: PetInputParams) -> InputFunction:
     """Table of the user, in the unit of the series."""
     if counts_from_first_frame(series):
@@ -155,6 +159,11 @@ def _from_csv(series: TimeSeries, params: PetInputParams) -> InputFunction:
         blood = None if found.blood is None else found.blood * factor
         found = InputFunction(found.time_min, found.plasma * factor, series.unit, blood, found.source)
     found.require_unit(series.unit, "The series")
+    peak = float(found.plasma.max())
+    if series.unit == "g/ml" and not POSSIBLE_PEAK_SUV[0] <= peak <= POSSIBLE_PEAK_SUV[1]:
+        raise InputError(
+            f"The input table's peak is an SUV of {peak:.3g}, read as {unit}.", "Check the unit of its concentrations."
+        )
     if found.blood is None and params.plasma_to_blood != 1.0:
         found = InputFunction(found.time_min, found.plasma, found.unit, found.plasma / params.plasma_to_blood,
                               found.source)  # fmt: skip
