@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from HypoxiaMapperLib.fitting import FitCode, FitOptions, Model, SeparableModel, engine, fit, levenberg  # noqa: E402
 from HypoxiaMapperLib.fitting.compress import compress  # noqa: E402
-from HypoxiaMapperLib.fitting.device import Backend  # noqa: E402
+from HypoxiaMapperLib.fitting.device import Backend, chunk_size  # noqa: E402
 from HypoxiaMapperLib.fitting.starts import start_search  # noqa: E402
 from HypoxiaMapperLib.fitting.statistics import standard_errors  # noqa: E402
 from HypoxiaMapperLib.kinetics.dce_signal import VariableFlipAngle, spgr_signal  # noqa: E402
@@ -160,6 +160,26 @@ def test_every_tensor_is_made_on_the_device_and_no_value_is_asked_for(
     lost = engine._undetermined(model, solution, errors)
     assert {values.dtype, errors.dtype, solution.normal.dtype} == {torch.float32}
     assert {a.device.type for a in (values, errors, solution.sum_of_squares, lost)} == {"meta"}
+
+
+def test_chunks_of_a_gpu_fit_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+
+    def free(device: torch.device) -> tuple[int, int]:
+        asked.append(device)
+        return gibibytes * 2**30, 80 * 2**30
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", free)
+    sizes = {}
+    for gibibytes in (1, 6, 7, 140):
+        for dtype in (torch.float64, torch.float32):
+            backend = Backend(torch.device("cuda", 1), dtype, 1e-5)
+            size = sizes[gibibytes, dtype] = chunk_size(backend, FitOptions(), 60, 3)
+            assert size * (4 * 60 + 80 * 3) * dtype.itemsize <= 0.4 * gibibytes * 2**30
+    assert {d.index for d in asked} == {1}
+    assert sizes[6, torch.float64] == sizes[7, torch.float64]
+    assert sizes[6, torch.float32] == 2 * sizes[6, torch.float64]
+    assert sizes[140, torch.float32] == 2**21
 
 
 @pytest.mark.parametrize("name", ["ExtendedTofts", "TwoTissueReversible"])

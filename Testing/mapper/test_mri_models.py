@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import special
 
 from HypoxiaMapperLib.errors import HypoxiaError, InputError, RequestError
 from HypoxiaMapperLib.fitting import NO_VALUES, FitCode, Model, fit
@@ -182,6 +183,16 @@ def test_noise_floor_takes_the_bias_out_of_r2_star() -> None:
     assert np.median(line.values["R2star"]) < 0.85 * rate
     with pytest.raises(RequestError, match="times are in ms"):
         decay.R2StarNoiseFloor(echoes * 1000, sigma)
+
+
+def test_noise_floor_is_the_mean_of_the_rician_distribution() -> None:
+    echoes = np.linspace(0, 0.2, 400)
+    for sigma in (1.0, 30.0):
+        model = decay.R2StarNoiseFloor(echoes, sigma)
+        clean = 300 * np.exp(-40 * echoes)
+        u = (clean / (2 * sigma)) ** 2
+        exact = sigma * np.sqrt(np.pi / 2) * ((1 + 2 * u) * special.i0e(u) + 2 * u * special.i1e(u))
+        np.testing.assert_allclose(model.curves(np.array([[300.0], [40.0]]))[:, 0], exact, atol=1e-3 * sigma)
 
 
 def test_segmented_ivim_where_perfusion_leaves_only_noise_at_high_b() -> None:

@@ -98,7 +98,10 @@ def choose_backend(options: FitOptions) -> Backend:
 
 
 def chunk_size(backend: Backend, options: FitOptions, n_frames: int, n_parameters: int) -> int:
-    """Voxels per chunk such that the working arrays fit the memory at hand."""
+    """Voxels per chunk such that the working arrays fit the memory at hand.
+
+    On a GPU a power of two: what else holds memory there then seldom changes the chunks, and with them the rounding.
+    """
     if options.chunk_voxels is not None:
         return options.chunk_voxels
     if backend.device.type != "cuda":
@@ -107,7 +110,8 @@ def chunk_size(backend: Backend, options: FitOptions, n_frames: int, n_parameter
 
     free, _ = torch.cuda.mem_get_info(backend.device)
     per_voxel = (NUMBERS_PER_FRAME * n_frames + NUMBERS_PER_PARAMETER * n_parameters) * backend.dtype.itemsize
-    return max(1024, min(2**21, int(MEMORY_SHARE * free / per_voxel)))
+    fitting = max(1024, min(2**21, int(MEMORY_SHARE * free / per_voxel)))
+    return 2 ** (fitting.bit_length() - 1)
 
 
 def in_order(work: Callable[[int], Part], firsts: Iterable[int], backend: Backend) -> Iterator[Part]:

@@ -27,6 +27,7 @@ LEAST_B = 200.0
 """Perfusion is gone above this b-value in s/mm2 (METHODS section 5)."""
 LONGEST_ECHO_S = 1.0
 LARGEST_B = 20000.0
+RICE_A, RICE_B = 0.381505, 0.0562536
 
 
 def check_echo_times(echo_s: np.ndarray) -> np.ndarray:
@@ -147,8 +148,10 @@ class MonoExponential(SeparableModel):
 class R2StarNoiseFloor(FunctionModel):
     """S0 exp(-TE R2*) as a magnitude image shows it: the mean of the Rician distribution; log-linear start.
 
-    The mean is sigma sqrt(pi/2) [(1 + 2u) I0(u) + 2u I1(u)] exp(-u), u = (A / 2 sigma)^2, for the signal A without
-    noise (Gudbjartsson 1995, doi 10.1002/mrm.1910340618); it ends in the noise floor of 1.25 sigma.
+    The mean of a signal A with noise sigma (Gudbjartsson 1995, doi 10.1002/mrm.1910340618) falls from
+    sqrt(A^2 + sigma^2) to the noise floor sqrt(pi/2) sigma. It is taken as sqrt(A^2 + sigma^2 [1 + (pi/2 - 1) /
+    (1 + a x^2 + b x^4)]) with x = A / sigma; a and b make it the exact one (of Bessel functions) to a thousandth of
+    sigma.
 
     Parameters
     ----------
@@ -174,9 +177,9 @@ class R2StarNoiseFloor(FunctionModel):
         clean = p[0] * torch.exp(-self.places(p) * p[1])
         if self.noise_sd == 0:
             return clean
-        u = (clean / (2 * self.noise_sd)).square()
-        mean = (1 + 2 * u) * torch.special.i0e(u) + 2 * u * torch.special.i1e(u)
-        return self.noise_sd * float(np.sqrt(np.pi / 2)) * mean
+        x = (clean / self.noise_sd).square()
+        rest = (np.pi / 2 - 1) / (1 + RICE_A * x + RICE_B * x.square())
+        return self.noise_sd * torch.sqrt(x + 1 + rest)
 
     def start(self, y: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
         """Weighted line through the logarithm of the signal without the floor, weights S^2 (constant noise)."""
