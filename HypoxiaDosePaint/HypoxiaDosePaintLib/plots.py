@@ -39,7 +39,7 @@ def volume_by_threshold_svg(result: Result) -> str:
     curve, gtv_ml = result.volume_by_threshold, sum(f.gtv_volume_ml for f in result.findings)
     axes.plot(curve.x, curve.y, color=HYPOXIC_COLOUR, linewidth=2)
     _threshold_line(axes, result)
-    fraction = f"{percent_text(result.hypoxic_fraction)} of {gtv_words(len(result.findings))}"
+    fraction = f"{percent_text(result.hypoxic_fraction)} of\n{gtv_words(len(result.findings))}"
     text = f"{ml_text(result.hypoxic_volume_ml)}\n{fraction}"
     if np.isfinite(result.threshold):
         place = (result.threshold, result.hypoxic_volume_ml)
@@ -51,7 +51,7 @@ def volume_by_threshold_svg(result: Result) -> str:
     if gtv_ml > 0:
         share = axes.secondary_yaxis("right", functions=(lambda v: 100 * v / gtv_ml, lambda v: v * gtv_ml / 100))
         share.set_ylabel("% of GTV")
-    words = text.replace("\n", ", ")
+    words = text.replace(" of\n", " of ").replace("\n", ", ")
     return _svg(figure, "volume", f"Volume beyond the threshold against the threshold; at the one used {words}")
 
 

@@ -105,7 +105,7 @@ def _layout(plan: Plan, available: set[str], volume: str, pet_unit: str = "") ->
     if "registration_pet_axial" in panes:
         checker = tuple(replace(p, key=p.key.replace("_pet_", "_checker_")) for p in row("registration_pet"))
         black = f"{plan.windows['pet'][1]:.3g} {pet_unit}".strip()
-        title = f"Registration to sign off: PET (black {black}) with CT outlines; below, CT and PET in squares"
+        title = f"Registration to sign off: PET (black is {black}) with CT outlines; below, CT and PET in squares"
         layout["registration"] = Picture(title, (row("registration_outlined"), checker), colour_bar=False, group="body")
     return layout
 

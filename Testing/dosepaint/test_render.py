@@ -320,7 +320,7 @@ def test_titles_of_a_surrogate_are_not_called_hypoxic(monkeypatch):
 
 
 def test_the_picture_to_sign_off_says_what_black_is(plan):
-    assert "PET (black 6 g/ml)" in render._layout(plan, set(), "hypoxic volume", "g/ml")["registration"].title
+    assert "PET (black is 6 g/ml)" in render._layout(plan, set(), "hypoxic volume", "g/ml")["registration"].title
 
 
 def test_many_slices_go_on_several_pages(plan):

@@ -237,6 +237,13 @@ def test_whole_objects_have_a_table_of_their_own_that_says_what_was_compared(res
     assert "file RTPLAN.dcm bytes are those delivered" in objects
 
 
+def test_what_to_import_onto_which_series_is_said_once_there_is_something_to_import(result):
+    words = "Import RTSTRUCT.dcm and RTPLAN.dcm together , onto the planning CT of series 1.2.3.10 ."
+    exported = replace(result, exported=("dicom/RTSTRUCT.dcm", "dicom/RTPLAN.dcm"))
+    assert words.replace(" ,", ",").replace(" .", ".") in Page(report_html(exported, PICTURES)).text.replace(" ,", ",")
+    assert "Into the planning system" not in Page(report_html(sample_result(size=48, accepted=False), PICTURES)).text
+
+
 def test_every_check_of_the_proof_is_explained():
     names = ("identity", "label of the model", "RTSTRUCT", "SEG", "RTPLAN", "MAP", "MAP_ALEATORIC_SD", "PRESCRIPTION",
              "RTDOSE", "file SEG.dcm")  # fmt: skip
@@ -274,6 +281,10 @@ def test_every_printed_page_says_research_use_and_whose_it_is(result):
     style = html[html.index("<style>") : html.index("</style>")]
     assert '@bottom-left { content: "Research use only"; }' in style
     assert "display: none" not in style
+    assert "@top-center" not in style
+    surrogate = report_html(sample_result(size=48, surrogate=True), PICTURES)
+    top = re.search(r'@top-center { content: "([^"]*)"; font-weight: bold; }', surrogate).group(1)
+    assert re.sub(r"\\([0-9a-f]{6})", lambda m: chr(int(m[1], 16)), top) == SURROGATE_LABEL
     found = re.search(r'@bottom-center { content: "([^"]*)"; }', style).group(1)
     assert re.sub(r"\\([0-9a-f]{6})", lambda m: chr(int(m[1], 16)), found) == f"Patient ID {evil}"
 
