@@ -13,6 +13,7 @@ from HypoxiaMapperLib.volume import Volume, image_like
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
 from HypoxiaMapperLib.mrml import make_segmentation, node_to_volume, region_to_segment, volume_to_node  # noqa: E402
+from HypoxiaMapperLib.mrml.segments import LABELMAP  # noqa: E402
 from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
 from HypoxiaMapperLib.panel.map_display import cut_to_gtv, inside_only  # noqa: E402
 from HypoxiaMapperLib.panel.node_images import state_unit  # noqa: E402
@@ -167,3 +168,14 @@ def test_a_planning_ct_without_dicom_needs_its_unit_stated(patient):
 def test_another_image_is_no_planning_ct(patient):
     taken = replace(patient.choices, planning=patient.pet)
     assert patient.decisions.missing_images(taken) == ["'PET FMISO' is SUVbw, no CT: choose the planning CT."]
+
+
+def test_segments_without_voxels_are_told_in_step_1(patient):
+    segment = patient.structures.GetSegmentation().GetSegment(patient.gtv.segment_id)
+    voxels = segment.GetRepresentation(LABELMAP)
+    assert patient.decisions.missing_images(patient.choices) == []
+    segment.RemoveRepresentation(LABELMAP)
+    (line,) = patient.decisions.missing_images(patient.choices)
+    assert line.startswith(f"Segment '{segment.GetName()}' has no voxels yet: in the Segmentations module")
+    segment.AddRepresentation(LABELMAP, voxels)
+    assert patient.decisions.missing_images(patient.choices) == []

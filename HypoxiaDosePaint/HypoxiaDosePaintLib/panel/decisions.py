@@ -11,7 +11,7 @@ from HypoxiaMapperLib.panel.i18n import _
 from HypoxiaMapperLib.panel.map_nodes import Fingerprints, made_of, why_not_as_made
 from HypoxiaMapperLib.panel.node_images import NodeImages
 from HypoxiaMapperLib.panel.patient_scope import why_not_one_patient
-from HypoxiaMapperLib.panel.segment_regions import transformed
+from HypoxiaMapperLib.panel.segment_regions import transformed, without_labelmap
 from HypoxiaMapperLib.panel.words import shown_words
 
 from ..limits import override_to_type, require_distribution
@@ -77,7 +77,8 @@ class PaintDecisions:
         if not choices.of_role("hypoxic"):
             lines.append(_("Give at least one segment the role hypoxic segment (Hypoxia Mapper, step 4)."))
         lines += filter(None, [why_not_hypoxic(choices), why_not_reference(choices)])
-        lines += transformed([r.node for r in choices.roles if r.role])
+        used = [r for r in choices.roles if r.role]
+        lines += transformed([r.node for r in used]) + without_labelmap([(r.node, r.segment_id) for r in used])
         mixed = self._why_not_one_patient(choices)
         return [*lines, mixed] if mixed else lines
 

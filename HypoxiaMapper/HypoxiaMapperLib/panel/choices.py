@@ -22,7 +22,7 @@ from .i18n import _
 from .map_nodes import Fingerprints, region_words
 from .node_images import CT_NUMBER, NodeImages
 from .patient_scope import why_not_one_patient
-from .segment_regions import other_tumours, region_of_segment, transformed
+from .segment_regions import other_tumours, region_of_segment, transformed, without_labelmap
 from .sequence_input import SequenceInputs, why_no_tracer
 from .sequence_times import Stated
 from .series_choice import SeriesCatalogue, resolve
@@ -150,6 +150,7 @@ class MapperDecisions:
                 except HypoxiaError as error:
                     lines.append(str(error))
         lines += self._missing_regions(method, choices) + transformed(choices.nodes())
+        lines += without_labelmap(choices.used_regions().values())
         of_nodes = [self.images.info(n) for n in choices.nodes() if n.IsA("vtkMRMLVolumeNode")]
         mixed = why_not_one_patient(choices.nodes(), [*infos, *(info for info in of_nodes if info is not None)])
         return [*lines, mixed] if mixed else lines

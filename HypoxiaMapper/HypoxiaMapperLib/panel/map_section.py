@@ -87,9 +87,11 @@ class MapSection:
             centre_slices(self.scene, cut_to_gtv(node, choices.gtv.node, choices.gtv.segment_id)[1])
 
     def on_map_changed(self, *_args: Any) -> None:
-        """Another map was chosen."""
-        if self.panel.parameters is not None and not self.panel.updating:
-            self.panel.refresh()
+        """Another map was chosen; while another module is shown, only that there is none any more."""
+        if self.panel.parameters is None or self.panel.updating:
+            return
+        self.panel.refresh()
+        if self.panel.shown:
             self.overlay.take_window()
             self.overlay.show()
 

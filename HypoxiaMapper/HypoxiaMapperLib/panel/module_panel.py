@@ -29,6 +29,11 @@ class ModulePanel:
         self.watch_inputs = NodeWatch(self.refresh)
         self.removals = RemovalWatch(scene, self.node_selectors)
 
+    @property
+    def shown(self) -> bool:
+        """Whether the user is in this module."""
+        return self._gui_tag is not None
+
     def pause(self) -> None:
         """The user goes to another module: nothing is shown, what runs goes on."""
         if self.parameters is not None and self._gui_tag is not None:

@@ -14,7 +14,7 @@ from ..errors import GeometryError, HypoxiaError
 from ..jobs import JobResult
 from ..mrml import segment_to_region
 from ..mrml.geometry import require_no_transform
-from ..mrml.segments import segment_mask
+from ..mrml.segments import LABELMAP, segment_mask
 from ..tumour_overlap import is_tumour_name
 from ..volume import Region, voxel_volume_ml
 from .i18n import _
@@ -96,6 +96,20 @@ def other_tumours(used: Mapping[str, tuple[Any, str]], grid: sitk.Image) -> Iter
                     yield name, segment_to_region(node, identifier, grid)
                 except HypoxiaError as error:
                     yield name, error.message
+
+
+def without_labelmap(regions: Iterable[tuple[Any, str]]) -> list[str]:
+    """One line for each segment that has contours or a surface alone, as SlicerRT loads them, and how to go on."""
+    lines = []
+    for node, segment_id in regions:
+        segment = node.GetSegmentation().GetSegment(segment_id) if segment_id else None
+        if segment is not None and segment.GetRepresentation(LABELMAP) is None:
+            text = _(
+                "Segment {name!r} has no voxels yet: in the Segmentations module, Representations, create its Binary "
+                "labelmap, or load the structures with 'Load DICOM folder'."
+            )
+            lines.append(text.format(name=segment.GetName()))
+    return lines
 
 
 def transformed(nodes: Iterable[Any]) -> list[str]:

@@ -14,6 +14,8 @@ from .self_test_sequences import wait_until
 
 def changes_elsewhere(test: Any) -> None:
     """Every change of an input is seen without a touch of the panel; what is removed has no successor nobody chose."""
+    scene_from_elsewhere(test)
+    slicer.mrmlScene.Clear()
     panel = load_and_choose(test)
     ui, p, scene = panel.ui, panel.parameters, slicer.mrmlScene
     run_and_wait(test, panel)
@@ -56,3 +58,14 @@ def remove_in_turn(test: Any, panel: Any, segmentation: Any, segment: str) -> No
 def said(ui: Any, message: str) -> bool:
     """Whether step 1 says something."""
     return message in ui.imagesStatusLabel.text
+
+
+def scene_from_elsewhere(test: Any) -> None:
+    """A scene that names a method nobody installed here opens with the default, and says so."""
+    panel = load_and_choose(test)
+    node, module = panel.parameters.parameterNode, slicer.modules.HypoxiaMapperWidget
+    module.exit()
+    node.SetParameter("method", "method_of_another_installation")
+    module.enter()
+    test.assertIn("'method_of_another_installation', which is not installed", panel.ui.methodStatusLabel.text)
+    test.assertEqual(panel.parameters.method, "tracer_ratio")

@@ -27,7 +27,7 @@ from .method_form import MethodForm
 from .method_section import MethodSection
 from .module_panel import ModulePanel
 from .node_images import database_stamp, state_unit, suv_line
-from .parameters import INPUT_ROLE, REGION, SEQUENCE_ROLE, TRACER_CHOICES
+from .parameters import INPUT_ROLE, REGION, SEQUENCE_ROLE, TRACER_CHOICES, MapperParameters
 from .patient_loader import Loaded, load_patient
 from .patient_scope import nodes_in
 from .sequence_input import sequences_in
@@ -97,6 +97,16 @@ class MapperPanel(ModulePanel):
         self.catalogue.clear()
         self.decisions = MapperDecisions(self.images, self.catalogue)
         self.map_section.forget()
+
+    def set_parameters(self, parameters: MapperParameters | None) -> None:
+        """Show another parameter node; None for none. A method that is not here, of a scene from elsewhere, is told."""
+        gone = parameters.method if parameters is not None and parameters.method not in all_methods() else ""
+        if gone:
+            parameters.method, parameters.method_parameters = MapperChoices.method, "{}"
+        super().set_parameters(parameters)
+        if gone:
+            text = _("This scene was made with the method {name!r}, which is not installed here: choose another.")
+            self.ui.methodStatusLabel.text = text.format(name=gone)
 
     def begin(self) -> None:
         """Lists in the user's language, what is watched, and the rows of the method."""
