@@ -43,11 +43,6 @@ class Crop(NamedTuple):
     cropped_ml_by_organ: dict[str, float]
 
 
-def expand(region: Region, margins: Margins, name: str) -> Region:
-    """Expand a region by margins in mm towards the sides of the patient; see ``expand_in_image``."""
-    return expand_in_image(region, margins, name).region
-
-
 def expand_in_image(region: Region, margins: Margins, name: str) -> Expansion:
     """Expand a region by margins in mm towards the sides of the patient and measure what leaves the image.
 
@@ -140,20 +135,6 @@ def close_mask(mask: np.ndarray, grid: sitk.Image, radius_mm: float) -> np.ndarr
     out = mask.copy()
     out[inside] |= closed[within]
     return out
-
-
-def population_margin_mm(systematic_mm: float, random_mm: float) -> float:
-    """Population margin 2.5 Sigma + 0.7 sigma in mm (van Herk 2000, 10.1016/S0360-3016(00)00518-6; METHODS 9)."""
-    if not (math.isfinite(systematic_mm) and math.isfinite(random_mm) and min(systematic_mm, random_mm) >= 0):
-        raise RequestError(
-            f"Systematic error {systematic_mm} mm, random error {random_mm} mm.", "Both are standard deviations, >= 0."
-        )
-    return 2.5 * systematic_mm + 0.7 * random_mm
-
-
-def combine_in_quadrature(*standard_deviations: float) -> float:
-    """Standard deviation of independent errors together: delineation, set-up, registration, PET (METHODS 9)."""
-    return math.hypot(*standard_deviations)
 
 
 def describe_margins(margins: Margins) -> str:

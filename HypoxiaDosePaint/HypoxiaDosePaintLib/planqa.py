@@ -1,7 +1,7 @@
-"""Agreement of masks, quality of dose painting, calibration: the figures of merit and their rules for empty masks.
+"""Agreement of masks, quality of dose painting: the figures of merit and their rules for empty masks.
 
 Distances in mm, volumes in ml, doses in gray. Agreement with an empty mask: overlap 0 and distance infinite; two empty
-masks have no agreement to speak of and give NaN.
+masks have no agreement to speak of and give NaN. The street itself asks for ``dice`` alone; the others judge a plan.
 """
 
 from __future__ import annotations
@@ -107,21 +107,6 @@ def surface_distances(a: Region, b: Region) -> SurfaceDistances:
     return SurfaceDistances(*_one_way(area_a, area_b, spacing), *_one_way(area_b, area_a, spacing))
 
 
-def surface_dice(a: Region, b: Region, tolerance_mm: float) -> float:
-    """Surface Dice at a tolerance in mm (10.2196/26151)."""
-    return surface_distances(a, b).surface_dice(tolerance_mm)
-
-
-def hd95_mm(a: Region, b: Region) -> float:
-    """95th percentile Hausdorff distance in mm, weighted by area."""
-    return surface_distances(a, b).hausdorff_mm(95)
-
-
-def average_surface_distance_mm(a: Region, b: Region) -> tuple[float, float]:
-    """Average surface distance in mm, from a to b and from b to a."""
-    return surface_distances(a, b).average_mm()
-
-
 def paddick(target_ml: float, isodose_ml: float, overlap_ml: float) -> float:
     """Paddick conformity index TV_PIV^2/(TV PIV), 0 to 1 (METHODS 9; 10.3171/jns.2000.93.supplement_3.0219)."""
     if not (target_ml > 0 and isodose_ml > 0 and 0 <= overlap_ml <= min(target_ml, isodose_ml) * (1 + 1e-9)):
@@ -160,19 +145,6 @@ def quality_volume_histogram(q: ArrayLike, n: int = 200) -> Curve:
     x = np.linspace(0.0, float(max(values[-1], 1.0)) * 1.02, n)
     y = 1 - np.searchsorted(values, x, side="left") / values.size
     return Curve(tuple(x.tolist()), tuple(y.tolist()), "Q = planned / prescribed dose", "Share of volume")
-
-
-def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:
-    """ECE = sum of (n_b/N)|accuracy - confidence| over equal bins (low, high] of confidence (METHODS 6)."""
-    c, hit = np.asarray(confidence, dtype=float).ravel(), np.asarray(correct, dtype=float).ravel()
-    if c.size == 0 or c.size != hit.size or bins < 1 or not ((c >= 0) & (c <= 1)).all():
-        raise RequestError(
-            f"Calibration of {c.size} confidences against {hit.size} outcomes in {bins} bins.",
-            "Give as many confidences from 0 to 1 as outcomes, and at least one bin.",
-        )
-    index = np.clip(np.ceil(c * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(index, weights=hit, minlength=bins) - np.bincount(index, weights=c, minlength=bins)
-    return float(np.abs(gap).sum() / c.size)
 
 
 def _some(q: ArrayLike) -> np.ndarray:

@@ -13,17 +13,19 @@ from grid_samples import ball, make_grid, make_region, points_mm, shape_of
 from HypoxiaDosePaintLib.margins import (
     achieved_margins,
     close_mask,
-    combine_in_quadrature,
     crop_to_organs,
     describe_margins,
     describe_sides,
-    expand,
     expand_in_image,
-    population_margin_mm,
     rounded_margins,
 )
 from HypoxiaDosePaintLib.request import Margins
 from HypoxiaMapperLib.errors import GeometryError, LimitError, RequestError
+
+
+def expand(region, margins, name):
+    """The expanded region alone."""
+    return expand_in_image(region, margins, name).region
 
 
 def box_points(grid, per_side):
@@ -310,13 +312,6 @@ def test_closing_loses_nothing_at_the_image_border_and_is_idempotent():
     full = np.zeros(shape_of(grid), dtype=bool)
     full[:8] = True
     np.testing.assert_array_equal(close_mask(full, grid, 3.0), full)
-
-
-def test_population_margin():
-    assert population_margin_mm(2, 3) == pytest.approx(7.1)
-    assert combine_in_quadrature(3, 4, 12) == pytest.approx(13)
-    with pytest.raises(RequestError, match="Systematic error -1"):
-        population_margin_mm(-1, 2)
 
 
 def test_margins_in_words():

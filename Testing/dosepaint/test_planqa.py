@@ -9,16 +9,12 @@ import pytest
 
 from grid_samples import ball, make_grid, make_region, shape_of
 from HypoxiaDosePaintLib.planqa import (
-    average_surface_distance_mm,
     dice,
-    expected_calibration_error,
-    hd95_mm,
     paddick,
     quality,
     quality_factor,
     quality_volume_histogram,
     quality_within,
-    surface_dice,
     surface_distances,
 )
 from HypoxiaMapperLib.errors import GeometryError, RequestError
@@ -43,11 +39,11 @@ def test_half_spaces():
     half, more = np.zeros((2, *shape_of(grid)), dtype=bool)
     half[:50], more[:51] = True, True
     a, b = make_region(half, grid), make_region(more, grid)
-    assert surface_dice(a, b, 1) == pytest.approx(0.836, abs=0.001)
-    assert hd95_mm(a, b) == pytest.approx(2.0, abs=0.001)
+    assert surface_distances(a, b).surface_dice(1) == pytest.approx(0.836, abs=0.001)
+    assert surface_distances(a, b).hausdorff_mm(95) == pytest.approx(2.0, abs=0.001)
     assert dice(a, b) == pytest.approx(0.990, abs=0.001)
-    assert average_surface_distance_mm(a, b) == pytest.approx((0.322, 0.339), abs=0.001)
-    assert average_surface_distance_mm(b, a) == pytest.approx((0.339, 0.322), abs=0.001)
+    assert surface_distances(a, b).average_mm() == pytest.approx((0.322, 0.339), abs=0.001)
+    assert surface_distances(b, a).average_mm() == pytest.approx((0.339, 0.322), abs=0.001)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -58,7 +54,8 @@ def test_half_spaces_along_every_axis(axis):
     half, more = np.zeros((2, *shape_of(grid)), dtype=bool)
     np.moveaxis(half, axis, 0)[:50] = True
     np.moveaxis(more, axis, 0)[:51] = True
-    assert surface_dice(make_region(half, grid), make_region(more, grid), 1) == pytest.approx(0.836, abs=0.001)
+    both = make_region(half, grid), make_region(more, grid)
+    assert surface_distances(*both).surface_dice(1) == pytest.approx(0.836, abs=0.001)
 
 
 def test_empty_masks():
@@ -67,19 +64,19 @@ def test_empty_masks():
     full, none = make_region(ball(grid, 3), grid), empty(grid)
     for a, b in ((full, none), (none, full)):
         assert dice(a, b) == 0
-        assert hd95_mm(a, b) == math.inf
-        assert surface_dice(a, b, 5) == 0
-        assert average_surface_distance_mm(a, b) == (math.inf, math.inf)
+        assert surface_distances(a, b).hausdorff_mm(95) == math.inf
+        assert surface_distances(a, b).surface_dice(5) == 0
+        assert surface_distances(a, b).average_mm() == (math.inf, math.inf)
     assert math.isnan(dice(none, none))
-    assert math.isnan(hd95_mm(none, none))
-    assert math.isnan(surface_dice(none, none, 5))
-    assert all(math.isnan(d) for d in average_surface_distance_mm(none, none))
+    assert math.isnan(surface_distances(none, none).hausdorff_mm(95))
+    assert math.isnan(surface_distances(none, none).surface_dice(5))
+    assert all(math.isnan(d) for d in surface_distances(none, none).average_mm())
 
 
 def test_a_mask_agrees_with_itself():
     grid = make_grid((25, 25, 15), (1.0, 1.2, 2.5))
     a = make_region(np.random.default_rng(0).random(shape_of(grid)) > 0.8, grid)
-    assert (dice(a, a), surface_dice(a, a, 0), hd95_mm(a, a)) == (1, 1, 0)
+    assert (dice(a, a), surface_distances(a, a).surface_dice(0), surface_distances(a, a).hausdorff_mm(95)) == (1, 1, 0)
 
 
 def test_distances_are_in_millimetres_and_independent_of_where_the_masks_lie():
@@ -111,7 +108,7 @@ def test_surface_area_of_a_voxel_a_box_and_a_sphere():
 def test_two_grids_are_refused():
     a = make_region(ball(make_grid((10, 10, 10)), 3), make_grid((10, 10, 10)), "a")
     b = make_region(ball(make_grid((10, 10, 10)), 3), make_grid((10, 10, 10), (1, 1, 2)), "b")
-    for measure in (dice, hd95_mm):
+    for measure in (dice, surface_distances):
         with pytest.raises(GeometryError, match="a and b"):
             measure(a, b)
 
@@ -143,15 +140,3 @@ def test_quality_volume_histogram_is_cumulative():
     for at, share in ((0.79, 1.0), (0.85, 0.75), (0.95, 0.5), (1.05, 0.25)):
         assert np.interp(at, curve.x, curve.y) == pytest.approx(share)
     assert quality_volume_histogram([0.0, 1.0]).y[0] == 1  # "at least": a voxel on the line counts
-
-
-def test_expected_calibration_error():
-    """VALIDATION row 31, and two bins by hand."""
-    assert expected_calibration_error([0.8] * 10, [1] * 6 + [0] * 4) == pytest.approx(0.2, abs=1e-9)
-    # One bin is too sure by 0.2, the other too unsure by 0.35: they must not cancel.
-    two_bins = expected_calibration_error([0.95] * 4 + [0.15] * 6, [1, 1, 1, 0, 1, 1, 1, 0, 0, 0])
-    assert two_bins == pytest.approx(0.4 * 0.2 + 0.6 * 0.35)
-    assert expected_calibration_error([0.0, 1.0], [0, 1]) == 0
-    for confidence, correct in (([], []), ([0.5], [1, 0]), ([1.2], [1]), ([math.nan], [1])):
-        with pytest.raises(RequestError, match="Calibration"):
-            expected_calibration_error(confidence, correct)
