@@ -18,7 +18,16 @@ import SimpleITK as sitk
 
 from .errors import InputError, OutputError, RequestError
 from .nifti_image import read_nifti_image
-from .timeseries import PARAMETERS, SAME_PROTOCOL, UNSTATED, ParameterSeries, TimeSeries, Timing, require_measured
+from .timeseries import (
+    LONGEST_MR_STEP_S,
+    PARAMETERS,
+    SAME_PROTOCOL,
+    UNSTATED,
+    ParameterSeries,
+    TimeSeries,
+    Timing,
+    require_measured,
+)
 from .volume import Volume, same_grid
 
 _MR_FIELDS = {  # BIDS in seconds or degrees; facts of this software
@@ -28,8 +37,6 @@ _MR_FIELDS = {  # BIDS in seconds or degrees; facts of this software
 }  # fmt: skip
 _LONGEST_S = {"EchoTime": 1.0, "InversionTime": 30.0, "RepetitionTime": 30.0, "RepetitionTimeExcitation": 30.0}
 """Larger numbers are milliseconds."""
-_LONGEST_MR_STEP_S = 900.0
-"""No dynamic MRI measures more rarely: larger numbers were written in milliseconds."""
 
 
 def read_nifti_volume(path: Path, quantity: str, unit: str, frame_of_reference_uid: str = "") -> Volume:
@@ -88,7 +95,7 @@ def _mr_times(facts: Mapping[str, Any], path: Path, count: int, timing: Timing) 
         )
     values = numbers_of(facts, name, path) * (1e-3 if timing.time_unit == "ms" else 1.0)
     times = np.arange(count) * values[0] if name == "TemporalResolution" else values
-    if not timing.time_unit and times.size > 1 and np.median(np.diff(times)) > _LONGEST_MR_STEP_S:
+    if not timing.time_unit and times.size > 1 and np.median(np.diff(times)) > LONGEST_MR_STEP_S:
         raise InputError(
             f"{sidecar_of(path).name}: {name} makes steps of {np.median(np.diff(times)):g} s from frame to frame.",
             "They are probably in ms: state the unit of times (ms), or s if it is true.",

@@ -27,6 +27,8 @@ UNIT_SLIPS = {60.0: 1800.0, 1000.0: LONGEST_STUDY_S}
 frame of a dynamic series is longer than 1800 s: late frames of 2 min, 2 h apart, are no minutes taken for seconds."""
 GAPLESS = 0.05
 """Frames that fill the time to the next one but for this share of it follow each other."""
+LONGEST_MR_STEP_S = 900.0
+"""No dynamic MRI measures more rarely: larger numbers were written in a smaller unit."""
 SAME_PROTOCOL = 0.01
 """Sequence parameters of frames that belong together may differ by this share of the larger."""
 PARAMETERS = {"echo time": "ms", "flip angle": "deg", "b-value": "s/mm2", "inversion time": "ms"}

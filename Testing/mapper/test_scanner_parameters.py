@@ -95,6 +95,19 @@ def test_real_images_of_philips_are_left_out(tmp_path):
     np.testing.assert_array_equal(series.frames, FRAMES[::2])
 
 
+def test_frames_that_do_not_say_what_they_are_are_not_dropped(tmp_path):
+    kinds = [
+        ["ORIGINAL", "PRIMARY", "M"],
+        ["ORIGINAL", "PRIMARY", "M"],
+        ["ORIGINAL", "PRIMARY"],
+        ["ORIGINAL", "PRIMARY"],
+    ]
+    info = write_mr_frames(tmp_path, FRAMES, ImageType=kinds, TriggerTime=[0, 5000, 10000, 15000],
+                           AcquisitionTime=None, AcquisitionDate=None)  # fmt: skip
+    with pytest.raises(InputError, match="ImageType differs between frames"):
+        read_time_series([info])
+
+
 def test_phase_and_real_images_of_ge_are_left_out(tmp_path):
     for k in range(4):
         write_mr(tmp_path / f"{k}", FRAMES[k], EchoTime=(5, 5, 5, 10)[k], private={

@@ -50,6 +50,14 @@ def test_siemens_pet_one_series_with_mid_times(tmp_path):
     np.testing.assert_allclose(series.frames[:, 0, 0, 0], PET[:, 0, 0, 0] * suvbw_factor(70, 370e6), rtol=1e-5)
 
 
+def test_plain_middles_of_long_frames_are_mid_times(tmp_path):
+    mid = [round((s + d / 2) * 1000) for s, d in zip(STARTS, LENGTHS, strict=True)]
+    info = write_pet_frames(tmp_path, PET, **pet_tags(AcquisitionTime="100000", FrameReferenceTime=mid))
+    series = read_dynamic_pet([info])
+    np.testing.assert_allclose(series.frame_start_s, STARTS, atol=0.01)
+    assert "taken as mid" in series.facts["time_source"]
+
+
 def test_pet_with_a_series_time_of_the_reconstruction_counts_from_the_acquisition(tmp_path):
     tags = pet_tags(AcquisitionTime="100000", FrameReferenceTime=[s * 1000 for s in STARTS], SeriesTime="130000")
     info = write_pet_frames(tmp_path, PET, **tags)
@@ -179,6 +187,12 @@ def test_trigger_times_of_a_single_slice_in_seconds_are_asked_about(tmp_path):
     info = write_mr_frames(tmp_path, FRAMES[:, :1], TriggerTime=[0, 5, 10, 15], **NO_TIME)
     with pytest.raises(InputError, match="too short"):
         read_time_series([info])
+
+
+@pytest.mark.parametrize("tags", [{"TriggerTime": [0, 5e6, 10e6, 15e6]}, {"TemporalResolution": 5e6}])
+def test_microseconds_are_asked_about(tmp_path, tags):
+    with pytest.raises(InputError, match="steps of 5000 s"):
+        read_time_series([write_mr_frames(tmp_path, FRAMES, **tags, **NO_TIME)])
 
 
 @pytest.mark.parametrize("read", [read_time_series, lambda infos: read_parameter_series(infos, "echo time")])

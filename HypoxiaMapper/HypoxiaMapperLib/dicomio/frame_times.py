@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from ..errors import InputError
 from ..suv import mean_decay_time_s
-from ..timeseries import Timing
+from ..timeseries import LONGEST_MR_STEP_S, Timing
 from .pet_time import acquisition_time, injection_time, series_time, set_acquisition
 
 SHORTEST_PET_FRAME_MS = 1000.0
@@ -109,10 +109,12 @@ def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
         unit = timing.time_unit or _plausible_unit(np.diff(trigger), SHORTEST_MR_STEP_MS, "Trigger Time (0018,1060)",
                                                    what)  # fmt: skip
         start = trigger / 1000.0 if unit == "ms" else trigger
+        _require_short_steps(start, timing, "Trigger Time (0018,1060)", what)
         return _relative(start, zeros, f"Trigger Time (0018,1060), taken as {unit}", "first frame")
     resolution = _first_numbers(frames, "TemporalResolution")
     if resolution is not None and resolution[0] >= SHORTEST_MR_STEP_MS and len(set(known)) <= 1:
         start = _positions(frames) * resolution[0] / 1000.0
+        _require_short_steps(start, timing, "Temporal Resolution (0020,0110)", what)
         return _relative(start, zeros, "Temporal Resolution (0020,0110), ms, and frame order", "first frame")
     if len(known) == count:
         same = next(m for m in known if known.count(m) > 1)
@@ -219,6 +221,16 @@ def _plausible_unit(steps: np.ndarray, least_ms: float, entry: str, what: str) -
     return "ms"
 
 
+def _require_short_steps(start_s: np.ndarray, timing: Timing, entry: str, what: str) -> None:
+    """Refuse steps that no dynamic MRI has: the entry was written in another unit."""
+    step_s = float(np.median(np.diff(start_s)))
+    if step_s > LONGEST_MR_STEP_S and not timing.time_unit:
+        raise InputError(
+            f"{what}: {entry}, in ms as DICOM says, makes steps of {step_s:g} s from frame to frame.",
+            "State the seconds from frame to frame (frame_interval_s), or the unit (time_unit ms) if it is true.",
+        )
+
+
 def _reference_starts(frames: Headers, duration_s: np.ndarray, timing: Timing, what: str) -> tuple[np.ndarray, str]:
     """Frame starts in seconds from Frame Reference Time, told as start or as mid-time."""
     reference = _first_numbers(frames, "FrameReferenceTime")
@@ -229,7 +241,9 @@ def _reference_starts(frames: Headers, duration_s: np.ndarray, timing: Timing, w
             "Export the original dynamic series, or NIfTI with FrameTimesStart.",
         )
     reference = reference / 1000.0
-    candidates = {"start": reference, "mid": reference - _middle(frames, duration_s)}
+    # DICOM means the time of the mean activity; scanners also write the plain middle, seconds later in long frames.
+    middles = (reference - _middle(frames, duration_s), reference - duration_s / 2)
+    candidates = {"start": reference, "mid": min(middles, key=lambda start: _largest_gap(start, duration_s))}
     fits = [name for name, start in candidates.items() if timing.frame_time in ("", name) and _tiles(start, duration_s)]
     if timing.frame_time:
         fits = [timing.frame_time]
@@ -247,7 +261,12 @@ def _reference_starts(frames: Headers, duration_s: np.ndarray, timing: Timing, w
 
 def _tiles(start_s: np.ndarray, duration_s: np.ndarray) -> bool:
     """True if every frame begins where the one before ended."""
-    return bool(np.all(np.abs(start_s[1:] - (start_s + duration_s)[:-1]) < TILING_TOLERANCE_S))
+    return _largest_gap(start_s, duration_s) < TILING_TOLERANCE_S
+
+
+def _largest_gap(start_s: np.ndarray, duration_s: np.ndarray) -> float:
+    """Largest time in seconds between the end of a frame and the start of the next, or by which they overlap."""
+    return float(np.abs(start_s[1:] - (start_s + duration_s)[:-1]).max())
 
 
 def _middle(frames: Headers, duration_s: np.ndarray) -> np.ndarray:

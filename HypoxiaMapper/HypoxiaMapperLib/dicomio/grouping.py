@@ -201,10 +201,8 @@ def _places(slices: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def _magnitude(slices: Sequence[Slice]) -> list[Slice]:
-    """Magnitude images only, where the series also holds phase, real or imaginary ones."""
-    kinds = [_component(s.header) for s in slices]
-    wanted = next((kind for kind in ("M", "") if kind in kinds), None)
-    return [s for s, kind in zip(slices, kinds, strict=True) if wanted in (None, kind)]
+    """Images without phase, real and imaginary ones; all, if there are only such."""
+    return [s for s in slices if _component(s.header) in ("M", "")] or list(slices)
 
 
 def _signals(slices: Sequence[Slice]) -> list[Slice]:
