@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,13 @@ import SimpleITK as sitk
 
 from HypoxiaMapperLib.dicomio.registration import read_transform, transform_warnings
 from HypoxiaMapperLib.errors import GeometryError, RequestError
+from HypoxiaMapperLib.mapping import Placement
 from HypoxiaMapperLib.method_images import NIFTI_FRAME
 from HypoxiaMapperLib.methods import Progress
 from HypoxiaMapperLib.registration import register_rigid
 from HypoxiaMapperLib.resample import require_same_frame
 from HypoxiaMapperLib.timeseries import FrameStack
 
-from .mapping import Alignment
 from .method_inputs import MethodInput
 from .request import Request
 from .result import RegistrationUse
@@ -27,6 +27,13 @@ TRANSFORM_FILE = "registration.tfm"
 _LOOK = "look at the registration picture before accepting"
 LARGE_RESIDUAL_MM = 5.0
 """Inverse-consistency error above which a registration is called doubtful; a choice: about one PET voxel."""
+
+
+@dataclass(frozen=True)
+class Alignment(Placement):
+    """How the images of a method lie on the planning image, and what the report says of it."""
+
+    use: RegistrationUse
 
 
 def require_reviewed(request: Request) -> None:

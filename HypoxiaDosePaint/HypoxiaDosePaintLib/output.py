@@ -21,10 +21,15 @@ def require_free(out: Path) -> None:
     OutputError
         If ``out`` is a file or a folder that is not empty, or no folder can be made there.
     """
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+    try:
+        taken = out.is_file() or (out.is_dir() and any(out.iterdir()))
+        above = next(folder for folder in out.absolute().parents if folder.exists())
+        writable = above.is_dir() and os.access(above, os.W_OK)
+    except OSError as error:  # a name too long, a folder that may not be looked into
+        raise OutputError(f"Output {out} cannot be made: {error.strerror}.", "Choose another --out.") from error
+    if taken:
         raise OutputError(f"Output {out} exists already.", "Nothing is overwritten: choose another folder with --out.")
-    above = next(folder for folder in out.absolute().parents if folder.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
+    if not writable:
         raise OutputError(f"Output {out} cannot be made in {above}.", "Choose another --out, in a folder of yours.")
 
 

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 import HypoxiaMapperLib
 from HypoxiaMapperLib.dicomio.model import ImageSeries, SeriesInfo
+from HypoxiaMapperLib.mapping import compute_map
 from HypoxiaMapperLib.methods import HypoxiaMap, Method, Progress, get_method, no_progress
 from HypoxiaMapperLib.niftiio import write_nifti
 from HypoxiaMapperLib.volume import Region, Volume
@@ -22,7 +23,6 @@ from .alignment import TRANSFORM_FILE, find_alignment, leave_out_elsewhere, requ
 from .bystanders import bystander_warnings, refuse_tumour_reference
 from .dicomrt.export import export_set
 from .limits import note_on_distribution, require_model
-from .mapping import compute_map
 from .margins import describe_margins
 from .output import require_free, staged_output
 from .prescription import Prescription, Protocol, ceiling_reasons, doses_changed, get_protocol, make_prescription

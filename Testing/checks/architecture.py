@@ -80,7 +80,7 @@ MEMBERS = {
         "contract": "result seen drawn subvolume planqa sidecar",
         "dicom": "dicomrt",
         "network": "send",
-        "parts": "selection method_inputs mapping alignment bystanders targets",
+        "parts": "selection method_inputs alignment bystanders targets",
         "report": "report pictures plots render",
         "pipeline": "pipeline",
         "front": "cli cli_commands cli_models cli_text demo batch web",

@@ -359,6 +359,8 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_work(patient, capsy
     assert f"Output {out} cannot be made in" in capsys.readouterr().err
     with pytest.raises(output.OutputError, match="cannot be made in"):
         output.require_free(tmp_path / "file" / "a" / "b")
+    with pytest.raises(output.OutputError, match="cannot be made: File name too long"):
+        output.require_free(tmp_path / (300 * "a"))
 
 
 def test_output_that_appears_meanwhile_is_not_overwritten(tmp_path):

@@ -14,14 +14,15 @@ from scipy import ndimage
 
 from dicom_samples import write_mr, write_pet
 from dynamic_samples import write_mr_frames, write_pet_frames
+from HypoxiaDosePaintLib.alignment import Alignment
 from HypoxiaDosePaintLib.dicomrt.parametric_map import QUANTITY_CODES, quantity_code
-from HypoxiaDosePaintLib.mapping import Alignment, compute_map
 from HypoxiaDosePaintLib.method_inputs import NIFTI_FRAME, read_inputs
 from HypoxiaDosePaintLib.request import Request
 from HypoxiaDosePaintLib.result import RegistrationUse
 from HypoxiaDosePaintLib.selection import choose_pet
 from HypoxiaMapperLib.dicomio.scan import scan_folder
 from HypoxiaMapperLib.errors import GeometryError, InputError, RequestError
+from HypoxiaMapperLib.mapping import compute_map
 from HypoxiaMapperLib.methods import Method, all_methods, no_progress
 from HypoxiaMapperLib.timeseries import ParameterSeries, TimeSeries, Timing
 from HypoxiaMapperLib.volume import Region, Volume, image_like

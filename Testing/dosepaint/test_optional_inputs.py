@@ -11,8 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from dicom_samples import FRAME, write_ct, write_mr, write_pet
-from HypoxiaDosePaintLib.alignment import leave_out_elsewhere
-from HypoxiaDosePaintLib.mapping import Alignment
+from HypoxiaDosePaintLib.alignment import Alignment, leave_out_elsewhere
 from HypoxiaDosePaintLib.method_inputs import read_inputs
 from HypoxiaDosePaintLib.request import Registration, Request
 from HypoxiaDosePaintLib.result import RegistrationUse

@@ -46,6 +46,7 @@ def test_calibration_line_is_found_and_adds_up_over_patients():
 
 
 def test_calibration_error_of_ten_predictions_at_80_percent_of_which_six_are_right():
+    """VALIDATION row 31."""
     table = metrics.reliability(np.full(10, 0.8), np.arange(10) < 6)
     assert metrics.expected_calibration_error(table) == pytest.approx(0.2, abs=1e-9)
     assert np.isnan(metrics.expected_calibration_error(np.zeros((3, 15))))
