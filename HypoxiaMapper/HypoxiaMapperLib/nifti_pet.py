@@ -14,7 +14,7 @@ import numpy as np
 from .errors import InputError
 from .niftiio import numbers_of, read_frames, sidecar_of
 from .suv import MAXIMUM_WEIGHT_KG, POSSIBLE_ACTIVITY_MBQ, decay_factor, suvbw_factor
-from .timeseries import UNSTATED, TimeSeries, Timing
+from .timeseries import LONGEST_STUDY_S, UNSTATED, TimeSeries, Timing
 from .tracers import FLUORINE18_HALF_LIFE_S, FLUORINE18_TRACERS
 
 PET_UNITS = {"bq/ml": 1.0, "bqml": 1.0, "kbq/ml": 1e3, "mbq/ml": 1e6}
@@ -170,6 +170,8 @@ def _seconds(facts: Mapping[str, Any], name: str, path: Path) -> float:
     value = facts.get(name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise InputError(f"{sidecar_of(path).name}: {name} is {value!r}.", "Give a number of seconds.")
+    if abs(float(value or 0.0)) > LONGEST_STUDY_S:
+        raise InputError(f"{sidecar_of(path).name}: {name} is {value:g} s, more than a day.", "Give it in seconds.")
     return float(value or 0.0)
 
 

@@ -209,9 +209,12 @@ def numbers_of(facts: Mapping[str, Any], name: str, path: Path) -> np.ndarray:
     """A list of numbers of the sidecar."""
     value = facts.get(name)
     try:
-        return np.atleast_1d(np.array(value, dtype=float)) if value is not None else _missing(name, path)
+        found = np.atleast_1d(np.array(value, dtype=float)) if value is not None else _missing(name, path)
+        if found.ndim > 1:
+            raise ValueError
+        return found
     except (TypeError, ValueError):
-        raise InputError(f"{sidecar_of(path).name}: {name} is {value!r}.", "It must hold numbers.") from None
+        raise InputError(f"{sidecar_of(path).name}: {name} is {value!r}.", "It must hold a list of numbers.") from None
 
 
 def _missing(name: str, path: Path) -> np.ndarray:

@@ -311,6 +311,8 @@ def test_a_last_axis_of_one_frame_is_no_series(tmp_path):
         ({"BodyWeight": "n/a", "ImageDecayCorrected": False}, "ImageDecayCorrected is False"),
         ({"BodyWeight": None, "ImageDecayCorrected": None}, "ImageDecayCorrected is absent"),
         ({"Units": "g/mL", "ImageDecayCorrected": False}, "ImageDecayCorrected is False"),
+        ({"InjectionStart": -3600000}, "InjectionStart is -3.6e\\+06 s, more than a day"),
+        ({"FrameTimesStart": [[0, 60, 180]]}, "FrameTimesStart is"),
     ],
 )
 def test_sidecars_in_other_units_are_refused(tmp_path, changes, words):

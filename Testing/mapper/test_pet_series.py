@@ -267,6 +267,23 @@ def test_midnight_crossing(tmp_path):
     assert any("day before" in w for w in facts["warnings"])
 
 
+@pytest.mark.parametrize("correction", ["START", "NONE"])
+def test_beds_on_both_sides_of_midnight_under_one_date(tmp_path, correction):
+    tags = {
+        "SeriesTime": "235900", "RadiopharmaceuticalStartTime": "220000", "DecayCorrection": correction,
+        "RadiopharmaceuticalStartDateTime": "20250101220000", "FrameReferenceTime": None,
+        "AcquisitionTime": lambda k: "235900" if k < 3 else "000400",
+    }  # fmt: skip
+    write_pet(tmp_path, **tags)
+    volume = read_pet_series(scan_folder(tmp_path).series[0]).volume
+    waited = np.array([119.0] * 3 + [124.0 if correction == "NONE" else 119.0] * 2) * 60
+    extra = suv.mean_decay_time_s(300, 6586.2) if correction == "NONE" else 0.0
+    expected = [5000 * suv.suvbw_factor(70, 370e6, t + extra, 6586.2) for t in waited]
+    np.testing.assert_allclose(volume.array[:, 0, 0], expected, rtol=1e-5)
+    assert volume.facts["minutes_after_injection"] == pytest.approx(119)
+    assert "after midnight were counted to the next day" in " ".join(volume.facts["warnings"])
+
+
 def test_start_datetime_is_preferred_over_start_time(tmp_path):
     write_pet(tmp_path, RadiopharmaceuticalStartTime="103000")
     assert suv_of(tmp_path)[0] == pytest.approx(1.38168, abs=1e-4)

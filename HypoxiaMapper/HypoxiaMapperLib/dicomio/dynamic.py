@@ -18,12 +18,13 @@ from ..errors import GeometryError, InputError
 from ..methods._base import Progress, no_progress
 from ..timeseries import SAME_PROTOCOL, UNSTATED, ParameterSeries, TimeSeries, Timing, require_measured
 from ..volume import same_grid
-from .frame_times import FrameTimes, carry_midnight, mr_times, pet_times
+from .frame_times import FrameTimes, mr_times, pet_times
 from .frames import image_names, read_headers, read_images
 from .grouping import PARAMETER_KEYWORDS, Slice, by_parameter, by_time, parameter_value
 from .model import SeriesInfo
 from .pet import suv_factors
 from .pet_dose import require_one_injection
+from .pet_time import carry_midnight
 from .philips_scale import display_factors
 from .series import plane_of, quantity_of, require_one_frame, rescale_of
 from .stack import build_grid

@@ -6,7 +6,6 @@ is asked for ``Timing`` by name.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -28,8 +27,6 @@ TILING_TOLERANCE_S = 0.5
 """Frames that follow each other within this time count as gapless when start and mid-time are told apart."""
 CONTRADICTION = 0.1
 """Two entries for the times of one series may differ by this share of its length."""
-EARLY_HOUR, LATE_HOUR = 6, 18  # between which a scan over midnight has no image
-NO_PAUSE = timedelta(hours=12)
 Headers = Sequence[Sequence[Dataset]]
 
 
@@ -128,27 +125,6 @@ def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
         "Resolution).",
         "State the seconds from frame to frame (frame_interval_s).",
     )
-
-
-def carry_midnight(headers: Sequence[Dataset]) -> tuple[str, ...]:
-    """Give the images after midnight their day, in a series whose entries hold one date (or none) for all.
-
-    Half a day between images late in the evening and early in the morning of one date is no pause: the clock went over
-    midnight. Returns the warning that says so, if it did.
-    """
-    moments = [found.time if (found := acquisition_time(h)) else None for h in headers]
-    known = sorted({m for m in moments if m is not None})
-    if len(known) < 2 or known[0].date() != known[-1].date():
-        return ()
-    gaps = [b - a for a, b in itertools.pairwise(known)]
-    widest = max(range(len(gaps)), key=gaps.__getitem__)
-    if gaps[widest] < NO_PAUSE or known[0].hour >= EARLY_HOUR or known[-1].hour < LATE_HOUR:
-        return ()
-    for header, moment in zip(headers, moments, strict=True):
-        if moment is not None and moment <= known[widest]:
-            set_acquisition(header, moment + timedelta(days=1))
-    return (f"All images bear one date, with times from {known[widest + 1]:%H:%M} to {known[widest]:%H:%M}: those "
-            "after midnight were counted to the next day.",)  # fmt: skip
 
 
 def _require_one_bed(frames: Headers, duration_s: np.ndarray, what: str) -> None:

@@ -18,7 +18,15 @@ from ..errors import InputError
 from ..suv import decay_factor, mean_decay_time_s, suvbw_factor, suvbw_from_suv_factor
 from .model import ImageSeries, SeriesInfo
 from .pet_dose import number, philips_factors, read_weight_and_dose
-from .pet_time import EARLIEST_MINUTES, TimeFact, acquisition_time, ge_scan_time, injection_time, series_time
+from .pet_time import (
+    EARLIEST_MINUTES,
+    TimeFact,
+    acquisition_time,
+    carry_midnight,
+    ge_scan_time,
+    injection_time,
+    series_time,
+)
 from .recognise import find_tracer
 from .series import read_image_series
 
@@ -62,7 +70,7 @@ def read_pet_series(info: SeriesInfo) -> ImageSeries:
     """
     raw = read_image_series(info)
     where = f"PET series {info.description!r}"
-    facts = _Facts()
+    facts = _Facts(warnings=list(carry_midnight(raw.headers)))
     try:
         factors = _suv_factors(raw.headers, facts)
     except InputError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -18,6 +20,9 @@ EARLIEST_MINUTES = -60.0
 LATEST_HALF_LIVES = 2.0
 # Hypoxia tracers are also scanned 4 h after injection (METHODS section 2), just over two half-lives of fluorine-18.
 LATE_PROTOCOL_MINUTES = dict.fromkeys(HYPOXIA_TRACERS, 270.0)
+
+EARLY_HOUR, LATE_HOUR = 6, 18  # between which a scan over midnight has no image
+NO_PAUSE = timedelta(hours=12)
 
 _TIMESTAMP = re.compile(r"(\d{4})(\d{2})(\d{2})(\d{2})(\d{2})?(\d{2})?(\.\d{1,6})?([+-]\d{4})?")
 
@@ -67,6 +72,27 @@ def acquisition_time(header: Dataset) -> TimeFact | None:
         if moment:
             return TimeFact(moment, f"{keyword} ({tag}) and Acquisition Time (0008,0032)")
     return None
+
+
+def carry_midnight(headers: Sequence[Dataset]) -> tuple[str, ...]:
+    """Give the images after midnight their day, in a series whose entries hold one date (or none) for all.
+
+    Half a day between images late in the evening and early in the morning of one date is no pause: the clock went over
+    midnight. Returns the warning that says so, if it did.
+    """
+    moments = [found.time if (found := acquisition_time(h)) else None for h in headers]
+    known = sorted({m for m in moments if m is not None})
+    if len(known) < 2 or known[0].date() != known[-1].date():
+        return ()
+    gaps = [b - a for a, b in itertools.pairwise(known)]
+    widest = max(range(len(gaps)), key=gaps.__getitem__)
+    if gaps[widest] < NO_PAUSE or known[0].hour >= EARLY_HOUR or known[-1].hour < LATE_HOUR:
+        return ()
+    for header, moment in zip(headers, moments, strict=True):
+        if moment is not None and moment <= known[widest]:
+            set_acquisition(header, moment + timedelta(days=1))
+    return (f"All images bear one date, with times from {known[widest + 1]:%H:%M} to {known[widest]:%H:%M}: those "
+            "after midnight were counted to the next day.",)  # fmt: skip
 
 
 def series_time(header: Dataset) -> TimeFact | None:
