@@ -12,7 +12,7 @@ from HypoxiaMapperLib.errors import RequestError
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
 from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
-from HypoxiaMapperLib.panel.sphere import place_by_mouse, sphere_of_roi, sphere_print, why_no_sphere  # noqa: E402
+from HypoxiaMapperLib.panel.sphere import place_by_mouse, sphere_of_roi, sphere_print, stop_placing, why_no_sphere  # noqa: E402
 from panel_samples import GTV, Patient, grid  # noqa: E402
 
 
@@ -54,6 +54,10 @@ def test_the_next_clicks_place_the_sphere_and_nothing_else(patient):
     assert selection.GetActivePlaceNodeClassName() == "vtkMRMLMarkupsROINode"
     assert selection.GetActivePlaceNodeID() == roi.GetID()
     assert interaction.GetCurrentInteractionMode() == interaction.Place
+    stop_placing(scene, scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "another's"))
+    assert interaction.GetCurrentInteractionMode() == interaction.Place
+    stop_placing(scene, roi)
+    assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
     assert "click on two" in why_no_sphere(roi, True, "")
     assert why_no_sphere(None, False, "") == why_no_sphere(None, False, None) == sphere_print(None) == ""
 

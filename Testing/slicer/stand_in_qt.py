@@ -51,7 +51,7 @@ for _name in PLAIN.split():
 qt.QTimer = type("QTimer", (PythonQtObject, QtCore.QTimer), {})
 qt.QFile, qt.Qt, qt.QUrl, qt.QEventLoop = QtCore.QFile, QtCore.Qt, QtCore.QUrl, QtCore.QEventLoop
 qt.QDesktopServices, qt.QBrush, qt.QPalette = QtGui.QDesktopServices, QtGui.QBrush, QtGui.QPalette
-qt.QInputDialog = QtWidgets.QInputDialog
+qt.QSizePolicy, qt.QInputDialog = QtWidgets.QSizePolicy, QtWidgets.QInputDialog
 
 
 class ctkCollapsibleButton(PythonQtObject, QtWidgets.QGroupBox):  # noqa: N801

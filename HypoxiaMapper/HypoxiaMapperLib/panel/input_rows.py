@@ -19,6 +19,7 @@ from .series_choice import SEPARATOR, candidates
 
 VOLUME, SEGMENTATION = "vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode"
 LONGEST_LABEL = 36  # characters beside a field
+NAME_MAY_BE_LONG = (qt.QSizePolicy.Ignored, qt.QSizePolicy.Preferred)  # the panel must not grow with it
 OWN_REGIONS = ("gtv", "reference")  # have rows of their own in the .ui
 
 
@@ -61,6 +62,7 @@ class InputRows:
         selector.nodeTypes = [VOLUME]
         selector.noneEnabled, selector.addEnabled, selector.removeEnabled = True, False, False
         selector.setMRMLScene(self._scene)
+        selector.setSizePolicy(*NAME_MAY_BE_LONG)
         text, tracers = f"{spec.description}: {spec.quantity}", ", ".join(spec.tracers)
         selector.toolTip = _("{image} of {tracers}").format(image=text, tracers=tracers) if tracers else text
         selector.currentNodeChanged.connect(self._changed)
@@ -89,6 +91,7 @@ class InputRows:
         selector = slicer.qMRMLSegmentSelectorWidget()
         selector.noneEnabled = True
         selector.setMRMLScene(self._scene)
+        selector.setSizePolicy(*NAME_MAY_BE_LONG)
         selector.toolTip = spec.description
         selector.currentNodeChanged.connect(self._changed)
         selector.currentSegmentChanged.connect(self._changed)

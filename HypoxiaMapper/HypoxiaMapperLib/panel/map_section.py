@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import qt
 import slicer
 
-from ..errors import HypoxiaError
+from ..errors import HypoxiaError, RequestError
 from ..jobs import make_model
 from ..mrml import node_to_volume, segment_to_region
 from .choices import MapperChoices
@@ -87,13 +87,15 @@ class MapSection:
             centre_slices(self.scene, cut_to_gtv(node, choices.gtv.node, choices.gtv.segment_id)[1])
 
     def on_map_changed(self, *_args: Any) -> None:
-        """Another map was chosen; while another module is shown, only that there is none any more."""
+        """Another map was chosen; while another module is shown, only that it goes is of interest."""
         if self.panel.parameters is None or self.panel.updating:
             return
-        self.panel.refresh()
         if self.panel.shown:
+            self.panel.refresh()
             self.overlay.take_window()
             self.overlay.show()
+        elif self.ui.mapSelector.currentNode() is None:
+            self.overlay.refresh(None)
 
     def refresh(self, choices: MapperChoices) -> None:
         """Threshold table, numbers, what is stale, what is possible."""
@@ -242,6 +244,9 @@ class MapSection:
         facts, volume = map_facts(node), node_to_volume(node)
         gtv = segment_to_region(choices.gtv.node, choices.gtv.segment_id, volume.image)
         mask = hypoxic_mask(volume, gtv, p.threshold, facts["comparison"])
+        if not mask.any():
+            message = _("No voxel of {gtv} passes the threshold: no segment was made.").format(gtv=gtv.name)
+            raise RequestError(message, _("Move the threshold (step 3)."))
         name = name_for(p.hypoxic_segmentation, choices.gtv, facts["surrogate"])
         source = f"{volume.quantity} {facts['comparison']} {p.threshold:g} in {gtv.name}"
         region = gtv.with_array(mask, source, name)

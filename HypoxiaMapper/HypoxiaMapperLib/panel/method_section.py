@@ -83,7 +83,7 @@ class MethodSection:
             self.run_state.cancel()
             self.run_state = None
             self._job_folder.cleanup()
-            self.ui.progressBar.value, self.ui.methodStatusLabel.text = 0, ""
+        self.ui.progressBar.value, self.ui.methodStatusLabel.text = 0, ""
 
     def show(self, method: Method) -> None:
         """Rows for the parameters of a method."""

@@ -61,6 +61,17 @@ def why_no_sphere(roi: Any, required: bool, kind: str | None) -> str:
     return ""
 
 
+def stop_placing(scene: Any, roi: Any) -> None:
+    """The next click in a view places nothing, if it was to place this ROI."""
+    selection = scene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
+    interaction = scene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
+    if roi is None or selection is None or interaction is None:
+        return
+    waits = interaction.GetCurrentInteractionMode() == interaction.Place
+    if waits and selection.GetActivePlaceNodeID() == roi.GetID():
+        interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+
+
 def place_by_mouse(scene: Any, roi: Any) -> None:
     """The next clicks in a view place this ROI, and no other markups."""
     selection = scene.GetNodeByID("vtkMRMLSelectionNodeSingleton")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ LEFT, RIGHT = "Red", "Yellow"  # the two views of Slicer's side-by-side layout
 ORIENTATION, FIELD = "Hypoxia.FormerOrientation", "Hypoxia.FormerFieldOfView"  # attributes of a slice view
 # Small, in the lower right corner: anatomy is in the middle. Shares of the view, and points.
 LEGEND_SIZE, LEGEND_PLACE, LEGEND_FONT, LEGEND_LABELS = (0.06, 0.3), (0.99, 0.04), 11, 4
+LEGEND_COLUMNS = 26  # a longer line makes all of the legend small
 _UNITS = {"{ratio}": "ratio", "[hnsf'U]": "HU", "mm[Hg]": "mmHg"}
 
 
@@ -156,7 +158,7 @@ def colour_legend(scene: Any, shown: Any, quantity: str, unit: str, besides: str
     for other in all_nodes(scene, "vtkMRMLColorLegendDisplayNode"):
         other.SetVisibility(other is legend)
     if legend is not None:
-        legend.SetTitleText(f"{quantity}\n({unit_text(unit)})")
+        legend.SetTitleText("\n".join([*textwrap.wrap(quantity, LEGEND_COLUMNS), f"({unit_text(unit)})"]))
         legend.SetLabelFormat("%.3g")
         legend.SetNumberOfLabels(LEGEND_LABELS)
         legend.SetSize(*LEGEND_SIZE)

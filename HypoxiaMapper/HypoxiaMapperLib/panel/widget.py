@@ -33,7 +33,7 @@ from .patient_scope import nodes_in
 from .sequence_input import sequences_in
 from .sequence_watch import SequenceWatch
 from .series_choice import SeriesCatalogue, database_patient_files
-from .sphere import SPHERE_NAME, place_by_mouse
+from .sphere import SPHERE_NAME, place_by_mouse, stop_placing
 from .words import alignment_texts, frame_time_texts, stated_unit_texts
 
 
@@ -85,7 +85,9 @@ class MapperPanel(ModulePanel):
     # Parameter node
 
     def pause(self) -> None:
-        """The user goes to another module: nothing is shown, a running computation goes on."""
+        """The user goes to another module: nothing is shown or placed, a running computation goes on."""
+        if self.parameters is not None:
+            stop_placing(self.scene, self.parameters.reference_roi)
         super().pause()
         self.watch.stop()
 
