@@ -289,7 +289,8 @@ def day_warnings(planning: SeriesInfo, pet: SeriesInfo) -> tuple[str, ...]:
     days = (dates[1] - dates[0]).days
     if days == 0:
         return ()
-    return (f"The {what} was acquired {abs(days)} day(s) {'after' if days > 0 else 'before'} the planning CT.",)
+    count = "1 day" if abs(days) == 1 else f"{abs(days)} days"
+    return (f"The {what} was acquired {count} {'after' if days > 0 else 'before'} the planning CT.",)
 
 
 def _day(dicom_date: str) -> datetime | None:

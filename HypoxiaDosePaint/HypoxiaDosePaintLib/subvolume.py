@@ -362,10 +362,13 @@ def _notes_on_dropped(dropped: Sequence[Dropped], options: SubvolumeOptions) -> 
     if not dropped:
         return []
     total = sum(d.volume_ml for d in dropped)
-    return [
-        f"{len(dropped)} island(s) below {options.minimum_component_ml:g} ml, {total:.2f} ml in all, "
-        "were left out; each is listed."
-    ]
+    islands = f"1 island below {options.minimum_component_ml:g} ml was left out, {total:.2f} ml; it is listed."
+    if len(dropped) > 1:
+        islands = (
+            f"{len(dropped)} islands below {options.minimum_component_ml:g} ml, {total:.2f} ml in all, "
+            "were left out; each is listed."
+        )
+    return [islands]
 
 
 def _note_on_holes(kept: np.ndarray, box: _Box) -> list[str]:

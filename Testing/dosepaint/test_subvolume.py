@@ -96,7 +96,7 @@ def test_small_islands_are_dropped_and_every_one_is_listed(grid, gtv):
     assert found.dropped[0].centre_mm == pytest.approx(grid.TransformIndexToPhysicalPoint((31, 20, 14)))
     assert {d.structure for d in found.dropped} == {"GTVp"}
     assert "0.5 ml" in found.dropped[0].reason
-    assert any("2 island(s)" in w and "0.01 ml" in w for w in found.warnings)
+    assert any("2 islands below" in w and "0.01 ml" in w for w in found.warnings)
     above = (make_map(values, grid).volume.array > 1.4) & gtv.array
     assert found.hypoxic_volume_ml + sum(d.volume_ml for d in found.dropped) == pytest.approx(above.sum() * 0.003)
 

@@ -22,7 +22,7 @@ from .plan import MAP_MARGIN_MM, Contour, Pane, Plan
 
 BACKGROUND, INK, FAINT, AMBER = (17, 19, 24), (240, 240, 240), (165, 170, 180), (255, 190, 60)
 GAP, HEADER, MARK_LINE, FOOTER = 8, 62, 24, 36
-BLOCK_WIDTH, BAR_HEIGHT, BAR_THICKNESS = 584, 116, 18  # pixels of the colour bar with its texts
+BLOCK_WIDTH, BAR_HEIGHT, BAR_THICKNESS = 584, 120, 18  # pixels of the colour bar with its texts
 LEGEND_WIDTH, LEGEND_LINE = 292, 27  # pixels of a column and of a line of the legend
 SMALL_PIXELS = 300  # tiles of one scale: the first alone has a ruler
 CHECKER_MM = 30.0
@@ -128,13 +128,13 @@ def edge_letters(pane: Pane) -> dict[str, str]:
 
 
 def _header(draw: Any, picture: Picture, result: Result, width: int, marks: list[str]) -> None:
-    """Title, map and patient identifier, and in lines of their own what must stand at every map."""
+    """Title, method and patient identifier, and in lines of their own what must stand at every map."""
     room = width - 2 * GAP
     draw.text((GAP, 8), _fitted(draw, picture.title, _font(20, bold=True), room), INK, _font(20, bold=True))
     patient = _fitted(draw, f"Patient ID {result.patient.get('id', '')}", _font(15), room / 2)
     draw.text((width - GAP, 36), patient, INK, _font(15), anchor="ra")
     left = room - 2 * GAP - draw.textlength(patient, _font(15))
-    draw.text((GAP, 36), _fitted(draw, result.images.map.volume.quantity, _font(15), left), FAINT, _font(15))
+    draw.text((GAP, 37), _fitted(draw, result.method.get("title", ""), _font(13), left), FAINT, _font(13))
     for number, mark in enumerate(marks):
         draw.text((GAP, HEADER - 2 + MARK_LINE * number), mark, AMBER, _font(15, bold=True))
 
@@ -184,9 +184,11 @@ def _colour_bar(draw: Any, canvas: Any, overlay: str, plan: Plan, result: Result
 
     low, high = plan.windows[overlay]
     of_map, left, width = overlay == "map", GAP + 24, BLOCK_WIDTH - 52
-    draw.text((GAP, top), f"{'Map' if of_map else 'Standard deviation of the map'} ({unit_text(plan.map_unit) or '1'})",
-              INK, _font(15, bold=True))  # fmt: skip
-    y = top + 42
+    name = f"{'' if of_map else 'Standard deviation of '}{result.images.map.volume.quantity}"
+    unit = unit_text(plan.map_unit)
+    heading = _fitted(draw, f"{name} ({unit})" if unit else name, _font(15, bold=True), BLOCK_WIDTH)
+    draw.text((GAP, top), heading, INK, _font(15, bold=True))
+    y = top + 46
     strip = np.repeat((overlay_colours(overlay) * 255).astype(np.uint8)[None], BAR_THICKNESS, axis=0)
     canvas.paste(Image.fromarray(strip).resize((width, BAR_THICKNESS)), (left, y))
     draw.rectangle((left - 1, y - 1, left + width, y + BAR_THICKNESS), outline=FAINT)
