@@ -7,7 +7,7 @@ import json
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from HypoxiaMapperLib.errors import HypoxiaError, RequestError
 from HypoxiaMapperLib.methods import Progress
@@ -15,6 +15,9 @@ from HypoxiaMapperLib.simulate.settings import COHORTS
 
 from .cli_text import shown
 from .output import require_free
+
+if TYPE_CHECKING:
+    from HypoxiaMapperLib.inference.bundle import Bundle
 
 SHIPPED = "shipped"
 FORMATS = ("dicom", "nifti")
@@ -251,7 +254,7 @@ def simulate(arguments: Namespace, progress: Progress) -> str:
     return shown(arguments, facts, lines)
 
 
-def _bundle(name: str) -> Any:
+def _bundle(name: str) -> Bundle:
     """The shipped bundle or the one in a folder."""
     from HypoxiaMapperLib.inference.bundle import load_bundle, shipped_bundle
 

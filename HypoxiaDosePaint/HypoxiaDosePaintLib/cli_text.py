@@ -6,11 +6,11 @@ import json
 import math
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, fields, replace
+from dataclasses import MISSING, Field, asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from HypoxiaMapperLib.dicomio.model import ScanResult
+from HypoxiaMapperLib.dicomio.model import ScanResult, SeriesInfo
 from HypoxiaMapperLib.inference.channels import CHANNELS
 from HypoxiaMapperLib.methods import Method, ModelUse
 from HypoxiaMapperLib.tracers import TracerProtocol
@@ -20,7 +20,7 @@ from .limits import distribution_override, override_to_type
 from .method_inputs import NONE
 from .planqa import dice
 from .prescription import Protocol
-from .result import ProofRow, Result
+from .result import ProofRow, Result, TargetRow
 from .sidecar import model_data
 from .subvolume import find_subvolume
 from .wording import (
@@ -164,7 +164,7 @@ def _checks_by_image(model: ModelUse) -> str:
     return ", ".join([*counts, *(f.name for f, title in zip(model.distribution, whose, strict=True) if not title)])
 
 
-def _target_line(row: Any) -> str:
+def _target_line(row: TargetRow) -> str:
     """One structure of the target table."""
     if row.dose_gy is None:
         return f"{row.name:<17}{row.volume_ml:>9.2f}{'-':>7}{'-':>7}{'-':>13}{'-':>12}"
@@ -246,7 +246,7 @@ def _left_out_lines(found: ScanResult) -> list[str]:
     return lines
 
 
-def _series_lines(s: Any) -> list[str]:
+def _series_lines(s: SeriesInfo) -> list[str]:
     """One series of a scan."""
     role = s.role.replace("_", " ") + (f" ({s.kind})" if s.kind else "")
     lines = [f"    {role:<22} {s.description or 'no description'}  [{len(s.files)} file(s), {s.series_uid}]"]
@@ -296,7 +296,7 @@ def method_lines(found: Mapping[str, Method], with_parameters: bool) -> str:
     return "\n".join(lines)
 
 
-def _parameter_line(f: Any) -> str:
+def _parameter_line(f: Field[Any]) -> str:
     """One parameter of a method."""
     meta = f.metadata
     choices = ", ".join(repr(c) for c in meta["choices"])

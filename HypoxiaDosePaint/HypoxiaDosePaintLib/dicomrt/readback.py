@@ -174,10 +174,9 @@ def find_planning_files(folder: Path, search: Path) -> list[Path]:
     dicom = folder / "dicom" if (folder / "dicom").is_dir() else folder
     path = dicom / "RTSTRUCT.dcm"
     try:
-        frame = dcmread(path, specific_tags=["ReferencedFrameOfReferenceSequence"]).ReferencedFrameOfReferenceSequence[
-            0
-        ]
-        wanted = str(frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0].SeriesInstanceUID)
+        ds = dcmread(path, specific_tags=["ReferencedFrameOfReferenceSequence"])
+        study = ds.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+        wanted = str(study.RTReferencedSeriesSequence[0].SeriesInstanceUID)
     except FAULTS as error:
         raise InputError(f"{path} cannot be read: {error}.", "Give the output folder of a run.") from error
     found = []
