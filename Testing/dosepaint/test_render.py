@@ -282,6 +282,19 @@ def test_names_begin_at_their_lines_and_do_not_cover_each_other(result, key):
     assert labels.place_labels(pane(make_plan(result, PIXELS), key), plan) == []  # too small a pane
 
 
+def test_with_more_structures_than_names_the_targets_are_named(result):
+    plan = make_plan(result, 600)
+    cord = next(c for c in make_plan(result, 600).contours if c.name == "SpinalCord")
+    near = next(c for c in plan.contours if c.name == "GTVp_Hyp")
+    organs = tuple(replace(cord, name=f"Organ_{n}", mask=near.mask) for n in range(20))
+    found = labels.place_labels(pane(plan, "axial"), replace(plan, contours=(*plan.contours, *organs)))
+    assert len(found) == labels.MAXIMUM_LABELS
+    assert {"GTVp", "GTVp_Hyp", "PTV_7000", "PTV_7700"} <= {label.contour.name for label in found}
+    heights = sorted(label.end[1] for label in found)
+    assert min(np.diff(heights)) >= labels.LABEL_LINE
+    assert 0 < heights[0] < heights[-1] < 600
+
+
 @pytest.mark.parametrize("count", [0, 1, 5, 40])
 @pytest.mark.parametrize("width", [600, 1232])
 @pytest.mark.parametrize("colour_bar", [False, True])

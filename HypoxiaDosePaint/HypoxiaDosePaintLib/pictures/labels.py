@@ -63,8 +63,8 @@ def place_labels(pane: Pane, plan: Plan) -> list[Label]:
     """
     if pane.pixels < LABELLED_PIXELS or pane.background == "solid" or pane.contours != "targets":
         return []
-    masks = [(c, mask_in(c, pane)) for c in plan.drawn("targets")]
-    found = [(c, m) for c, m in masks if m.any()][-MAXIMUM_LABELS:]
+    named = shown_contours([pane], plan, "targets")[:MAXIMUM_LABELS]  # targets come before organs
+    found = [(c, mask_in(c, pane)) for c in plan.drawn("targets") if c in named]
     angles = np.deg2rad(np.linspace(60, -50, max(2, len(found))))
     starts = [(c, _start(m, angle)) for (c, m), angle in zip(found, angles, strict=False)]
     starts.sort(key=lambda item: item[1][1])
