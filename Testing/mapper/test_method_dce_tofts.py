@@ -164,6 +164,13 @@ def test_voxels_without_arrival_and_with_zero_t1_keep_their_code():
     assert "nothing arrives" in " ".join(found.warnings)
 
 
+def test_a_signal_that_falls_below_what_any_t1_explains_is_refused_by_that_name():
+    series = signal_series(np.full(300, 1.3))
+    falling = series.with_frames(2 * series.frames[0] - 3 * (series.frames - series.frames[0]), "falls")
+    with pytest.raises(InputError, match=r"T1 that explains the signal.*every frame"):
+        METHOD.compute({"dce": falling}, regions("vein"), METHOD.make_params({"t10_s": 1.3, "baseline_frames": 4}))
+
+
 @pytest.mark.parametrize(
     ("values", "t1", "words"),
     [

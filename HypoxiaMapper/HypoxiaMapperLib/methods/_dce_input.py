@@ -272,6 +272,11 @@ def require_uptake(data: DceData, must_arrive: bool = True) -> np.ndarray:
     InputError
         Negative mean concentration, no arrival, or no usable voxel.
     """
+    if not (data.code[data.voxels.gtv] == FitCode.OK).any():
+        raise InputError(
+            "In no voxel of the GTV is there a T1 that explains the signal of every frame.",
+            "Check T1 before contrast, flip angle, baseline frames and that this is a T1-weighted series.",
+        )
     mean = data.voxels.gtv_mean()
     before, after = mean[data.baseline], mean[data.baseline.stop :]
     if after.size and after.mean() < -max(NOISE_SDS * before.std(), ROUNDING_MMOL_PER_L):
