@@ -44,7 +44,8 @@ class Timing:
     frame_time : str
         Whether a single time per frame is its ``start`` or its ``mid``; empty: as the file shows.
     time_unit : str
-        ``s`` or ``ms``: unit of Trigger Time and Actual Frame Duration; empty: ms, as DICOM says, if plausible.
+        ``s`` or ``ms``: unit of Trigger Time and Actual Frame Duration, or of the times in a NIfTI sidecar; empty: ms,
+        as DICOM says, or s, as BIDS says, if plausible. A unit that is stated is not doubted.
     frame_interval_s : float or None
         Seconds from frame to frame of a series in order whose files hold no usable time.
     """

@@ -229,11 +229,11 @@ def test_slices_that_lost_different_frames_are_not_joined(tmp_path):
 def test_a_slice_by_slice_acquisition_has_no_common_times(tmp_path):
     """All times of one slice, then all of the next: the slices of a frame lie minutes apart."""
     times = [[clock(60 * z + 5 * t) for z in range(3)] for t in range(4)]
-    info = write_mr_frames(
-        tmp_path, FRAMES, AcquisitionDate="20250101", AcquisitionTime=[lambda k, row=row: row[k] for row in times]
-    )
-    with pytest.raises(InputError, match="slices of frame 1"):
-        read_time_series([info])
+    tags = {"AcquisitionDate": "20250101", "AcquisitionTime": [lambda k, row=row: row[k] for row in times]}
+    for name, further in (("clock", {}), ("position", {"TemporalPositionIdentifier": [1, 2, 3, 4]})):
+        info = write_mr_frames(tmp_path / name, FRAMES, **tags, **further)
+        with pytest.raises(InputError, match=r"slices of frame 1.*no common time"):
+            read_time_series([info])
 
 
 def test_interleaved_slices_and_slice_major_numbers_are_ordered_by_time(tmp_path):

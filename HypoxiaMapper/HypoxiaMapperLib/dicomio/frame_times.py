@@ -98,6 +98,7 @@ def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
     trigger = _first_numbers(frames, "TriggerTime")
     known = _moments(frames)
     if len(known) == count and len(set(known)) == count:
+        _require_common_times(frames, known, what)
         start = np.array([(m - known[0]).total_seconds() for m in known])
         times = _relative(start, zeros, "acquisition date and time of each frame", "first frame", shift=False)
         other_s = None if trigger is None else trigger / 1000.0
@@ -125,6 +126,18 @@ def mr_times(frames: Headers, timing: Timing, what: str) -> FrameTimes:
         "Resolution).",
         "State the seconds from frame to frame (frame_interval_s).",
     )
+
+
+def _require_common_times(frames: Headers, first: Sequence[datetime], what: str) -> None:
+    """Refuse frames whose last slice was measured after the next frame had begun: its slices have other times."""
+    for k, group in enumerate(frames[:-1]):
+        last = max((t.time for h in group if (t := acquisition_time(h))), default=first[k])
+        if first[k] < first[k + 1] < last:
+            raise InputError(
+                f"{what}: the slices of frame {k + 1} were measured from {first[k]:%H:%M:%S} to {last:%H:%M:%S}, but "
+                f"frame {k + 2} began at {first[k + 1]:%H:%M:%S}: they have no common time.",
+                "Give slices that were measured together, one stack or one slice.",
+            )
 
 
 def _require_one_bed(frames: Headers, duration_s: np.ndarray, what: str) -> None:
