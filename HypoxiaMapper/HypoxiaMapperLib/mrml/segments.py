@@ -121,10 +121,11 @@ def segment_part(segmentation_node: Any, segment_id: str, grid: sitk.Image) -> R
 def _on_grid(mask: sitk.Image | None, grid: sitk.Image) -> sitk.Image:
     """A mask brought onto a grid by nearest neighbour; None is an empty one. Only where it may lie is resampled."""
     array = np.zeros(tuple(reversed(grid.GetSize())), np.uint8)
+    if mask is not None and same_grid(mask, grid):
+        return mask
+    mask = _box_of(mask)
     if mask is None:
         return image_like(array, grid)
-    if same_grid(mask, grid):
-        return mask
     spans = spans_about(mask, index_to_ras(grid), grid.GetSize())
     if all(span.stop > span.start for span in spans):
         first, size = [span.start for span in spans], [span.stop - span.start for span in spans]
@@ -186,7 +187,11 @@ def _labelmap_image(labelmap: Any, value: int, near: sitk.Image | None) -> sitk.
 
 def segment_box(segmentation_node: Any, segment_id: str) -> sitk.Image | None:
     """Mask of a segment cut to the box of its voxels; None for an empty one, errors as ``segment_to_region``."""
-    mask = segment_mask(segmentation_node, segment_id)
+    return _box_of(segment_mask(segmentation_node, segment_id))
+
+
+def _box_of(mask: sitk.Image | None) -> sitk.Image | None:
+    """A mask cut to the box of its voxels; None without any."""
     if mask is None:
         return None
     inside = sitk.GetArrayViewFromImage(mask)
