@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -220,7 +221,7 @@ def rows_of(
         np.savez(file, data=data[:, : max(PEER_VOXELS.values())], **given)
         for name in PEERS[case]:
             command = [peer_python, __file__, "--case", case, "--peer", name, "--file", file]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=peer_environment())
             if done.returncode:
                 why = (done.stderr.strip().splitlines() or ["no message"])[-1][:80]
                 why = "needs Python 3.12 or later" if name == "osipy" and "No module" in why else why
@@ -231,6 +232,15 @@ def rows_of(
             found = dict(np.load(f"{file}.{name}.npz"))
             yield [case, name, f"{peer:,.0f}", f"ours {speed / peer:.0f}x", f"{facts['cores']:.1f}",
                    relative_errors(found, truth, least)]  # fmt: skip
+
+
+def peer_environment() -> dict[str, str]:
+    """This process's, in which another interpreter finds our package too: scipy's two-tissue model takes the input's
+    convolution from it."""
+    import HypoxiaMapperLib
+
+    ours = str(Path(HypoxiaMapperLib.__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def memory_row() -> list[str]:
