@@ -210,7 +210,7 @@ def numbers_of(facts: Mapping[str, Any], name: str, path: Path) -> np.ndarray:
     value = facts.get(name)
     try:
         found = np.atleast_1d(np.array(value, dtype=float)) if value is not None else _missing(name, path)
-        if found.ndim > 1:
+        if found.ndim > 1 or not found.size or not np.isfinite(found).all():
             raise ValueError
         return found
     except (TypeError, ValueError):
@@ -243,7 +243,10 @@ def _values_of(facts: Mapping[str, Any], path: Path, parameter: str) -> np.ndarr
     if parameter == "b-value":
         bval = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".bval")
         try:
-            return np.array(bval.read_text(encoding="utf-8").replace(",", " ").split(), dtype=float)
+            found = np.array(bval.read_text(encoding="utf-8").replace(",", " ").split(), dtype=float)
+            if not np.isfinite(found).all():
+                raise ValueError(f"b-values {found.tolist()}")
+            return found
         except (OSError, ValueError) as error:
             raise InputError(f"{bval.name}: {error}.", "Put a .bval file beside the image.") from error
     name, factor = {"echo time": ("EchoTime", 1000.0), "flip angle": ("FlipAngle", 1.0),

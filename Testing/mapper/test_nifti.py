@@ -313,6 +313,7 @@ def test_a_last_axis_of_one_frame_is_no_series(tmp_path):
         ({"Units": "g/mL", "ImageDecayCorrected": False}, "ImageDecayCorrected is False"),
         ({"InjectionStart": -3600000}, "InjectionStart is -3.6e\\+06 s, more than a day"),
         ({"FrameTimesStart": [[0, 60, 180]]}, "FrameTimesStart is"),
+        ({"FrameTimesStart": [], "FrameDuration": []}, "FrameTimesStart is"),
     ],
 )
 def test_sidecars_in_other_units_are_refused(tmp_path, changes, words):
@@ -338,6 +339,17 @@ def test_what_the_user_states_about_times_of_a_file_wins(tmp_path):
     np.testing.assert_allclose(series.frame_start_s, [0, 5, 10])
     with pytest.raises(InputError, match="TemporalResolution is 'n/a'"):
         read_nifti_dynamic_mr(sidecar(path, TemporalResolution="n/a"))
+
+
+def test_a_list_with_a_gap_is_refused(tmp_path):
+    path = sidecar(write_by_hand(tmp_path / "dwi.nii", SERIES))
+    path.with_suffix(".bval").write_text("0 nan 800")
+    with pytest.raises(InputError, match="b-values"):
+        read_nifti_parameter([path], "b-value")
+    with pytest.raises(InputError, match="EchoTime is"):
+        read_nifti_parameter(
+            [sidecar(write_by_hand(tmp_path / "e.nii", SERIES), EchoTime=[0.002, None, 0.006])], "echo time"
+        )
 
 
 def test_a_second_parameter_may_not_change_with_the_first(tmp_path):
