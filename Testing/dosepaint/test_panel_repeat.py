@@ -10,6 +10,7 @@ import pytest
 
 from HypoxiaDosePaintLib.pipeline import compute
 from HypoxiaDosePaintLib.request import request_from_json
+from HypoxiaDosePaintLib.seen import request_to_store, require_seen
 from HypoxiaMapperLib.errors import RequestError
 from HypoxiaMapperLib.methods import all_methods
 
@@ -46,7 +47,9 @@ def test_the_request_of_an_untouched_patient_gives_the_same_result(street):
     made = compute_targets(street.choices, street.images).result
     assert made.request.not_repeatable == ()
     assert made.request.structure_set
-    again = compute(request_from_json(made.request.for_next_run().to_json())).result
+    stored = request_from_json(request_to_store(made).to_json())
+    again = compute(dataclasses.replace(stored, accepted_by="Dr B")).result
+    require_seen(again)  # what was looked at in the panel may be accepted on the command line
     assert {t.name: t.volume_ml for t in again.targets} == {t.name: t.volume_ml for t in made.targets}
     np.testing.assert_array_equal(again.images.map.volume.array, made.images.map.volume.array)
 
@@ -116,7 +119,9 @@ def test_two_gtvs_on_a_map_that_hangs_on_neither_give_the_same_again(street):
     made = compute_targets(with_node(street, 1.2), street.images).result
     assert made.request.not_repeatable == ()
     assert made.request.gtv_rois == ("GTVp", "GTVn")
-    again = compute(request_from_json(made.request.for_next_run().to_json())).result
+    stored = request_from_json(request_to_store(made).to_json())
+    again = compute(dataclasses.replace(stored, accepted_by="Dr B")).result
+    require_seen(again)  # what was looked at in the panel may be accepted on the command line
     assert {t.name: t.volume_ml for t in again.targets} == {t.name: t.volume_ml for t in made.targets}
     assert again.findings == made.findings
     assert again.warnings == made.warnings
