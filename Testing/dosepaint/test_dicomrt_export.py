@@ -65,6 +65,19 @@ def test_an_old_pydicom_says_what_to_do(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_dose_is_said_however_many_organs_a_target_avoids(tmp_path):
+    """A head and neck has more organs than a description holds; a segment's name in Slicer may hold a backslash."""
+    result, planning = make_run(tmp_path)
+    text = "GTV + 5 mm, kept 3 mm from " + ", ".join(f"L\\R Organ_{n:03d}" for n in range(100))
+    structures = tuple(replace(s, description=text) for s in result.images.structures)
+    export_set(replace(result, images=replace(result.images, structures=structures)), planning, tmp_path / "out")
+    items = pydicom.dcmread(tmp_path / "out" / "dicom" / "RTSTRUCT.dcm").StructureSetROISequence
+    said = [item.ROIDescription for item in items]
+    assert [sum(f"Prescribed {dose} Gy in 35" in t for t in said) for dose in (70, 77)] == [1, 1]
+    assert all("kept 3 mm from" in t and len(t) <= 1024 for t in said)
+    assert {item["ROIGenerationDescription"].VM for item in items} == {1}
+
+
 def test_an_unwritable_place_is_said(tmp_path):
     result, planning = make_run(tmp_path)
     (tmp_path / "file").write_text("in the way", encoding="utf-8")

@@ -20,6 +20,7 @@ from HypoxiaMapperLib.errors import LimitError, RequestError
 
 from ..structures import Structure
 from .common import (
+    MAX_LONG_STRING,
     RESEARCH_TEXT,
     acceptor,
     category_code,
@@ -110,12 +111,11 @@ def _roi(number: int, structure: Structure, planning: ImageSeries, provenance: M
     roi.ROINumber = number
     roi.ReferencedFrameOfReferenceUID = planning.info.frame_of_reference_uid
     roi.ROIName = structure.name
-    dose = f"Prescribed {structure.dose.dose_gy:g} Gy in {structure.dose.fractions}" if structure.dose else ""
-    roi.ROIDescription = describe_part(provenance, ". ".join(
-        part for part in (structure.description.rstrip("."), dose) if part))  # fmt: skip
+    dose = f"Prescribed {structure.dose.dose_gy:g} Gy in {structure.dose.fractions}. " if structure.dose else ""
+    roi.ROIDescription = describe_part(provenance, dose + structure.description.rstrip("."))  # a long list goes last
     roi.ROIVolume = f"{structure.region.volume_ml:.6g}"  # cubic centimetres
     roi.ROIGenerationAlgorithm = structure.generation_algorithm
-    roi.ROIGenerationDescription = structure.description[:64]
+    roi.ROIGenerationDescription = structure.description[:MAX_LONG_STRING].replace("\\", "/")  # it parts values of LO
     return roi
 
 
