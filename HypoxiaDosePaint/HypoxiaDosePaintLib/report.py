@@ -95,7 +95,7 @@ def report_html(result: Result, pictures: Mapping[str, bytes]) -> str:
             override_to_type=override_to_type(result.images.map),
             **_model_threshold(result),
             image_names=image_names,
-            curves=[fit_curve_svg(c, f"curve{n}") for n, c in enumerate(result.images.map.curves)],
+            curves=[(fit_curve_svg(c, f"curve{n}"), c.x_label) for n, c in enumerate(result.images.map.curves)],
             research_use=wording.RESEARCH_USE,
             threshold=wording.threshold_text(result.threshold, result.comparison, result.images.map.volume.unit),
             state=acceptance(result),

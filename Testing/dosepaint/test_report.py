@@ -31,6 +31,7 @@ from HypoxiaDosePaintLib.wording import (
     threshold_text,
 )
 from HypoxiaMapperLib.errors import OutputError
+from HypoxiaMapperLib.methods import FitCurve
 from result_samples import sample_result
 
 EVIL = "<script>alert('x')</script>\"><img src=http://evil.example/x>--><b>$%"
@@ -242,6 +243,22 @@ def test_what_to_import_onto_which_series_is_said_once_there_is_something_to_imp
     exported = replace(result, exported=("dicom/RTSTRUCT.dcm", "dicom/RTPLAN.dcm"))
     assert words.replace(" ,", ",").replace(" .", ".") in Page(report_html(exported, PICTURES)).text.replace(" ,", ",")
     assert "Into the planning system" not in Page(report_html(sample_result(size=48, accepted=False), PICTURES)).text
+
+
+def test_a_series_of_frames_is_not_called_irregular(result):
+    facts = {"time_axis": "20 frames"}
+    pet = replace(result.series[1], geometry="21x22, 500 files, no regular grid", facts=facts)
+    text = Page(report_html(replace(result, series=(pet,)), PICTURES)).text
+    assert "21x22, 500 files, in frames" in text
+    still = Page(report_html(replace(result, series=(replace(pet, facts={}),)), PICTURES)).text
+    assert "21x22, 500 files, no regular grid" in still
+
+
+def test_the_stretched_time_of_a_patlak_plot_is_explained(result):
+    curve = FitCurve("GTV", (1.0, 2.0), (1.0, 2.1), (1.0, 2.0), "stretched time (min)", "Ct/Cp (mL/mL)")
+    shown = replace(result, images=replace(result.images, map=replace(result.images.map, curves=(curve,))))
+    assert "Stretched time (Patlak): integral of the plasma curve" in Page(report_html(shown, PICTURES)).text
+    assert "Stretched time" not in Page(report_html(result, PICTURES)).text
 
 
 def test_every_check_of_the_proof_is_explained():
