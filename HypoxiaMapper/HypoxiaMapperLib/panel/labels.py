@@ -13,6 +13,17 @@ def fit_labels(*labels: Any) -> None:
         if label.visible:  # its width is that of the panel only then
             label.minimumHeight = 0  # else it never shrinks
             label.minimumHeight = max(0, label.heightForWidth(label.width))
+    qt.QTimer.singleShot(0, lambda: _lay_out_again(labels))
+
+
+def _lay_out_again(labels: tuple[Any, ...]) -> None:
+    """Once more, after Qt has: rows of a step that became lower are placed by their heights of before."""
+    try:
+        for label in labels:
+            if label.visible:
+                label.parentWidget().layout().invalidate()
+    except (RuntimeError, ValueError):
+        return  # the panel is gone meanwhile: PySide and PythonQt name it so
 
 
 def tab_after(first: Any, container: Any) -> None:
