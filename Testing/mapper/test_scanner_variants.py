@@ -226,6 +226,29 @@ def test_slices_that_lost_different_frames_are_not_joined(tmp_path):
             read_time_series([scan_folder(folder).series[0]])
 
 
+@pytest.mark.parametrize("key", ["AcquisitionTime", "TemporalPositionIdentifier"])
+def test_one_slice_without_its_first_image_and_another_without_its_last(tmp_path, key):
+    own = (
+        {"AcquisitionTime": [clock(5 * t) for t in range(4)]}
+        if key == "AcquisitionTime"
+        else {**NO_TIME, key: [1, 2, 3, 4]}
+    )
+    write_mr_frames(tmp_path, FRAMES, **own, TemporalResolution=5000)
+    for t, z in ((0, 0), (3, 1), (3, 2)):
+        (tmp_path / f"t{t}" / f"MR_{z:03d}.dcm").unlink()
+    with pytest.raises(InputError, match="missing"):
+        read_time_series([scan_folder(tmp_path).series[0]])
+
+
+def test_gated_slices_may_vary_in_time(tmp_path):
+    times = [[0, 1, 2], [5, 8.5, 9], [12, 13, 14.5], [18, 19, 20]]
+    info = write_mr_frames(
+        tmp_path, FRAMES, AcquisitionDate="20250101",
+        AcquisitionTime=[lambda k, row=row: clock(row[k]) for row in times],
+    )  # fmt: skip
+    np.testing.assert_allclose(read_time_series([info]).frame_start_s, [0, 5, 12, 18])
+
+
 def test_a_slice_by_slice_acquisition_has_no_common_times(tmp_path):
     """All times of one slice, then all of the next: the slices of a frame lie minutes apart."""
     times = [[clock(60 * z + 5 * t) for z in range(3)] for t in range(4)]

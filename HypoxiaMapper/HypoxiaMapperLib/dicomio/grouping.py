@@ -32,6 +32,7 @@ _SIEMENS_SEQUENCE = re.compile(r"\*?ep_b(\d+)")  # as in "*ep_b800t", where only
 _MAP = re.compile(r"(E?ADC|FA|TENSOR|CALC_BVALUE)\b|.*[ _]MAP$")  # in Image Type: computed from the signals beside it
 _COMPONENT = re.compile(r"([MPRI]|MAG|MAGNITUDE|PHASE|REAL|IMAGINARY)( MAP|_[A-Z0-9]+)?$")
 _GE_COMPONENT = ("GEMS_PARM_01", 0x0043, 0x2F)  # 0 to 3: magnitude, phase, real, imaginary
+_STEP = 0.9  # of the time from frame to frame: gated slices vary less, a lost image is a whole step
 _WHOLE_SECONDS = 1.0  # by which acquisition times without fraction may differ from slice to slice
 _GE_B_VALUE_FLAG = 1e9  # GE adds it to mark a b-value it computed
 
@@ -98,17 +99,22 @@ def _require_together(values: np.ndarray, name: str, what: str) -> None:
     values : numpy.ndarray
         The entry ``name`` of every image, shape (places, frames), rising along frames.
     """
-    steps = np.diff(values, axis=1)
+    steps = np.diff(values, axis=1).min(axis=0)
     slack = _WHOLE_SECONDS if name == "Acquisition Time" else 0.0
-    uneven = steps.max(axis=0) - steps.min(axis=0) > np.maximum(0.5 * steps.min(axis=0), slack)
-    if uneven.any():
-        k = int(np.argmax(uneven))
+    # Against the first frame of its own slice; a lost image shifts all later ones of its slice by a step.
+    shifts = np.ptp(values - values[:, :1], axis=0)
+    uneven = shifts > np.maximum(_STEP * np.minimum(np.r_[np.inf, steps], np.r_[steps, np.inf]), slack)
+    begins, ends = values.min(axis=0), values.max(axis=0)
+    late = ends[:-1] > begins[1:]
+    # One slice without its first image, another without its last: then they meet.
+    met = ~late & (ends[:-1] >= begins[1:] - 1e-3 * steps) & (steps > 2 * slack)
+    if uneven.any() or (name not in _COUNTS and met.any()):
+        k = int(np.argmax(uneven if uneven.any() else met))
         raise InputError(
-            f"{what}: between frames {k + 1} and {k + 2} {name} rises by {steps[:, k].min():g} at one slice and by "
-            f"{steps[:, k].max():g} at another: images are missing.",
+            f"{what}: at frame {k + 1} the slices differ in {name} by as much as one frame from the next: images "
+            "are missing.",
             "Send the complete series.",
         )
-    late = values.max(axis=0)[:-1] > values.min(axis=0)[1:]
     if name not in _COUNTS and late.any():
         k = int(np.argmax(late))
         raise InputError(
