@@ -133,7 +133,7 @@ class MapSection:
     def _make_table(self, node: Any, choices: MapperChoices) -> None:
         """Sort the map inside the GTV when map or GTV has changed, and set the slider."""
         if not choices.gtv.exists():
-            self.table, self.ui.hypoxicLabel.text = None, _("Choose the GTV in step 1.")
+            self.table, self._table_of, self.ui.hypoxicLabel.text = None, (), _("Choose the GTV in step 1.")
             return
         prints = self.panel.decisions.fingerprints
         key = (prints.volume(node), prints.segment(choices.gtv.node, choices.gtv.segment_id), node.GetID())

@@ -23,6 +23,12 @@ def changes_elsewhere(test: Any) -> None:
     for node in all_nodes(scene, "vtkMRMLSegmentationNode"):
         test.assertFalse(node.GetDisplayNode().GetVisibility2DFill(), "a fill would change the colours of the map")
     segmentation, segment = p.gtv_segmentation, p.gtv_segment
+    volume_text = ui.hypoxicLabel.text
+    ui.gtvSelector.setCurrentNode(None)
+    test.assertEqual(ui.hypoxicLabel.text, "Choose the GTV in step 1.")
+    ui.gtvSelector.setCurrentNode(segmentation)
+    ui.gtvSelector.setCurrentSegmentID(segment)
+    test.assertEqual(ui.hypoxicLabel.text, volume_text)
     erase_one_voxel(segmentation, segment)
     wait_until(test, lambda: "STALE" in ui.staleLabel.text and "GTV" in ui.staleLabel.text)
     shift = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
