@@ -10,6 +10,7 @@ from HypoxiaMapperLib.errors import HypoxiaError, InputError, RequestError
 from HypoxiaMapperLib.kinetics.dce_signal import spgr_signal
 from HypoxiaMapperLib.kinetics.populations import parker_input
 from HypoxiaMapperLib.kinetics.timing import Frames
+from HypoxiaMapperLib.methods import dce_tofts
 from HypoxiaMapperLib.methods.dce_tofts import METHOD, MODELS
 from HypoxiaMapperLib.timeseries import TimeSeries
 from HypoxiaMapperLib.volume import Region, image_like
@@ -162,6 +163,23 @@ def test_voxels_without_arrival_and_with_zero_t1_keep_their_code():
     assert found.quality[1, 1, 6] == 5
     assert np.isnan(found.volume.array[[2, 1], [2, 1], [5, 6]]).all()
     assert "nothing arrives" in " ".join(found.warnings)
+
+
+def test_standard_errors_hold_the_error_of_the_baseline_signal():
+    truth = np.full(300, 0.2)
+    built = MODELS["extended_tofts"](plasma(), FRAMES)
+    curves = built.curves(np.stack([truth, np.full(300, 0.3), np.full(300, 0.05)]))
+    noise = 0.2 * np.random.default_rng(6).standard_normal(curves.shape)
+    signal = signal_of(curves, 1.3) + noise
+    series = time_series(signal, FRAMES, quantity="MR signal", unit="[arb'U]", facts=SEQUENCE)
+    artery = plasma()
+    params = METHOD.make_params({"t10_s": 1.3, "baseline_frames": 10})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dce_tofts, "dce_input", lambda *_: (artery, []))
+        found = METHOD.compute({"dce": series}, regions("vein"), params)
+    deviation = np.abs(found.volume.array.ravel() - truth)[INSIDE] / found.uncertainty.array.ravel()[INSIDE]
+    assert np.mean(deviation < 1) == pytest.approx(0.68, abs=0.1)
+    assert np.mean(deviation < 1.96) > 0.88
 
 
 def test_a_signal_that_falls_below_what_any_t1_explains_is_refused_by_that_name():

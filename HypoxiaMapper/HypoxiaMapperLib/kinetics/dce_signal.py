@@ -37,6 +37,7 @@ def signal_to_concentration(
     baseline: slice,
     r1_per_mmol_s: float = R1_PER_MMOL_S,
     b1: np.ndarray | None = None,
+    level: np.ndarray | float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Concentration C = (1/T1 - 1/T10)/r1 from a spoiled gradient echo series.
 
@@ -57,6 +58,8 @@ def signal_to_concentration(
         Relaxivity.
     b1 : numpy.ndarray or None
         Ratio of actual to nominal flip angle, map.
+    level : numpy.ndarray or float
+        Factor on the unenhanced signal: what would follow if its mean were off.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def signal_to_concentration(
     cos = np.cos(angle)
     with np.errstate(invalid="ignore", divide="ignore"):
         e10 = np.exp(-tr_s / t10)
-        full = before.mean(axis=0) * (1 - e10 * cos) / (1 - e10)  # M0 sin(a)
+        full = level * before.mean(axis=0) * (1 - e10 * cos) / (1 - e10)  # M0 sin(a)
         e1 = (full - signal) / (full - signal * cos)
         rate = -np.log(np.where((e1 > 0) & (e1 < 1) & (full > 0), e1, np.nan)) / tr_s
         concentration = (rate - 1 / t10) / r1_per_mmol_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,15 +116,16 @@ class DceData:
         ``FitCode`` per voxel: INVALID where T1, B1 or the signal is impossible.
     baseline : slice
         Frames before arrival.
-    from_signal : bool
-        False for a series that holds concentrations, whose zero is not the baseline's mean.
+    with_baseline_off : callable or None
+        Of voxels (n,): their concentrations (frames, n) were the unenhanced signal off by its standard error. None for
+        a series that holds concentrations, and with a single baseline frame.
     """
 
     voxels: Voxels
     frames: Frames
     code: np.ndarray
     baseline: slice
-    from_signal: bool
+    with_baseline_off: Callable[[np.ndarray], np.ndarray] | None
     notes: tuple[str, ...] = ()
 
 
@@ -241,21 +242,30 @@ def to_concentration(
     """
     if series.unit == CONCENTRATION_UNIT:
         code = np.where(np.isfinite(voxels.data).all(axis=0), FitCode.OK, FitCode.INVALID).astype(np.uint8)
-        return DceData(voxels, frames, code, baseline, False)
+        return DceData(voxels, frames, code, baseline, None)
     tr_s, flip_deg = sequence_of(series, params)
     t10, notes = t1_before(inputs, voxels, params)
     b1 = _b1_of(inputs, voxels) if "b1" in inputs else np.ones_like(t10)
 
-    def convert(signal: np.ndarray, t1: np.ndarray, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def convert(signal: np.ndarray, t1: np.ndarray, factor: np.ndarray,
+                level: np.ndarray | float = 1.0) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         if not (t1 > 0).any():  # refused for the whole map already; a block of background may hold none
             return np.full(signal.shape, np.nan, np.float32), np.full(t1.shape, FitCode.INVALID, np.uint8)
         found, code = signal_to_concentration(
-            signal, t1, tr_s=tr_s, flip_deg=flip_deg, baseline=baseline, r1_per_mmol_s=relaxivity, b1=factor
-        )
+            signal, t1, tr_s=tr_s, flip_deg=flip_deg, baseline=baseline, r1_per_mmol_s=relaxivity, b1=factor,
+            level=level,
+        )  # fmt: skip
         return found.astype(np.float32), code
 
+    def with_baseline_off(part: np.ndarray) -> np.ndarray:
+        signal = voxels.data[:, part]
+        before = signal[baseline].astype(float)
+        level = 1 + before.std(axis=0, ddof=1) / np.sqrt(len(before)) / before.mean(axis=0)
+        return convert(signal, t10[part], b1[part], level)[0]
+
     data, code = in_blocks(convert, voxels.data, t10, b1)
-    return DceData(replace(voxels, data=data), frames, code, baseline, True, tuple(notes))
+    off = with_baseline_off if baseline.stop - baseline.start > 1 else None
+    return DceData(replace(voxels, data=data), frames, code, baseline, off, tuple(notes))
 
 
 def arrivals(data: DceData) -> tuple[np.ndarray, np.ndarray]:

@@ -75,8 +75,10 @@ class DceIauc(Method):
         progress(0.5, "areas under the curves")
         arrival, code = arrivals(data)
         (area,) = in_blocks(lambda c, a: (area_after_arrival(c, frames, a, params.seconds),), data.voxels.data, arrival)
-        (error,) = in_blocks(lambda c: (area_error(c, frames, baseline, params.seconds, data.from_signal),),
-                             data.voxels.data)  # fmt: skip
+        level_taken = data.with_baseline_off is not None
+        (error,) = in_blocks(
+            lambda c: (area_error(c, frames, baseline, params.seconds, level_taken),), data.voxels.data
+        )
         if not np.isfinite(area).any():
             raise InputError(
                 f"No voxel has {params.seconds:g} s of data after arrival; the series ends at "

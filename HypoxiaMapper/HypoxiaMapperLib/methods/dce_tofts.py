@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ QUANTITIES = {
     "Fp": ("Fp", "mL/min/mL"), "PS": ("PS", "mL/min/mL"), "delay": ("input delay", "min"),
 }  # fmt: skip
 LONGEST_DELAY_S = 30.0
+BASELINE_BLOCK = 2**17
+"""Voxels whose curves are copied at once to be fitted with another baseline."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,9 @@ class DceTofts(Method):
         arrival, code = arrivals(data)
         preset = code if params.fit_without_arrival == "no" else data.code
         progress(0.2, f"fitting {data.voxels.data.shape[1]} voxels")
-        result = _fit(data, data.voxels.data, preset, source, params, lambda f, t: progress(0.2 + 0.8 * f, t))
+        share = 0.4 if data.with_baseline_off else 0.8
+        result = _fit(data, data.voxels.data, preset, source, params, lambda f, t: progress(0.2 + share * f, t))
+        result = _with_baseline_error(result, data, source, params, lambda f, t: progress(0.6 + 0.4 * f, t))
         return fit_map(
             data.voxels, result, "Ktrans", QUANTITIES, f"{params.model} model, input {source.source}", falls=True,
             warnings=[*data.notes, *notes],
@@ -142,6 +146,26 @@ def _fit(data: DceData, curves: np.ndarray, preset: np.ndarray, source: InputFun
     held = source.held_until(data.frames.end_min[-1] + reach)
     return fit_with_delay(lambda d: kind(held.delayed(d), data.frames), (-reach, reach), curves, preset=preset,
                           options=params.options(), progress=progress)  # fmt: skip
+
+
+def _with_baseline_error(
+    result: FitResult, data: DceData, source: InputFunction, params: DceToftsParams, progress: Progress
+) -> FitResult:
+    """Standard errors with the share of the baseline signal's: an error common to all frames shows in no residual.
+
+    The fit is done again with that signal off by its standard error; what the parameters change by is their share.
+    """
+    if data.with_baseline_off is None:
+        return result
+    fitted = np.flatnonzero(np.isfinite(result.sum_of_squares))
+    errors = {name: row.copy() for name, row in result.errors.items()}
+    for first in range(0, fitted.size, BASELINE_BLOCK):
+        part = fitted[first : first + BASELINE_BLOCK]
+        again = _fit(data, data.with_baseline_off(part), np.zeros(part.size, np.uint8), source, params, no_progress)
+        for name, row in errors.items():
+            row[part] = np.hypot(row[part], again.values[name] - result.values[name][part])
+        progress((first + part.size) / fitted.size, "errors of the baseline signal")
+    return replace(result, errors=errors)
 
 
 def _shown_curve(data: DceData, source: InputFunction, params: DceToftsParams) -> FitCurve:

@@ -226,7 +226,9 @@ def _perfused(
                             params.relaxivity)  # fmt: skip
     arrival, code = arrivals(data)
     (area,) = in_blocks(lambda c, a: (area_after_arrival(c, frames, a),), data.voxels.data, arrival)
-    (error,) = in_blocks(lambda c: (area_error(c, frames, baseline, level_taken=data.from_signal),), data.voxels.data)
+    (error,) = in_blocks(
+        lambda c: (area_error(c, frames, baseline, level_taken=data.with_baseline_off is not None),), data.voxels.data
+    )
     # A voxel that nothing reaches is known, and known not to be perfused.
     reached = np.isfinite(area) | (code == FitCode.NO_ARRIVAL)
     return perfused(area, error, baseline.stop, params.significance), reached
