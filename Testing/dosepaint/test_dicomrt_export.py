@@ -78,6 +78,21 @@ def test_the_dose_is_said_however_many_organs_a_target_avoids(tmp_path):
     assert {item["ROIGenerationDescription"].VM for item in items} == {1}
 
 
+@pytest.mark.parametrize("value", [None, "absent"])
+def test_a_ct_that_does_not_say_its_slice_thickness(tmp_path, value):
+    result, planning = make_run(tmp_path)
+    for header, path in zip(planning.headers, planning.info.files, strict=True):
+        ds = pydicom.dcmread(path)
+        for dataset in (header, ds):
+            dataset.SliceThickness = None
+            if value == "absent":
+                del dataset.SliceThickness
+        ds.save_as(path)
+    export_set(result, planning, tmp_path / "out")
+    groups = pydicom.dcmread(tmp_path / "out" / "dicom" / "SEG.dcm").SharedFunctionalGroupsSequence[0]
+    assert groups.PixelMeasuresSequence[0].SliceThickness == planning.volume.image.GetSpacing()[2]
+
+
 def test_an_unwritable_place_is_said(tmp_path):
     result, planning = make_run(tmp_path)
     (tmp_path / "file").write_text("in the way", encoding="utf-8")

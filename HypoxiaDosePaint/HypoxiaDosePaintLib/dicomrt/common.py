@@ -239,7 +239,7 @@ def reference_item(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
 
 
 def source_headers(planning: ImageSeries, slices: Iterable[int]) -> list[Dataset]:
-    """Headers of planning slices, completed with the empty type 2 attributes that highdicom takes for granted."""
+    """Headers of planning slices, completed with the type 2 attributes that highdicom takes for granted."""
     found = []
     for k in slices:
         header = copy.copy(planning.headers[k])
@@ -250,6 +250,8 @@ def source_headers(planning: ImageSeries, slices: Iterable[int]) -> list[Dataset
         header.update(checked)
         if header.PatientSex not in ("M", "F", "O"):
             header.PatientSex = ""
+        if not header.get("SliceThickness"):  # may be empty or, in an anonymised CT, absent
+            header.SliceThickness = format_ds(planning.volume.image.GetSpacing()[2])
         found.append(header)
     return found
 
