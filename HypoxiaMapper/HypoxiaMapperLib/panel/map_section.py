@@ -117,11 +117,12 @@ class MapSection:
             # A map without a threshold of its own is cut where the user likes: that is no hypoxic volume yet.
             self.ui.volumeLabel.text = _("Volume beyond it:") if math.isnan(facts["threshold"]) else what
             reason = why_not_as_made(node, self.panel.decisions.fingerprints)
-            self.ui.createSegmentButton.enabled = not reason
             state = reason or (stale if changed else _("Up to date."))
             note = _("Surrogate: not a measurement of hypoxia.") if facts["surrogate"] else ""
             self.ui.staleLabel.text = f"{state} {note}".strip()
             self._make_table(node, choices)
+            self.ui.thresholdSlider.enabled = self.table is not None
+            self.ui.createSegmentButton.enabled = self.table is not None and not reason
         self._show_segment()
 
     def _show_model(self, node: Any) -> None:

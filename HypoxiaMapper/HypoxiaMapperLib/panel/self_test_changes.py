@@ -26,6 +26,7 @@ def changes_elsewhere(test: Any) -> None:
     volume_text = ui.hypoxicLabel.text
     ui.gtvSelector.setCurrentNode(None)
     test.assertEqual(ui.hypoxicLabel.text, "Choose the GTV in step 1.")
+    test.assertFalse(ui.thresholdSlider.enabled or ui.createSegmentButton.enabled)
     ui.gtvSelector.setCurrentNode(segmentation)
     ui.gtvSelector.setCurrentSegmentID(segment)
     test.assertEqual(ui.hypoxicLabel.text, volume_text)
