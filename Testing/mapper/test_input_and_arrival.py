@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from HypoxiaMapperLib.errors import InputError, RequestError
 from HypoxiaMapperLib.fitting import FitCode, fit
 from HypoxiaMapperLib.kinetics.arrival import area_after_arrival, area_error, detect_arrival
+from HypoxiaMapperLib.kinetics.graphical import patlak
 from HypoxiaMapperLib.kinetics.input_function import InputFunction
 from HypoxiaMapperLib.kinetics.perfusion import ExtendedTofts
 from HypoxiaMapperLib.kinetics.timing import Frames
@@ -69,6 +71,17 @@ def test_a_steep_bolus_does_not_make_the_spline_negative() -> None:
     smooth = samples.smoothed()
     assert smooth.plasma.min() >= 0
     assert fit(ExtendedTofts(smooth, frames), clean).values["Ktrans"][0] == pytest.approx(0.2, rel=0.1)
+
+
+def test_errors_of_a_patlak_line_cover_the_truth() -> None:
+    source, frames = pet_input(), pet_frames()
+    rng = np.random.default_rng(12)
+    clean = 0.02 * source.integral_on_frames(frames) + 0.4 * source.on_frames(frames)
+    noise = 0.05 * clean.mean() / np.sqrt(frames.duration_min)[:, None] * rng.standard_normal((frames.count, 4000))
+    result = patlak(clean[:, None] + noise, source, frames, 40.0)
+    deviation = np.abs(result.values["Ki"] - 0.02) / result.errors["Ki"]
+    assert np.mean(deviation < 1) == pytest.approx(2 * stats.t.cdf(1, result.freedom) - 1, abs=0.025)
+    assert np.mean(deviation < 1.96) == pytest.approx(2 * stats.t.cdf(1.96, result.freedom) - 1, abs=0.02)
 
 
 def test_a_table_that_begins_after_the_bolus_is_refused(tmp_path: Path) -> None:

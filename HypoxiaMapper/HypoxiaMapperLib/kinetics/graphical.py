@@ -27,7 +27,8 @@ def patlak(
 ) -> FitResult:
     """Ki and V0 of Ct/Cp = Ki int(Cp)/Cp + V0 over frames that begin at or after ``start_min``.
 
-    Patlak 1983, doi 10.1038/jcbfm.1983.1. ``data`` has the shape (frames, ...).
+    Patlak 1983, doi 10.1038/jcbfm.1983.1. ``data`` has the shape (frames, ...). A point weighs with the inverse of its
+    variance, (Cp)^2 times the length of its frame: the division by a falling Cp makes late points noisier.
 
     Raises
     ------
@@ -35,7 +36,12 @@ def patlak(
         If fewer than three frames are left, or plasma is not positive in one of them.
     """
     x, y = patlak_points(data, input_function, frames, start_min)
-    return fit_linear(np.stack([x, np.ones_like(x)], axis=1), y, (KI, V0), mask)
+    late = _late(frames, start_min, data)
+    lengths = frames.duration_min[late] if frames.averaged else np.ones(late.size)
+    root = input_function.on_frames(frames)[late] * np.sqrt(lengths)
+    root = root / np.sqrt(np.mean(root**2))
+    design = np.stack([x, np.ones_like(x)], axis=1) * root[:, None]
+    return fit_linear(design, y * root.reshape(-1, *[1] * (y.ndim - 1)), (KI, V0), mask)
 
 
 def patlak_points(
@@ -60,7 +66,8 @@ def patlak_dce(data: np.ndarray, input_function: InputFunction, frames: Frames,
 def logan(data: np.ndarray, input_function: InputFunction, frames: Frames, start_min: float) -> FitResult:
     """VT as the slope of int(Ct)/Ct over int(Cp)/Ct for frames that begin at or after ``start_min``.
 
-    Logan 1990, doi 10.1038/jcbfm.1990.127. Noise in Ct biases VT low. Voxels where Ct is not positive in a frame used
+    Logan 1990, doi 10.1038/jcbfm.1990.127. Noise in Ct biases VT low and, standing on both axes, leaves its standard
+    error too small. Voxels where Ct is not positive in a frame used
     get ``FitCode.INVALID``.
 
     Raises
