@@ -16,7 +16,7 @@ from .plan import Contour, Pane, Plan
 LABELLED_PIXELS = 500  # panes at least this wide have room for names
 MAXIMUM_LABELS = 10
 LABEL_LINE = 23  # pixels from label to label
-COLUMN = 160  # pixels that names and the letter take at the right edge
+COLUMN = 135  # pixels that names and the letter take at the right edge
 EDGE = 34  # pixels kept free for the letter at the edge
 
 
@@ -104,7 +104,7 @@ def _outermost(mask: np.ndarray, angle: float) -> tuple[int, int]:
     """Pixel (x, y) of a mask that lies farthest along an angle (radians, anticlockwise from screen right)."""
     rows, columns = np.nonzero(mask)
     along = np.cos(angle) * (columns - columns.mean()) - np.sin(angle) * (rows - rows.mean())
-    number = int(np.argmax(along))
+    number = int(np.argmax(along + 1e-3 * columns))  # of several the one nearest to the names
     return int(columns[number]), int(rows[number])
 
 
