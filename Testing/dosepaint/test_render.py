@@ -105,6 +105,12 @@ def test_skull_is_on_top_and_front_is_up_or_left(plan, views):
     assert columns.max() < pane(plan, "overview_sagittal").pixels / 2  # anterior is left
 
 
+def test_names_are_measured_without_the_library_that_slicer_shares_with_qt():
+    from PIL.ImageFont import Layout
+
+    assert frame._font(14, bold=True).layout_engine == Layout.BASIC
+
+
 def test_letters_name_the_edges(plan):
     assert edge_letters(pane(plan, "axial")) == {"left": "R", "right": "L", "top": "A", "bottom": "P"}
     assert edge_letters(pane(plan, "coronal")) == {"left": "R", "right": "L", "top": "S", "bottom": "I"}
