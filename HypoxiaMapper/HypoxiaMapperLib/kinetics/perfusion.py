@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..fitting.model import Parameter, SeparableModel
-from .input_function import InputFunction
-from .timing import Frames
+from ..fitting.model import Parameter
+from .convolved import ConvolvedModel
 
 if TYPE_CHECKING:
     import torch
@@ -34,33 +33,13 @@ PAIR_GRID = 12
 FAST_GRID = 14
 
 
-class PerfusionModel(SeparableModel):
-    """Common part: plasma convolved with exponentials.
-
-    Parameters
-    ----------
-    input_function : InputFunction
-        Plasma concentration, on the clock of the frames.
-    frames : Frames
-        When the data were measured; instants, or frames to average over.
-    """
+class PerfusionModel(ConvolvedModel):
+    """Common part: which rates can be told apart."""
 
     theta_limits: tuple[float, float] = (0.0, FASTEST_PER_MIN)
 
-    def __init__(self, input_function: InputFunction, frames: Frames) -> None:
-        input_function.require_cover(frames)
-        self.input_function, self.frames = input_function, frames
-        self.n_frames = frames.count
-        # Washout much slower than the study looks like none.
-        self.theta_scale = 3.0 / frames.end_min[-1]
-        self.start_grids = self._grids()
-
     def _grids(self) -> tuple[np.ndarray, ...]:
         return (np.concatenate([[0.0], np.geomspace(0.02, 30.0, GRID - 1)]),)
-
-    def family(self, theta: np.ndarray) -> np.ndarray:
-        """Plasma convolved with exp(-theta t) at every frame."""
-        return self.input_function.response_on_frames(self.frames, theta)
 
 
 class Tofts(PerfusionModel):

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..fitting.model import Parameter, SeparableModel
-from .input_function import InputFunction
-from .timing import Frames
+from ..fitting.model import Parameter
+from .convolved import ConvolvedModel
 
 if TYPE_CHECKING:
     import torch
@@ -31,34 +30,14 @@ FAST_GRID = 8
 SLOW_GRID = 6
 
 
-class TissueModel(SeparableModel):
-    """Common part: plasma convolved with exponentials.
-
-    Parameters
-    ----------
-    input_function : InputFunction
-        Plasma and blood, on the clock of the frames.
-    frames : Frames
-        When the data were measured.
-    """
+class TissueModel(ConvolvedModel):
+    """Common part: which rates can be told apart."""
 
     theta_limits: tuple[float, float] = (0.0, K2.upper + K3.upper + K4.upper)
-
-    def __init__(self, input_function: InputFunction, frames: Frames) -> None:
-        input_function.require_cover(frames)
-        self.input_function, self.frames = input_function, frames
-        self.n_frames = frames.count
-        # Rates much slower than the study look alike.
-        self.theta_scale = 3.0 / frames.end_min[-1]
-        self.start_grids = self._grids()
 
     def _grids(self) -> tuple[np.ndarray, ...]:
         high = self.theta_limits[1]
         return (np.geomspace(high / 200, high / 1.2, FAST_GRID),)
-
-    def family(self, theta: np.ndarray) -> np.ndarray:
-        """Plasma convolved with exp(-theta t) in every frame."""
-        return self.input_function.response_on_frames(self.frames, theta)
 
     def fixed(self) -> np.ndarray:
         """Whole blood."""

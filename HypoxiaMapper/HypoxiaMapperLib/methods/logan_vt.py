@@ -12,8 +12,8 @@ from ._graphical import GraphicalParams, Line, line_map
 from ._pet_input import ARTERY, GTV, PET_SERIES
 
 BIAS_NOTE = (
-    "Noise biases the Logan VT of single voxels low (Slifstein and Laruelle 2000); its standard error is too small, for "
-    "the same noise stands on both axes of the plot. The method two_tissue gives VT with its full error."
+    "Noise biases the Logan VT of single voxels low (Slifstein and Laruelle 2000). Its standard error is too small, as "
+    "the same noise stands on both axes of the plot; the method two_tissue gives VT with its full error."
 )
 LOGAN = Line(
     "Logan", logan, logan_points, {"VT": ("VT", "mL/mL"), "intercept": ("Logan intercept", "min")},
