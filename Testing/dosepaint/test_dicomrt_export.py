@@ -10,7 +10,7 @@ from HypoxiaDosePaintLib.dicomrt import export, rtstruct
 from HypoxiaDosePaintLib.dicomrt.common import private_provenance
 from HypoxiaDosePaintLib.dicomrt.export import export_set, without_folders
 from HypoxiaDosePaintLib.dicomrt.rtstruct import write_rtstruct
-from HypoxiaMapperLib.errors import MissingPackageError, OutputError, ProofError, RequestError
+from HypoxiaMapperLib.errors import InputError, MissingPackageError, OutputError, ProofError, RequestError
 from rt_samples import CREATED, PROVENANCE, iod_errors, make_ct, make_run, painted_structures, write_ct
 
 
@@ -91,6 +91,17 @@ def test_a_ct_that_does_not_say_its_slice_thickness(tmp_path, value):
     export_set(result, planning, tmp_path / "out")
     groups = pydicom.dcmread(tmp_path / "out" / "dicom" / "SEG.dcm").SharedFunctionalGroupsSequence[0]
     assert groups.PixelMeasuresSequence[0].SliceThickness == planning.volume.image.GetSpacing()[2]
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_ct_that_nothing_can_refer_to_is_refused(tmp_path, keyword, value):
+    result, planning = make_run(tmp_path)
+    for header in planning.headers:
+        setattr(header, keyword, value)
+    with pytest.raises(InputError, match=f"has no {keyword}"):
+        export_set(result, planning, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unwritable_place_is_said(tmp_path):

@@ -18,11 +18,12 @@ import pydicom
 
 from HypoxiaMapperLib.dicomio.frames import PYDICOM_2
 from HypoxiaMapperLib.dicomio.model import ImageSeries
-from HypoxiaMapperLib.errors import MissingPackageError, OutputError, ProofError, RequestError
+from HypoxiaMapperLib.errors import InputError, MissingPackageError, OutputError, ProofError, RequestError
 from HypoxiaMapperLib.methods import Progress, no_progress
 from HypoxiaMapperLib.volume import Volume
 
 from ..limits import distribution_override, require_distribution
+from ..output import disk_message
 from ..result import ProofRow, Result
 from ..structures import Code, Structure
 from ..wording import map_word
@@ -37,6 +38,7 @@ from .verify import verify_rtstruct, verify_set
 
 FOLDER = "dicom"
 BOX_BORDER_VOXELS = 5  # the maps are cut to the structures, with a little around them to look at
+REPEATED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 PRESCRIPTION_CODE = Code("PRESCRIBED_DOSE", "99HYPOX", "Prescribed total physical dose, not calculated")
 
 
@@ -67,19 +69,14 @@ def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progr
         If a learned map failed its distribution check and nobody overrode it.
     MissingPackageError
         If pydicom is too old.
+    InputError
+        If the planning CT lacks a UID that the set must repeat.
     OutputError
         If the output exists or cannot be written.
     ProofError
         If a file, read back, differs from what was shown.
     """
-    if not result.accepted_by.strip():
-        raise RequestError("The result was not accepted by a person.", 'Give --accepted-by "Name" to export DICOM.')
-    require_distribution(result.images.map, result.request)
-    if PYDICOM_2:
-        raise MissingPackageError(
-            f"pydicom {pydicom.__version__} is in use; the export needs pydicom 3.",
-            "Slicer 5.10 brings the old one: PythonSlicer -m pip install pydicom~=3.0, then restart Slicer.",
-        )
+    _require_exportable(result, planning)
     target = out / FOLDER
     if target.exists():
         raise OutputError(f"{target} exists already.", "Nothing is overwritten: choose another output folder.")
@@ -101,11 +98,29 @@ def export_set(result: Result, planning: ImageSeries, out: Path, progress: Progr
         if made_out:
             _remove_if_empty(out)
         if isinstance(error, OSError):
-            raise OutputError(f"{target} cannot be written: {error.strerror}.", "Free disk space.") from error
+            raise OutputError(*disk_message(target, error)) from error
         raise
     progress(1.0, "DICOM set delivered")
     notes = tuple(left_out(result.images.map, _box(result.images.structures)))
     return Exported(tuple(f"{FOLDER}/{p.name}" for p in sorted(target.iterdir())), proof, reference, notes)
+
+
+def _require_exportable(result: Result, planning: ImageSeries) -> None:
+    """Refuse what must not, or cannot, become a set; errors as in ``export_set``."""
+    if not result.accepted_by.strip():
+        raise RequestError("The result was not accepted by a person.", 'Give --accepted-by "Name" to export DICOM.')
+    require_distribution(result.images.map, result.request)
+    if PYDICOM_2:
+        raise MissingPackageError(
+            f"pydicom {pydicom.__version__} is in use; the export needs pydicom 3.",
+            "Slicer 5.10 brings the old one: PythonSlicer -m pip install pydicom~=3.0, then restart Slicer.",
+        )
+    missing = [keyword for keyword in REPEATED_UIDS if not planning.headers[0].get(keyword)]
+    if missing:
+        raise InputError(
+            f"The planning CT has no {' and no '.join(missing)}, by which the set would refer to it.",
+            "Export the CT from its archive anew.",
+        )
 
 
 def proof_reference(result: Result, planning: ImageSeries, folder: Path) -> dict[str, Any]:
