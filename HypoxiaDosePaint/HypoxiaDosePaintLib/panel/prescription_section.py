@@ -59,6 +59,8 @@ class PrescriptionSection:
         """Protocol text, equivalents and deficit, or why it is refused."""
         ui, protocol = self.ui, all_protocols().get(choices.protocol)
         ui.protocolComboBox.currentIndex = ui.protocolComboBox.findData(choices.protocol)
+        tip = _("{title}. Published dose levels; every number can be changed")
+        ui.protocolComboBox.toolTip = tip.format(title=protocol.title) if protocol else ""
         ui.protocolLabel.text = "\n".join((protocol.citation, *protocol.notes)) if protocol else ""
         self.base_margins.show(choices.base_sides)
         self.boost_margins.show(choices.boost_sides)

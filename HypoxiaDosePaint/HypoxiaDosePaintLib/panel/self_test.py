@@ -48,10 +48,13 @@ def street_to_export(test: Any) -> None:
     panel = prepare(test)
     ui = panel.ui
     test.assertIn("EQD2₁₀ 78.3 Gy", ui.equivalentsLabel.text)
+    test.assertIn("Hypoxia boost, 77 against 70 Gy in 35 fractions", ui.protocolComboBox.toolTip)
     test.assertIn("5.7 Gy at 10 mmHg", ui.deficitLabel.text)
     check_refused_prescriptions(test, panel)
-    test.assertFalse(ui.exportButton.enabled)
-    test.assertIn("Make the targets first", ui.exportButton.toolTip)
+    for control in (ui.exportButton, ui.registrationCheckBox, ui.contoursCheckBox, ui.dosesCheckBox):
+        test.assertFalse(control.enabled)
+        test.assertIn("Make the targets first", control.toolTip)
+    test.assertIn("no report yet", ui.reportButton.toolTip)
     test.delayDisplay("Making the targets")
     ui.previewButton.click()
     test.assertIsNotNone(panel.result, ui.staleLabel.text)
@@ -167,6 +170,8 @@ def check_export(test: Any, panel: Any, folder: Path) -> None:
     test.assertEqual(facts["accepted_by"], REVIEWER)
     test.assertTrue((panel.exported / "report.html").stat().st_size > 10_000)
     test.assertEqual(panel.ui.proofTable.rowCount, len(rows))
+    whole = {panel.ui.proofTable.item(r, 0).toolTip() for r in range(len(rows))}  # where the panel is too narrow
+    test.assertEqual(whole, {row.structure for row in rows})
     test.assertIn("Written and proven", panel.ui.exportStatusLabel.text)
     test.delayDisplay("The set is exported")
 

@@ -24,11 +24,14 @@ def fill_table(table: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]]
     table.verticalHeader().hide()
     table.setTabKeyNavigation(False)  # the Tab key leaves the table
     table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+    table.wordWrap = False  # a row is one line high
     line = table.fontMetrics().height() + ROW_PADDING
     for r, row in enumerate(rows):
         table.setRowHeight(r, line)
         for c, text in enumerate(row):
-            table.setItem(r, c, qt.QTableWidgetItem(text))
+            item = qt.QTableWidgetItem(text)
+            item.setToolTip(text)  # a narrow panel cuts names and reasons off
+            table.setItem(r, c, item)
     header = table.horizontalHeader()
     header.setStretchLastSection(False)
     for c in range(len(columns)):
