@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from HypoxiaMapperLib.errors import InputError, RequestError
+from HypoxiaMapperLib.kinetics.timing import Frames
+from HypoxiaMapperLib.kinetics.tissue import TwoTissueIrreversible, TwoTissueReversible
 from HypoxiaMapperLib.methods import get_method
 from HypoxiaMapperLib.methods.two_tissue import METHOD
 from kinetic_samples import pet_frames, pet_input, regions, time_series, truth_grid, tumour_mask, write_input_csv
@@ -18,8 +20,6 @@ TRUTH = truth_grid(K1=(0.05, 0.3), k2=(0.1, 0.4), k3=(0.005, 0.05), k4=(0.005, 0
 
 
 def series_of(reversible, noise=0.0, delay_min=0.0):
-    from HypoxiaMapperLib.kinetics.tissue import TwoTissueIrreversible, TwoTissueReversible
-
     frames = pet_frames()
     source = pet_input().delayed(delay_min)
     if delay_min < 0:
@@ -97,6 +97,18 @@ def test_delay_of_every_voxel(tmp_path):
     found = METHOD.compute({"pet": series}, regions(), params_of(tmp_path, model="2t3k", delay_range_s=20.0))
     np.testing.assert_allclose(found.extra["delay"].array.ravel()[INSIDE], 10 / 60, atol=2.5 / 60)
     np.testing.assert_allclose(found.volume.array.ravel()[INSIDE], TRUTH["k3"][INSIDE], rtol=0.1)
+
+
+def test_a_bolus_within_one_long_frame_is_told():
+    fine = pet_frames()
+    coarse = Frames(np.r_[0.0, 1.0, fine.start_min[12:]], np.r_[1.0, 2.0, fine.end_min[12:]])
+    notes = []
+    for frames in (coarse, fine):
+        tissue = TwoTissueIrreversible(pet_input(), frames).curves(np.array([[0.2], [0.3], [0.05], [0.05]]))
+        series = time_series(np.where(INSIDE, tissue, pet_input().on_frames(frames)[:, None]), frames)
+        found = METHOD.compute({"pet": series}, regions(), METHOD.make_params({"model": "2t3k"}))
+        notes.append(any("bolus lies in a frame of 60 s" in w for w in found.warnings))
+    assert notes == [True, False]
 
 
 def test_impossible_requests_are_refused(tmp_path):
