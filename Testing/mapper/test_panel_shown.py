@@ -12,6 +12,7 @@ from HypoxiaMapperLib.volume import Volume, image_like
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install trame-slicer")
 
+from HypoxiaMapperLib.methods import no_progress  # noqa: E402
 from HypoxiaMapperLib.mrml import make_segmentation, node_to_volume, region_to_segment, volume_to_node  # noqa: E402
 from HypoxiaMapperLib.mrml.segments import LABELMAP  # noqa: E402
 from HypoxiaMapperLib.panel.choices import SegmentChoice  # noqa: E402
@@ -22,7 +23,8 @@ from HypoxiaMapperLib.panel.plots import ThresholdPlots  # noqa: E402
 from HypoxiaMapperLib.panel.removal_watch import RemovalWatch  # noqa: E402
 from HypoxiaMapperLib.panel.threshold import make_threshold_table  # noqa: E402
 from HypoxiaMapperLib.panel.views import probe_text, take_away, uncover  # noqa: E402
-from panel_samples import GTV, Patient, grid, pet_volume  # noqa: E402
+from HypoxiaMapperLib.worker import run_job  # noqa: E402
+from panel_samples import GTV, Patient, grid, pet_volume, run_here  # noqa: E402
 
 
 @pytest.fixture
@@ -156,13 +158,22 @@ def test_a_map_is_read_about_the_gtv_alone(patient):
         assert about.fraction(threshold) == pytest.approx(whole.fraction(threshold))
 
 
-def test_a_planning_ct_without_dicom_needs_its_unit_stated(patient):
-    plain, choices = patient.ct, patient.choices
-    for name in plain.GetAttributeNames():
-        plain.RemoveAttribute(name)
-    assert patient.decisions.missing_images(choices)[0].startswith("'CT': unit unknown.")
-    state_unit(plain, "hounsfield")
-    assert patient.decisions.missing_images(choices) == []
+def test_images_without_dicom_have_a_way_to_a_map(patient):
+    """Dropped NIfTI and NRRD files: units and alignment are asked for in step 1, and then it runs."""
+    expected = run_here(patient).map.volume
+    for node in (patient.ct, patient.pet):
+        for name in node.GetAttributeNames():
+            node.RemoveAttribute(name)
+    choices = replace(patient.choices, tracer="FMISO")
+    assert [line[:14] for line in patient.decisions.missing_images(choices)][:2] == ["'CT': unit unk", "'PET FMISO': u"]
+    state_unit(patient.ct, "hounsfield")
+    state_unit(patient.pet, "suv")
+    (line,) = patient.decisions.missing_images(choices)
+    assert line.startswith("CT, PET FMISO name no frame of reference: choose another alignment")
+    placed = replace(choices, alignment="scene")
+    assert patient.decisions.missing_images(placed) == []
+    found = run_job(patient.decisions.make_job(placed), no_progress).map.volume
+    np.testing.assert_allclose(found.array, expected.array)
 
 
 def test_another_image_is_no_planning_ct(patient):

@@ -23,7 +23,7 @@ from .map_nodes import Fingerprints, region_words
 from .node_images import CT_NUMBER, NodeImages
 from .patient_scope import why_not_one_patient
 from .segment_regions import other_tumours, region_of_segment, transformed, without_labelmap
-from .sequence_input import SequenceInputs, why_no_tracer
+from .sequence_input import SCENE_FRAME, SequenceInputs, why_no_tracer
 from .sequence_times import Stated
 from .series_choice import SeriesCatalogue, resolve
 from .sphere import SPHERE_NAME, sphere_of_roi, why_no_sphere
@@ -149,11 +149,21 @@ class MapperDecisions:
                         infos += resolve(str(text), spec, self.infos(choices)).infos
                 except HypoxiaError as error:
                     lines.append(str(error))
+        lines += self._without_frame(choices)
         lines += self._missing_regions(method, choices) + transformed(choices.nodes())
         lines += without_labelmap(choices.used_regions().values())
         of_nodes = [self.images.info(n) for n in choices.nodes() if n.IsA("vtkMRMLVolumeNode")]
         mixed = why_not_one_patient(choices.nodes(), [*infos, *(info for info in of_nodes if info is not None)])
         return [*lines, mixed] if mixed else lines
+
+    def _without_frame(self, choices: MapperChoices) -> list[str]:
+        """Images that name no frame of reference cannot be said to share one; empty when all do, or need not."""
+        if choices.alignment != "same_frame":
+            return []
+        nodes = [node for node in (choices.planning, *choices.inputs.values()) if node is not None]
+        lost = [node.GetName() for node in nodes if not self.images.names_its_frame(node)]
+        text = _("{names} name no frame of reference: choose another alignment, {alignment!r} or registration.")
+        return [text.format(names=", ".join(lost), alignment=alignment_texts()["scene"])] if lost else []
 
     @staticmethod
     def _missing_regions(method: Method, choices: MapperChoices) -> list[str]:
@@ -246,6 +256,8 @@ class MapperDecisions:
         if reason:
             raise RequestError(reason.splitlines()[0], _("Complete the steps above."))
         planning = self.images.volume(choices.planning)
+        if not planning.frame_of_reference_uid:  # then everything is brought to where it is shown, or registered
+            planning = dataclasses.replace(planning, frame_of_reference_uid=SCENE_FRAME)
         if moved := self._why_not_in_place(choices.planning, choices):
             raise GeometryError(moved[0], _("Complete the steps above."))
         inputs: dict[str, Volume | FrameStack] = {}

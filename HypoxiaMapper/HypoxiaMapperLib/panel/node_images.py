@@ -19,7 +19,7 @@ from ..dicomio.series import read_image_series
 from ..errors import GeometryError, HypoxiaError, InputError, RequestError
 from ..mrml import node_to_volume
 from ..mrml.geometry import from_vtk_matrix, index_to_ras, require_no_transform, set_geometry
-from ..mrml.volumes import FACTS, PLACE, QUANTITY, UNIT, displacement
+from ..mrml.volumes import FACTS, FRAME_OF_REFERENCE, PLACE, QUANTITY, UNIT, displacement
 from ..volume import Volume
 from .i18n import _
 from .node_voxels import changed_voxels, file_values
@@ -127,6 +127,10 @@ class NodeImages:
         if found is not None:  # files that are missing may be imported yet
             self._infos[key] = found
         return found
+
+    def names_its_frame(self, node: Any) -> bool:
+        """Whether a node says in which frame of reference it lies."""
+        return bool(node.GetAttribute(FRAME_OF_REFERENCE)) or self.info(node) is not None
 
     def series(self, node: Any) -> ImageSeries:
         """The series of a node as read from its files; a PET comes as SUVbw.
