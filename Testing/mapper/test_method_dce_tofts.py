@@ -105,6 +105,9 @@ def test_t1_from_flip_angles_with_b1():
     # Parker's bolus is put at the onset seen in the curves, which is within a frame of the truth.
     assert np.median(np.abs(found.volume.array.ravel() / TRUTH["Ktrans"] - 1)[INSIDE]) < 0.12
     assert any("Parker" in w for w in found.warnings)
+    rate = found.extra["R1"]
+    np.testing.assert_allclose(rate.array.ravel()[INSIDE], 1 / TRUTH["T1"][INSIDE], rtol=1e-3)
+    assert (rate.quantity, rate.unit) == ("R1", "/s")
     with pytest.raises(InputError, match=r"B1 map has a median of 100.*in percent"):
         METHOD.compute({**inputs, "b1": volume(100 * b1, "B1", "{ratio}")}, regions("vein"), params)
 

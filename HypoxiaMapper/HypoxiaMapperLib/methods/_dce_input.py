@@ -18,7 +18,7 @@ from ..kinetics.populations import parker_input
 from ..kinetics.timing import MINUTES, Frames
 from ..timeseries import TimeSeries
 from ..volume import Region
-from ._base import InputSpec, RegionSpec, parameter
+from ._base import HypoxiaMap, InputSpec, RegionSpec, parameter
 from ._voxelwise import FitParams, Voxels, in_blocks, require_parameter_series
 
 CONCENTRATION_UNIT = "mmol/L"
@@ -119,6 +119,8 @@ class DceData:
     with_baseline_off : callable or None
         Of voxels (n,): their concentrations (frames, n) were the unenhanced signal off by its standard error. None for
         a series that holds concentrations, and with a single baseline frame.
+    r1_per_s : numpy.ndarray or None
+        R1 before contrast, where it was measured by flip angles.
     """
 
     voxels: Voxels
@@ -127,6 +129,14 @@ class DceData:
     baseline: slice
     with_baseline_off: Callable[[np.ndarray], np.ndarray] | None
     notes: tuple[str, ...] = ()
+    r1_per_s: np.ndarray | None = None
+
+    def with_r1(self, found: HypoxiaMap) -> HypoxiaMap:
+        """A map with the R1 before contrast beside it, where that was measured by flip angles."""
+        if self.r1_per_s is None:
+            return found
+        measured = self.voxels.volume(self.r1_per_s, "R1", "/s", "R1 before contrast, from flip angles")
+        return replace(found, extra={**found.extra, "R1": measured})
 
 
 def sequence_of(series: Any, params: SequenceParams) -> tuple[float, float]:
@@ -265,7 +275,8 @@ def to_concentration(
 
     data, code = in_blocks(convert, voxels.data, t10, b1)
     off = with_baseline_off if baseline.stop - baseline.start > 1 else None
-    return DceData(replace(voxels, data=data), frames, code, baseline, off, tuple(notes))
+    measured = 1 / t10 if params.t10_source == "flip_angles" else None
+    return DceData(replace(voxels, data=data), frames, code, baseline, off, tuple(notes), measured)
 
 
 def arrivals(data: DceData) -> tuple[np.ndarray, np.ndarray]:

@@ -93,11 +93,11 @@ class DceIauc(Method):
         mean = data.voxels.shown_mean()
         curve = curve_of(data.voxels.shown_name, frames.mid_min, mean, mean, "time (min)", "concentration (mmol/L)")
         progress(1.0, "area map ready")
-        return fit_map(
+        return data.with_r1(fit_map(
             data.voxels, result, "IAUC", {"IAUC": (quantity, self.unit), "arrival": ("arrival time", "s")},
             f"area over {params.seconds:g} s after arrival", falls=True, warnings=data.notes, curves=(curve,),
             details={"baseline_frames": baseline.stop},
-        )  # fmt: skip
+        ))  # fmt: skip
 
 
 METHOD = DceIauc()

@@ -120,7 +120,7 @@ class DceTofts(Method):
         share = 0.4 if data.with_baseline_off else 0.8
         result = _fit(data, data.voxels.data, preset, source, params, lambda f, t: progress(0.2 + share * f, t))
         result = _with_baseline_error(result, data, source, params, lambda f, t: progress(0.6 + 0.4 * f, t))
-        return fit_map(
+        found = fit_map(
             data.voxels, result, "Ktrans", QUANTITIES, f"{params.model} model, input {source.source}", falls=True,
             warnings=[*data.notes, *notes],
             curves=(_shown_curve(data, source, params),),
@@ -130,6 +130,7 @@ class DceTofts(Method):
                 "median_arrival_s": float(np.nanmedian(arrival) * 60) if np.isfinite(arrival).any() else None,
             },
         )  # fmt: skip
+        return data.with_r1(found)
 
 
 def _fit(data: DceData, curves: np.ndarray, preset: np.ndarray, source: InputFunction, params: DceToftsParams,
