@@ -147,7 +147,15 @@ def _run_child(folder: Path, window: str) -> str:
         env["VTK_DEFAULT_OPENGL_WINDOW"] = window
     command = [_python(), "-m", f"{__package__}.pictures.slicer_views", str(folder)]
     try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=CHILD_SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            env=env,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=CHILD_SECONDS,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return f"the renderer took longer than {CHILD_SECONDS:g} s"
     except OSError as error:

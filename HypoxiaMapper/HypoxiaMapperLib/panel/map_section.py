@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import qt
 import slicer
 
-from ..errors import HypoxiaError, RequestError
+from ..errors import HypoxiaError
 from ..jobs import make_model
 from ..mrml import node_to_volume, segment_to_region
 from .choices import MapperChoices
@@ -25,6 +25,7 @@ from .map_display import cut_to_gtv, set_window, window_decimals
 from .map_nodes import FACTS, UNCERTAINTY, changed_inputs, map_facts, why_not_as_made
 from .model_text import model_html
 from .overlay_section import OverlaySection
+from .patient_scope import why_not_one_patient
 from .plots import ThresholdPlots
 from .threshold import ThresholdTable, make_threshold_table
 from .views import NO_VALUE, centre_slices, link_crosshair, probe_text, uncover
@@ -117,6 +118,7 @@ class MapSection:
             # A map without a threshold of its own is cut where the user likes: that is no hypoxic volume yet.
             self.ui.volumeLabel.text = _("Volume beyond it:") if math.isnan(facts["threshold"]) else what
             reason = why_not_as_made(node, self.panel.decisions.fingerprints)
+            reason = reason or why_not_one_patient([node, *choices.nodes()], ())
             state = reason or (stale if changed else _("Up to date."))
             note = _("Surrogate: not a measurement of hypoxia.") if facts["surrogate"] else ""
             self.ui.staleLabel.text = f"{state} {note}".strip()
@@ -213,10 +215,12 @@ class MapSection:
 
     def on_create_segment(self) -> None:
         """Write the hypoxic voxels as a segment; what was edited by hand is replaced only when the user says so."""
+        said = ""
         if self._may_replace():
             with slicer.util.tryWithErrorDisplay(_("The segment could not be made."), waitCursor=True):
-                self._write_segment()
+                said = self._write_segment()
         self.panel.refresh()
+        self.ui.segmentLabel.text = said or self.ui.segmentLabel.text
 
     def _may_replace(self) -> bool:
         """True unless a person edited the segment that would be made anew, and wants to keep it."""
@@ -240,14 +244,15 @@ class MapSection:
         text = question.format(name=name, added=state.added_ml, removed=state.removed_ml)
         return bool(self.confirm(text, windowTitle=_("Replace edited segment")))
 
-    def _write_segment(self) -> None:
+    def _write_segment(self) -> str:
+        """Write it; why there is nothing to write, or empty."""
         p, choices, node = self.panel.parameters, self.panel.choices(), self.map_node()
         facts, volume = map_facts(node), node_to_volume(node)
         gtv = segment_to_region(choices.gtv.node, choices.gtv.segment_id, volume.image)
         mask = hypoxic_mask(volume, gtv, p.threshold, facts["comparison"])
         if not mask.any():
-            message = _("No voxel of {gtv} passes the threshold: no segment was made.").format(gtv=gtv.name)
-            raise RequestError(message, _("Move the threshold (step 3)."))
+            said = _("No voxel of {gtv} passes the threshold: no segment was made. Move the threshold (step 3).")
+            return said.format(gtv=gtv.name)
         name = name_for(p.hypoxic_segmentation, choices.gtv, facts["surrogate"])
         source = f"{volume.quantity} {facts['comparison']} {p.threshold:g} in {gtv.name}"
         region = gtv.with_array(mask, source, name)
@@ -256,6 +261,7 @@ class MapSection:
         )
         with slicer.util.NodeModify(p.parameterNode):
             p.hypoxic_segmentation, p.hypoxic_segment = segmentation, identifier
+        return ""
 
     def on_edit_segment(self) -> None:
         """Open the Segment Editor on the hypoxic segment."""

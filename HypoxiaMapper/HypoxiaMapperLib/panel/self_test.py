@@ -280,10 +280,15 @@ def one_patient(test: Any) -> None:
     test.assertEqual(panel.choices().inputs["pet"].GetName(), "PET FMISO")
     test.assertTrue(panel.ui.runButton.enabled, panel.ui.runButton.toolTip)
     test.assertIn(stranger.GetID(), selector.sortFilterProxyModel().hiddenNodeIDs)
+    run_and_wait(test, panel)
+    panel.ui.createSegmentButton.click()
+    test.assertIsNotNone(panel.parameters.hypoxic_segmentation)
     panel.ui.patientSelector.setCurrentItem(other)
     test.assertIsNone(panel.choices().planning)
     test.assertEqual(panel.choices().gtv.node, None)
     test.assertEqual(selector.currentNode(), None)
+    test.assertIsNone(panel.parameters.map_volume, "the map of the first patient")
+    test.assertIsNone(panel.parameters.hypoxic_segmentation)
     panel.ui.patientSelector.setCurrentItem(0)
 
 

@@ -22,6 +22,7 @@ def changes_elsewhere(test: Any) -> None:
     test.assertEqual(ui.staleLabel.text, "Up to date.")
     for node in all_nodes(scene, "vtkMRMLSegmentationNode"):
         test.assertFalse(node.GetDisplayNode().GetVisibility2DFill(), "a fill would change the colours of the map")
+    check_nothing_beyond(test, panel)
     segmentation, segment = p.gtv_segmentation, p.gtv_segment
     volume_text = ui.hypoxicLabel.text
     ui.gtvSelector.setCurrentNode(None)
@@ -39,6 +40,16 @@ def changes_elsewhere(test: Any) -> None:
     wait_until(test, lambda: "planning CT" not in ui.staleLabel.text)
     test.delayDisplay("Changes were seen")
     remove_in_turn(test, panel, segmentation, segment)
+
+
+def check_nothing_beyond(test: Any, panel: Any) -> None:
+    """A threshold that nothing passes makes no segment, and says so."""
+    slider, before = panel.ui.thresholdSlider, panel.ui.thresholdSlider.value
+    slider.value = slider.maximum
+    panel.ui.createSegmentButton.click()
+    test.assertIn("no segment was made", panel.ui.segmentLabel.text)
+    test.assertIsNone(panel.parameters.hypoxic_segmentation)
+    slider.value = before
 
 
 def remove_in_turn(test: Any, panel: Any, segmentation: Any, segment: str) -> None:

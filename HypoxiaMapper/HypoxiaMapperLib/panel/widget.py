@@ -215,8 +215,8 @@ class MapperPanel(ModulePanel):
         return [*own, *rows.volumes.values(), *rows.regions.values()]
 
     def watched(self, choices: MapperChoices) -> list[Any]:
-        """The chosen nodes, and the sphere."""
-        return [*choices.nodes(), choices.reference_roi]
+        """The chosen nodes, the sphere, and the segments that were made."""
+        return [*choices.nodes(), choices.reference_roi, self.parameters.hypoxic_segmentation]
 
     def on_patient(self, *_args: Any) -> None:
         """Another patient or study: only its nodes are offered, others are let go of; what is empty is filled in."""
@@ -237,6 +237,9 @@ class MapperPanel(ModulePanel):
         self._restrict()
         self.updating = False
         self.store(kept)
+        p = self.parameters
+        p.map_volume, p.hypoxic_segmentation = keep(p.map_volume), keep(p.hypoxic_segmentation)
+        p.reference_roi = p.reference_roi if kept.planning is not None else None
         self.fill_in()
 
     def _restrict(self) -> None:
