@@ -29,6 +29,8 @@ VIEWS = frozenset({
     "view", "expand", "t", "transpose", "slice", "select", "unsqueeze", "squeeze", "detach", "alias", "unbind",
     "diagonal", "_unsafe_view", "split", "as_strided", "permute", "lift_fresh", "empty", "empty_like",
 })  # fmt: skip
+OVERWRITES = frozenset({"copy_", "fill_", "zero_"})
+"""Operations that write their first argument without reading it."""
 
 
 class Traffic(TorchDispatchMode):
@@ -40,11 +42,18 @@ class Traffic(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = function(*args, **(kwargs or {}))
-        if function.overloadpacket.__name__ not in VIEWS:
-            tensors = [t for t in tree_flatten((args, kwargs, found))[0] if isinstance(t, torch.Tensor)]
-            self.moved += sum(t.numel() * t.element_size() for t in tensors)
+        name = function.overloadpacket.__name__
+        if name not in VIEWS:
+            read = (args[1:] if name in OVERWRITES else args, {k: v for k, v in (kwargs or {}).items() if k != "out"})
+            self.moved += sum(map(_size, (t for t in tree_flatten((read, found))[0] if isinstance(t, torch.Tensor))))
             self.launches += 1
         return found
+
+
+def _size(tensor: torch.Tensor) -> int:
+    """Bytes of a tensor; what is repeated along an axis (stride 0) lies there once."""
+    lengths = [n for n, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride]
+    return int(np.prod(lengths)) * tensor.element_size() if tensor.numel() else 0
 
 
 def copy_bandwidth(device: torch.device) -> float:
