@@ -43,17 +43,15 @@ class _NodeList(PythonQtObject, QtWidgets.QComboBox):
         nodes = [n for n in nodes if not self._attribute or n.GetAttribute(self._attribute)]
         return [n.GetID() for n in nodes if not n.GetHideFromEditors() and n.GetID() not in self._hidden]
 
-    def _hide(self, identifiers: list[str]) -> None:
-        self._hidden = list(identifiers)
-        self._refill()
-
     def sortFilterProxyModel(self) -> Any:  # noqa: N802
         return self  # qMRMLSortFilterProxyModel.h: hiddenNodeIDs, the one property in use, is here
 
-    hiddenNodeIDs = Property("QStringList", lambda s: s._hidden, _hide)  # noqa: N815
+    hiddenNodeIDs = Property(  # noqa: N815
+        "QStringList", lambda s: s._hidden, lambda s, v: (setattr(s, "_hidden", list(v)), s._refill())
+    )
 
     def _refill(self) -> None:
-        if self._scene.IsBatchProcessing():
+        if self._scene is None or self._scene.IsBatchProcessing():
             return
         now, row = self.currentNode(), QtWidgets.QComboBox.currentIndex(self)
         keep = self._ids[row] if 0 <= row < len(self._ids) else ""
@@ -74,6 +72,7 @@ class _NodeList(PythonQtObject, QtWidgets.QComboBox):
         return self._scene.GetNodeByID(identifier) if identifier else None
 
     def setCurrentNode(self, node: Any) -> None:  # noqa: N802
+        self._refill()  # the proxy model looks again at a node that was given its attribute
         identifier = node.GetID() if node is not None else ""
         self.setCurrentIndex(self._ids.index(identifier) if identifier in self._ids else 0)
 

@@ -51,8 +51,9 @@ class ReviewSection:
         ui.reportButton.clicked.connect(self.on_report)
 
     def forget(self) -> None:
-        """The scene closes: nothing of it was accepted or exported."""
-        self.exported = None
+        """The scene closes: nothing of it was accepted or exported, and the next patient has a folder of its own."""
+        self.exported, self.folder = None, ""
+        self.ui.folderButton.text, self.ui.reviewerLineEdit.text = _("Choose a folder..."), ""
         self.begin_anew()
 
     def begin_anew(self) -> None:

@@ -92,6 +92,9 @@ class MapSection:
         if self.panel.parameters is None or self.panel.updating:
             return
         if self.panel.shown:
+            self.panel.updating = True  # the list tells this before it tells the parameter node
+            self.panel.parameters.map_volume = self.ui.mapSelector.currentNode()
+            self.panel.updating = False
             self.panel.refresh()
             self.overlay.take_window()
             self.overlay.show()

@@ -18,6 +18,7 @@ from .map_display import (
     window_of,
 )
 from .map_nodes import curves_of, map_facts, parts_of
+from .patient_scope import all_nodes
 from .plots import show_curve
 from .views import (
     LEFT,
@@ -105,6 +106,12 @@ class OverlaySection:
                 box.minimum, box.maximum = -WIDEST_WINDOW, WIDEST_WINDOW
             p.window_low, p.window_high = window
             self._updating = False
+
+    def show_again(self) -> None:
+        """The map of a scene that was opened: the view inside the GTV is not saved with it, and nothing else shown."""
+        views = all_nodes(self.scene, "vtkMRMLSliceCompositeNode")
+        if self.section.map_node() is not None and not any(view.GetForegroundVolumeID() for view in views):
+            self.show()
 
     def show(self, *_args: Any) -> None:
         """The chosen map over the CT, with window and opacity; transparent below the window and outside the GTV."""

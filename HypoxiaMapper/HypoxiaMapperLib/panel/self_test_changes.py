@@ -14,8 +14,9 @@ from .self_test_sequences import wait_until
 
 def changes_elsewhere(test: Any) -> None:
     """Every change of an input is seen without a touch of the panel; what is removed has no successor nobody chose."""
-    scene_from_elsewhere(test)
-    slicer.mrmlScene.Clear()
+    for walk in (scene_from_elsewhere, another_map):
+        walk(test)
+        slicer.mrmlScene.Clear()
     panel = load_and_choose(test)
     ui, p, scene = panel.ui, panel.parameters, slicer.mrmlScene
     run_and_wait(test, panel)
@@ -50,6 +51,24 @@ def check_nothing_beyond(test: Any, panel: Any) -> None:
     test.assertIn("no segment was made", panel.ui.segmentLabel.text)
     test.assertIsNone(panel.parameters.hypoxic_segmentation)
     slider.value = before
+
+
+def another_map(test: Any) -> None:
+    """What is chosen in the list of maps is what views, numbers and segment are of, at the first choice already."""
+    panel = load_and_choose(test)
+    ui, p = panel.ui, panel.parameters
+    run_and_wait(test, panel)
+    first, volume_text = p.map_volume, ui.hypoxicLabel.text
+    ui.methodComboBox.currentIndex = ui.methodComboBox.findData("fdg_surrogate")
+    ui.guessButton.click()
+    run_and_wait(test, panel)
+    second = p.map_volume
+    test.assertIsNot(first, second)
+    for node in (first, second, first):
+        ui.mapSelector.setCurrentNode(node)
+        test.assertEqual(p.map_volume, node)
+        test.assertEqual(panel.map_section.overlay.shown.GetName(), node.GetName())
+        test.assertEqual(ui.hypoxicLabel.text == volume_text, node is first)
 
 
 def remove_in_turn(test: Any, panel: Any, segmentation: Any, segment: str) -> None:

@@ -106,6 +106,8 @@ class MapperPanel(ModulePanel):
         if gone:
             parameters.method, parameters.method_parameters = MapperChoices.method, "{}"
         super().set_parameters(parameters)
+        if parameters is not None:
+            self.map_section.overlay.show_again()
         if gone:
             text = _("This scene was made with the method {name!r}, which is not installed here: choose another.")
             self.ui.methodStatusLabel.text = text.format(name=gone)
