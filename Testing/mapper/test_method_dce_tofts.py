@@ -108,6 +108,10 @@ def test_t1_from_flip_angles_with_b1():
     rate = found.extra["R1"]
     np.testing.assert_allclose(rate.array.ravel()[INSIDE], 1 / TRUTH["T1"][INSIDE], rtol=1e-3)
     assert (rate.quantity, rate.unit) == ("R1", "/s")
+    wrong = b1.copy()
+    wrong[0, 0, 2:4] = 0, -1
+    holes = METHOD.compute({**inputs, "b1": volume(wrong, "B1", "{ratio}")}, regions("vein"), params)
+    assert holes.quality[0, 0, 2:5].tolist() == [5, 5, 0]
     with pytest.raises(InputError, match=r"B1 map has a median of 100.*in percent"):
         METHOD.compute({**inputs, "b1": volume(100 * b1, "B1", "{ratio}")}, regions("vein"), params)
 

@@ -173,6 +173,14 @@ def test_adc_of_three_b_values_and_non_linear() -> None:
         decay.adc_log_linear(signal[:2], np.array([0.0, 100.0]))
 
 
+def test_a_signal_that_rises_has_no_determined_decay() -> None:
+    b = np.array([0, 200, 400, 800.0])
+    signal = 1000 * np.exp(-b[:, None] * np.array([1e-3, -1e-4]))
+    assert decay.adc_log_linear(signal, b).code.tolist() == [FitCode.OK, FitCode.UNDETERMINED]
+    assert decay.adc_log_linear(signal[[0, 3]], b[[0, 3]]).code.tolist() == [FitCode.OK, FitCode.UNDETERMINED]
+    assert decay.r2_star_log_linear(signal, b / 1000).code.tolist() == [FitCode.OK, FitCode.UNDETERMINED]
+
+
 def test_noise_floor_takes_the_bias_out_of_r2_star() -> None:
     echoes, sigma, rate = np.arange(1, 13) * 0.005, 5.0, 120.0
     clean = 200 * np.exp(-echoes[:, None] * rate) * np.ones(4000)

@@ -63,12 +63,18 @@ def check_b_values(b: np.ndarray) -> np.ndarray:
 
 
 def _log_slope(signal: np.ndarray, x: np.ndarray, slope: Parameter) -> FitResult:
-    """Line through the logarithm of the signal: -d ln S/dx; voxels with a signal <= 0 are INVALID."""
+    """Line through the logarithm of the signal: -d ln S/dx.
+
+    Voxels with a signal <= 0 are INVALID; where the signal rises, noise hides the decay: UNDETERMINED.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         logs = np.log(np.where(np.asarray(signal) > 0, signal, np.nan))
     if x.size > 2:
-        return fit_linear(np.stack([-x, np.ones_like(x)], axis=1), logs, (slope, LN_S0))
-    return _two_points(logs, x, slope)
+        result = fit_linear(np.stack([-x, np.ones_like(x)], axis=1), logs, (slope, LN_S0))
+    else:
+        result = _two_points(logs, x, slope)
+    result.code[(result.code == FitCode.OK) & (result.values[slope.name] < 0)] = FitCode.UNDETERMINED
+    return result
 
 
 def _two_points(logs: np.ndarray, x: np.ndarray, slope: Parameter) -> FitResult:

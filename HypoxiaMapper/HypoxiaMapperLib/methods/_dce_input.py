@@ -205,7 +205,10 @@ def _t1_from_flip_angles(
 
 
 def _b1_of(inputs: Mapping[str, Any], voxels: Voxels) -> np.ndarray:
-    """B1 of every voxel as a factor of the nominal flip angle; a map in percent, as scanners write them, is refused."""
+    """B1 of every voxel as a factor of the nominal flip angle; a map in percent, as scanners write them, is refused.
+
+    NaN where it is not positive.
+    """
     values = voxels.values_of(inputs["b1"])
     known = values[np.isfinite(values) & (values > 0)]
     middle = float(np.median(known)) if known.size else float("nan")
@@ -214,7 +217,7 @@ def _b1_of(inputs: Mapping[str, Any], voxels: Voxels) -> np.ndarray:
             f"The B1 map has a median of {middle:.4g} in the fitted voxels; 1 is the nominal flip angle.",
             "Divide a map in percent by 100; other scales must be converted to the share of the nominal angle.",
         )
-    return values
+    return np.where(values > 0, values, np.nan)
 
 
 def find_baseline(curve: np.ndarray, frames: Frames, count: int, what: str) -> slice:
