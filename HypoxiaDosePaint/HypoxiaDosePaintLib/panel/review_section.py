@@ -91,10 +91,10 @@ class ReviewSection:
             ui.reviewerLineEdit.text,
         )  # fmt: skip
 
-    def why_not_export(self) -> str:
-        """Why Export is off; empty when it may be pressed."""
+    def why_not_export(self, folder: str) -> str:
+        """Why the set may not be exported into a folder; empty when it may."""
         panel, acceptance = self.panel, self.acceptance()
-        reason = panel.decisions.why_not_export(panel.result, panel.preview.changed(), acceptance, self.folder)
+        reason = panel.decisions.why_not_export(panel.result, panel.preview.changed(), acceptance, folder)
         if reason or self._ticked_by in ("", acceptance.reviewer.strip()):
             return reason
         said = _("{first} ticked the boxes: {second} has to tick them anew.")
@@ -108,7 +108,7 @@ class ReviewSection:
             self._untick()
         for box, tip in self._tips:
             box.enabled, box.toolTip = not nothing, nothing or tip
-        reason = self.why_not_export()
+        reason = self.why_not_export(self.folder)
         ui.exportButton.enabled = not reason
         ui.exportButton.toolTip = reason or _("Write the set, read it back, write the report")
         self._told = "" if reason else self._told
@@ -128,7 +128,7 @@ class ReviewSection:
 
     def export(self, out: Path) -> None:
         """Export the accepted targets into a new folder; the reason is shown when that is not possible."""
-        result, reason = self._export(export_result, out)
+        result, reason = self._export(export_result, out, str(out.parent) if out.is_absolute() else "")
         if result is None:
             self.ui.exportStatusLabel.text = reason
             return
@@ -149,15 +149,17 @@ class ReviewSection:
         """
         target = Path(directory)
         with tempfile.TemporaryDirectory(prefix="hypoxia-set-") as folder:
-            exported, reason = self._export(export_dicom, Path(folder) / SET_NAME)
+            exported, reason = self._export(export_dicom, Path(folder) / SET_NAME, directory)
             self.ui.progressBar.value = 0
             if exported is None:
                 return reason
             return copy_new(sorted((Path(folder) / SET_NAME / "dicom").iterdir()), target)
 
-    def _export(self, write: Callable[..., Any], out: Path) -> tuple[Any, str]:
-        """What ``write`` exported, or None and the reason in words."""
-        reason = self.why_not_export() if self.panel.parameters is not None else _("Open Hypoxia Dose Paint first.")
+    def _export(self, write: Callable[..., Any], out: Path, chosen: str) -> tuple[Any, str]:
+        """What ``write`` exported, or None and the reason in words; ``chosen`` is the folder a person chose."""
+        reason = (
+            self.why_not_export(chosen) if self.panel.parameters is not None else _("Open Hypoxia Dose Paint first.")
+        )
         try:
             if not reason and missing_packages(EXPORT_PACKAGES):
                 missing = install(EXPORT_PACKAGES, _("Hypoxia Dose Paint"))

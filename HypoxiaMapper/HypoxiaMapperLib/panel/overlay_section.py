@@ -129,6 +129,14 @@ class OverlaySection:
             set_display_threshold(shown, p.threshold, self.section.table.comparison)
         else:
             show_above(shown, low)
+        manager = slicer.app.layoutManager()
+        if (
+            self._beside
+            and manager is not None
+            and manager.layout != slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
+        ):
+            self._beside = False  # the layout was changed by Slicer's own menu
+            leave_side_by_side(self.scene)
         if self._beside:
             self._show_beside()
         else:

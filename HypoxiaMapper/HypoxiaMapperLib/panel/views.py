@@ -18,7 +18,7 @@ NO_VALUE = "–"
 LEFT, RIGHT = "Red", "Yellow"  # the two views of Slicer's side-by-side layout
 ORIENTATION, FIELD = "Hypoxia.FormerOrientation", "Hypoxia.FormerFieldOfView"  # attributes of a slice view
 # Small, in the lower right corner: anatomy is in the middle. Shares of the view, and points.
-LEGEND_SIZE, LEGEND_PLACE, LEGEND_FONT, LEGEND_LABELS = (0.06, 0.3), (0.99, 0.04), 11, 4
+LEGEND_SIZE, LEGEND_PLACE, LEGEND_FONT, LEGEND_LABELS = (0.12, 0.3), (0.99, 0.04), 11, 4
 LEGEND_COLUMNS = 26  # a longer line makes all of the legend small
 _UNITS = {"{ratio}": "ratio", "[hnsf'U]": "HU", "mm[Hg]": "mmHg"}
 
