@@ -190,3 +190,10 @@ def test_segments_without_voxels_are_told_in_step_1(patient):
     assert line.startswith(f"Segment '{segment.GetName()}' has no voxels yet: in the Segmentations module")
     segment.AddRepresentation(LABELMAP, voxels)
     assert patient.decisions.missing_images(patient.choices) == []
+
+
+def test_an_erased_gtv_is_told_in_step_1(patient):
+    empty = GTV.with_array(np.zeros_like(GTV.array), "erased", "GTVx")
+    identifier = region_to_segment(patient.scene, patient.structures, empty, (255, 0, 0))
+    taken = replace(patient.choices, gtv=SegmentChoice(patient.structures, identifier))
+    assert patient.decisions.missing_images(taken) == ["The segment of GTV has no voxel."]

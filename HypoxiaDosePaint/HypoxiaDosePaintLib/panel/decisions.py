@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 from HypoxiaMapperLib.errors import HypoxiaError, LimitError, RequestError
 from HypoxiaMapperLib.panel.i18n import _
@@ -179,7 +180,12 @@ class PaintDecisions:
 
 def panel_words(error: HypoxiaError) -> str:
     """An error as the panel says it: what is an option of the command line is a field here."""
-    return str(error).replace("give --override", "write in Override (step 2):")
+    words = {
+        "give --override": "write in Override (step 2):",
+        "Choose another --out": "Choose another folder",
+        "choose another folder with --out": "choose another folder",
+    }
+    return reduce(lambda text, pair: text.replace(*pair), words.items(), str(error))
 
 
 def changed_between(then: Mapping[InputKey, str], now: Mapping[InputKey, str]) -> tuple[str, ...]:

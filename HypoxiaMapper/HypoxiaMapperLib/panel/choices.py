@@ -19,7 +19,7 @@ from ..timeseries import UNSTATED, FrameStack, Timing
 from ..tumour_overlap import refuse_tumour_reference
 from ..volume import Region, Volume
 from .i18n import _
-from .map_nodes import Fingerprints, region_words
+from .map_nodes import EMPTY, Fingerprints, region_words
 from .node_images import CT_NUMBER, NodeImages
 from .patient_scope import why_not_one_patient
 from .segment_regions import other_tumours, region_of_segment, transformed, without_labelmap
@@ -27,7 +27,7 @@ from .sequence_input import SCENE_FRAME, SequenceInputs, why_no_tracer
 from .sequence_times import Stated
 from .series_choice import SeriesCatalogue, resolve
 from .sphere import SPHERE_NAME, sphere_of_roi, why_no_sphere
-from .words import alignment_texts
+from .words import alignment_texts, shown_words
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,17 @@ class MapperDecisions:
         text = _("{names} name no frame of reference: choose another alignment, {alignment!r} or registration.")
         return [text.format(names=", ".join(lost), alignment=alignment_texts()["scene"])] if lost else []
 
-    @staticmethod
-    def _missing_regions(method: Method, choices: MapperChoices) -> list[str]:
+    def _empty_segments(self, choices: MapperChoices) -> list[str]:
+        """One line for each region that was erased."""
+        prints = {key: self.fingerprints.region(*used) for key, used in choices.used_regions().items() if used[1]}
+        empty = [key for key, text in prints.items() if text.startswith(EMPTY)]
+        text = _("The segment of {region} has no voxel.")
+        return [text.format(region=shown_words(region_words(key))) for key in empty]
+
+    def _missing_regions(self, method: Method, choices: MapperChoices) -> list[str]:
         """Regions that are still to be chosen."""
         lines = [] if choices.gtv.exists() else [_("Choose the GTV segment.")]
+        lines += self._empty_segments(choices)
         for spec in method.regions:
             if spec.key == "reference":
                 if not choices.reference.exists():

@@ -55,6 +55,16 @@ def segment_text(name: str, state: SegmentState) -> str:
     return text.format(name=name, volume=state.volume_ml, added=state.added_ml, removed=state.removed_ml)
 
 
+def cut_from_text(segmentation: Any, segment_id: str, map_node: Any) -> str:
+    """At what a hypoxic segment was cut, and from which map if that is not the given one; empty for a drawn one."""
+    threshold, made = threshold_of_segment(segmentation, segment_id), map_of_segment(segmentation, segment_id)
+    if threshold is None:
+        return ""
+    if made is None or made[1] == map_node.GetAttribute(VOXELS):
+        return _("(cut at {threshold:g})").format(threshold=threshold)
+    return _("(cut at {threshold:g} from another map: {name})").format(threshold=threshold, name=made[0])
+
+
 def hypoxic_mask(volume: Volume, gtv: Region, threshold: float, comparison: str) -> np.ndarray:
     """Voxels of the GTV beyond a threshold, shape (z, y, x); undefined ones never are."""
     return gtv.array & beyond(volume.array, threshold, comparison)

@@ -30,6 +30,7 @@ VOXELS = "Hypoxia.MapVoxels"  # checksum of the map as computed
 UNCERTAINTY = "Hypoxia.UncertaintyNode"  # node reference role
 EXTRA = "Hypoxia.FurtherMap"  # node reference role of every further map
 PART = "Hypoxia.PartOfMap"  # attribute of the maps that came with a map: the method's key
+EMPTY = "empty"  # fingerprint of what has no voxel
 
 
 def map_to_node(
@@ -251,7 +252,7 @@ def _print_of_labelmap(labelmap: Any) -> str:
     inside = image_data_array(labelmap) > 0 if min(labelmap.GetDimensions()) > 0 else np.zeros((0, 0, 0), bool)
     places = [np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
     if not places[0].size:
-        return "empty"
+        return EMPTY
     i, j, k = (slice(int(found[0]), int(found[-1]) + 1) for found in places)
     corner = [first + found.start for first, found in zip(labelmap.GetExtent()[::2], (i, j, k), strict=True)]
     matrix = vtkMatrix4x4()
@@ -279,7 +280,7 @@ def _crc_of_image(data: Any) -> str:
 
     scalars = data.GetPointData().GetScalars() if data is not None else None
     if scalars is None:
-        return "empty"
+        return EMPTY
     return f"{zlib.crc32(memoryview(vtk_to_numpy(scalars)).cast('B')):08x}"
 
 

@@ -13,6 +13,7 @@ from ..jobs import make_model
 from ..mrml import node_to_volume, segment_to_region
 from .choices import MapperChoices
 from .hypoxic_segment import (
+    cut_from_text,
     hypoxic_mask,
     made_in,
     name_for,
@@ -283,7 +284,7 @@ class MapSection:
         self.ui.editSegmentButton.enabled = segment is not None
         node = self.map_node()
         if segment is None or node is None:
-            self.ui.segmentLabel.text = _("No segment yet.")
+            self.ui.segmentLabel.text, self._segment_of = _("No segment yet."), ()
             return
         prints = self.panel.decisions.fingerprints
         key = (prints.segment(segmentation, p.hypoxic_segment), prints.volume(node), node.GetID())
@@ -294,4 +295,5 @@ class MapSection:
             except HypoxiaError as error:
                 self.ui.segmentLabel.text = str(error)
                 return
-            self.ui.segmentLabel.text = segment_text(segment.GetName(), state)
+            text = segment_text(segment.GetName(), state)
+            self.ui.segmentLabel.text = f"{text} {cut_from_text(segmentation, p.hypoxic_segment, node)}".strip()
