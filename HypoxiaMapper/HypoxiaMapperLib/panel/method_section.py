@@ -191,6 +191,8 @@ class MethodSection:
             return
         self.run_state = None
         message = _("Cancelled.") if run.cancelled else self._take_result(run.log)
+        if code < 0 and not run.cancelled:  # ended by a signal: it could not say why itself
+            message += "\n" + _("The process was ended by signal {number}.").format(number=-code)
         self._job_folder.cleanup()
         self.ui.progressBar.value = 0
         self.panel.refresh()
