@@ -57,7 +57,8 @@ ENGLISH = {
         "scene_run.py": ("same frame of reference", "as placed in the scene by the user", "rigid, computed here",
                          "X was drawn in the frame of reference X", "Use a contour drawn on the planning CT."),
         # Keys of what a map or the targets were made of; names of nodes and of what they show of the prescription.
-        "decisions.py": ("made of", "write in Override (step 2):"),  # the second: into a message of the library
+        "decisions.py": ("made of", "write in Override (step 2):", "Choose another ",
+                         "choose another folder"),  # all but the first: words of the library and what stands for them
         "map_used.py": ("planning CT",),
         "texts.py": ("made of",),
         "preview.py": ("Dose painting targets", "Dose labels", "SCT^", "X: X Gy in X"),
