@@ -119,13 +119,13 @@ class HypoxiaMapperTest(ScriptedLoadableModuleTest):
         """All tests, from the developer section of the panel."""
         for name in ("map_and_subvolume", "refusals", "one_patient", "series_and_curves", "changes_elsewhere"):
             self.setUp()
-            self.walk(name)
+            getattr(self, f"test_{name}")()
 
     def walk(self, name):
-        """One of the walks of ``HypoxiaMapperLib.panel``."""
-        from HypoxiaMapperLib.panel import self_test, self_test_changes
+        """One of ``HypoxiaMapperLib.panel.self_test``."""
+        from HypoxiaMapperLib.panel import self_test
 
-        getattr(self_test_changes if name == "changes_elsewhere" else self_test, name)(self)
+        getattr(self_test, name)(self)
 
     def test_map_and_subvolume(self):
         """Load, choose, run, threshold, segment, stale, save and reload."""
@@ -145,4 +145,6 @@ class HypoxiaMapperTest(ScriptedLoadableModuleTest):
 
     def test_changes_elsewhere(self):
         """Inputs edited, moved and removed outside the panel."""
-        self.walk("changes_elsewhere")
+        from HypoxiaMapperLib.panel.self_test_changes import changes_elsewhere
+
+        changes_elsewhere(self)
